@@ -1,0 +1,86 @@
+"""The report's two-layer classifier, with which the entropies of generated images are measured (section 3.2)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy
+
+from minigen import losses, networks, ops, storage
+from minigen.backend import Array, to_device, xp
+from minigen.core import grad, no_grad
+from minigen.optim import Adam
+
+_CHUNK = 1000       # images classified at once
+
+
+@dataclass(eq=False)
+class Classifier:
+    """A fully connected network with one hidden layer, ReLU and softmax; its fields are its settings.
+
+    Trained with Adam on batches drawn without replacement, the learning rate falling linearly to zero.
+    """
+
+    sizes: Sequence[int] = (784, 256, 10)
+    epochs: int = 8
+    batch_size: int = 128
+    lr: float = 2e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.network = networks.fully_connected(self.sizes, numpy.random.default_rng(self.seed))
+
+    def fit(self, images: Any, labels: Any) -> Classifier:
+        """Train on images (N, features) float32 and labels (N,) integers; returns the classifier itself."""
+        parameters = self.network.parameters()
+        optimizer = Adam(parameters, self.lr)
+        starts = range(0, len(images) - self.batch_size + 1, self.batch_size) or range(1)
+        for epoch in range(self.epochs):
+            order = numpy.random.default_rng((self.seed, epoch)).permutation(len(images))
+            for i, start in enumerate(starts):
+                batch = order[start:start + self.batch_size]
+                logits = self.network(to_device(images[batch]))
+                loss = losses.softmax_cross_entropy(logits, labels[batch])
+                optimizer.lr = self.lr * (1 - (epoch * len(starts) + i) / (self.epochs * len(starts)))
+                optimizer.step(grad(loss, parameters))
+        return self
+
+    @no_grad()
+    def predict_proba(self, images: Any) -> Array:
+        """The probability of each class for each image: (N, features) to (N, classes)."""
+        images = to_device(images)
+        if images.ndim != 2 or images.shape[1] != self.sizes[0]:
+            raise ValueError(f"Classifier: images of shape (N, {self.sizes[0]}) expected, {images.shape} found")
+        chunks = [ops.softmax(self.network(images[i:i + _CHUNK])).data for i in range(0, max(len(images), 1), _CHUNK)]
+        return xp.concatenate(chunks)
+
+    def predict(self, images: Any) -> Array:
+        """The most probable class of each image: (N,) integers."""
+        return xp.argmax(self.predict_proba(images), axis=1)
+
+    def accuracy(self, images: Any, labels: Any) -> float:
+        """The share of images whose most probable class is their label."""
+        return float(xp.mean(self.predict(images) == to_device(labels)))
+
+
+def trained(images: numpy.ndarray, labels: numpy.ndarray, **settings: Any) -> Classifier:
+    """A Classifier with these settings, fitted to these data; kept in ``storage.cache_folder()``, so fitted only once."""
+    classifier = Classifier(**settings)
+    key = hashlib.sha256(json.dumps(asdict(classifier)).encode())
+    for array in (images, labels):
+        key.update(f"{array.dtype} {array.shape}".encode())
+        key.update(numpy.ascontiguousarray(array))
+    path = storage.cache_folder() / f"classifier-{key.hexdigest()[:16]}.npz"
+    try:
+        classifier.network.load_state(storage.load(path))
+    except FileNotFoundError:
+        storage.save(path, classifier.fit(images, labels).network.state())
+    except ValueError as error:
+        warnings.warn(f"the cached classifier is trained again: {error}", stacklevel=2)
+        storage.save(path, classifier.fit(images, labels).network.state())
+    return classifier

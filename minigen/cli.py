@@ -1,0 +1,91 @@
+"""What all examples share on the command line: flags, one-line errors, Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from minigen import backend, datasets, training
+
+FULL = 1_000_000        # the report's iterations
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def parser(description: str, iterations: int, out: str, batch_size: int = 64) -> Parser:
+    """A parser with the flags that all examples share; the arguments are their defaults. To be used with ``parse``."""
+    flags = Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    length = flags.add_mutually_exclusive_group()
+    length.add_argument("--iterations", type=_positive, default=iterations, metavar="N", help="training iterations per model")
+    length.add_argument("--full", dest="iterations", action="store_const", const=FULL, default=argparse.SUPPRESS,
+                        help=f"the report's {FULL:,} iterations")
+    flags.add_argument("--batch-size", type=_positive, default=batch_size, metavar="N", help="images per batch")
+    flags.add_argument("--seed", type=_natural, default=0, metavar="N", help="seed of all random numbers")
+    flags.add_argument("--out", type=Path, default=Path(out), metavar="FOLDER", help="where everything is written")
+    flags.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
+    flags.add_argument("--data", type=Path, metavar="FOLDER", help="four IDX files, as of Fashion-MNIST, instead of MNIST")
+    flags.add_argument("--gpu", action="store_true", help="compute with CuPy on a CUDA device")
+    return flags
+
+
+def parse(flags: Parser, arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, datasets.Dataset]:
+    """The flags' values and the data they name. The backend is set and ``--out`` made; what cannot be is an error."""
+    values = flags.parse_args(arguments)
+    try:
+        if values.gpu:
+            backend.use("cupy")
+        data = datasets.mnist(values.data)
+    except (backend.BackendError, OSError, ValueError) as error:
+        flags.error(str(error))
+    try:
+        values.out.mkdir(parents=True, exist_ok=True)
+        probe = values.out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        flags.error(f"argument --out: cannot write to {values.out}: {error.strerror}")
+    return values, data
+
+
+def run(main: Callable[[], Any]) -> NoReturn:
+    """Call ``main`` and exit: 0 at the end, 130 on Ctrl-C, 1 if training diverged, 2 if a run cannot be resumed."""
+    try:
+        main()
+    except KeyboardInterrupt as interrupt:
+        message = str(interrupt)
+        print(f"\n{message}: --resume goes on" if message else "\ninterrupted", file=sys.stderr)
+        sys.exit(130)
+    except training.Diverged as error:
+        print(f"training stopped: {error}", file=sys.stderr)
+        sys.exit(1)
+    except training.RunError as error:
+        print(f"{error}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(0)
+
+
+def _positive(text: str) -> int:
+    return _at_least(1, text)
+
+
+def _natural(text: str) -> int:
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    try:
+        value = int(text.replace("_", ""))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a whole number expected, {text!r} found") from None
+    if value < least:
+        raise argparse.ArgumentTypeError(f"at least {least} expected, {value} found")
+    return value

@@ -1,0 +1,282 @@
+"""The automatic differentiation: ``Tensor``, ``Op``, ``grad`` and ``no_grad``.
+
+An op is a forward function and one partial derivative per argument, written with nothing but operators and ops:
+
+    mul = Op("mul(a, b) = a b, elementwise",
+             lambda a, b: a * b,              # forward, on raw arrays
+             lambda g, y, a, b: g * b,        # d/da: upstream gradient, output, the arguments
+             lambda g, y, a, b: g * a)        # d/db
+
+Called with raw arrays an op returns a raw array. With a ``Tensor`` among its arguments it returns a ``Tensor`` that
+remembers the op and the arguments: the graph. ``grad(y, xs)`` walks that graph from ``y`` back to ``xs`` and calls the
+partials on the raw arrays; with ``create_graph=True`` the very same partials run on Tensors, so that the gradient is
+itself a recorded function and can be differentiated again, to any order.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from minigen import backend
+from minigen.backend import Array, xp
+
+_counter = itertools.count()    # the order in which Tensors are made, and leaves changed
+_recording = True
+
+
+class Tensor:
+    """An array whose history is recorded.
+
+    ``Tensor(data)`` is a leaf: an array of floats keeps its dtype and its memory, anything else (lists, integers) becomes
+    float32. All other Tensors come from ops. Operators, indexing and the methods ``sum mean max reshape transpose T`` do
+    what they do in NumPy; comparisons return raw arrays of bool. Assigning to ``data`` replaces the value: a graph
+    recorded before can then no longer be differentiated through it, and ``grad`` says so.
+    """
+
+    __slots__ = ("_data", "order", "op", "args", "raw", "options", "__weakref__")
+    # NumPy and CuPy leave `array + tensor` to Tensor.__radd__, and so on.
+    __array_ufunc__ = None
+    __array_priority__ = 1000.0
+
+    def __init__(self, data: Any, dtype: Any = None) -> None:
+        if isinstance(data, Tensor):
+            data = data._data
+        found = getattr(data, "dtype", None)
+        if found is not None and found.kind not in "fiub":
+            raise TypeError(f"Tensor: real numbers expected, an array of {found} found")
+        if dtype is None and (found is None or found.kind != "f"):
+            dtype = xp.float32
+        try:
+            self._data = xp.asarray(data, dtype=dtype)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"Tensor: real numbers in a regular array expected: {error}") from None
+        if self._data.dtype.kind != "f":
+            raise TypeError(f"Tensor: a floating dtype expected, {self._data.dtype} found")
+        self.order = next(_counter)
+        self.op = None
+
+    @property
+    def data(self) -> Array:
+        """The value, a raw array. Change it by assigning to ``data``, never in place."""
+        return xp.asarray(self._data)
+
+    @data.setter
+    def data(self, value: Array) -> None:
+        self._data = xp.asarray(value)
+        self.changed()
+
+    def changed(self) -> None:
+        """Declare that the value was changed in place; graphs that were recorded with the old one become stale."""
+        self.order = next(_counter)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self._data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        return self._data.size
+
+    def item(self) -> float:
+        """The one number in a Tensor of size 1. On a GPU this waits for the device."""
+        return self._data.item()
+
+    def __float__(self) -> float:
+        return float(self._data)
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __array__(self, *args: Any, **options: Any) -> Any:
+        raise TypeError("a Tensor is not an array: use minigen.ops to compute with it, minigen.to_host to read it")
+
+    def __repr__(self) -> str:
+        origin = f", from {self.op.name}" if self.op else ""
+        values = xp.array2string(self.data, separator=", ", threshold=100, edgeitems=2, prefix="Tensor(")
+        return f"Tensor({values}, {self.dtype} {self.shape}{origin})"
+
+
+class Op:
+    """A differentiable function: a forward function and its partial derivatives.
+
+    ``doc`` is ``"name(arguments) = what it computes"``. ``forward(*arrays, **options)`` works on raw arrays; each of
+    ``partials``, one per argument, is called as ``partial(g, y, *args, **options)`` with the gradient ``g`` in the output
+    ``y``, and returns the gradient in its argument, which the engine sums over broadcast axes. ``None`` stands for a
+    derivative that is zero everywhere. Partials that share work are one function instead: ``joint(wanted, g, y, *args,
+    **options)`` with a bool per argument returns a gradient per argument, ``None`` where not wanted.
+
+    The output of an op has the dtype of its Tensors: what would promote float32 to float64 is a TypeError.
+    """
+
+    def __init__(self, doc: str, forward: Callable[..., Array], *partials: Callable[..., Any] | None,
+                 joint: Callable[..., Sequence[Any]] | None = None) -> None:
+        self.name = doc.split("(")[0]
+        self.__doc__ = doc
+        self.forward = forward
+        self.partials = partials
+        self.joint = joint
+
+    def __repr__(self) -> str:
+        return f"<Op {self.__doc__}>"
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        leader = None
+        raw = []
+        for a in args:
+            if type(a) is Tensor:
+                a = a._data
+                if leader is None:
+                    leader = a
+            raw.append(a)
+        try:
+            y = self.forward(*raw, **options)
+        except (ValueError, TypeError, IndexError) as error:
+            kind = next(k for k in (ValueError, IndexError, TypeError) if isinstance(error, k))
+            raise kind(f"{_signature(self.name, raw, options)}: {error}") from error
+        if leader is None:
+            return y
+        if y.dtype is not leader.dtype and y.dtype != leader.dtype:
+            raise TypeError(f"{_signature(self.name, raw, options)}: the result is {y.dtype}, "
+                            "but an op keeps the dtype of its Tensors: give all arguments one dtype")
+        tensor = Tensor.__new__(Tensor)
+        tensor._data = y
+        tensor.order = next(_counter)
+        if _recording:
+            tensor.op = self
+            tensor.args = args
+            tensor.raw = raw
+            tensor.options = options
+        else:
+            tensor.op = None
+        return tensor
+
+
+def _signature(name: str, raw: list[Any], options: dict[str, Any]) -> str:
+    words = [f"{a.dtype} {a.shape}" if hasattr(a, "shape") else repr(a) for a in raw]
+    words += [f"{key}={value!r}" for key, value in options.items()]
+    return f"{name}({', '.join(words)})"
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Within this context (or in a function decorated with it) ops record no graph."""
+    global _recording
+    before, _recording = _recording, False
+    try:
+        yield
+    finally:
+        _recording = before
+
+
+def to_host(x: Tensor | Array) -> Any:
+    """The value of a Tensor or of a backend array as a NumPy array; from a GPU this copies, and waits for the device."""
+    return backend.to_host(x.data if isinstance(x, Tensor) else x)
+
+
+def grad(y: Tensor, xs: Tensor | Sequence[Tensor], create_graph: bool = False) -> Any:
+    """The gradient of the scalar ``y`` in each of ``xs``: dy/dx, of x's shape and dtype.
+
+    ``xs`` is one Tensor (one gradient is returned) or a sequence (a list is). Only what leads from ``xs`` to ``y`` is
+    differentiated; an x that ``y`` does not depend on has gradient zero. The gradients are raw arrays, or, with
+    ``create_graph``, recorded Tensors. Raises ``ValueError`` if ``y`` is not a scalar or was not recorded, and
+    ``RuntimeError`` if a Tensor on the way was changed after it was used.
+    """
+    wanted = [xs] if isinstance(xs, Tensor) else list(xs)
+    for x in (y, *wanted):
+        if type(x) is not Tensor:
+            raise TypeError(f"grad: a Tensor expected, {type(x).__name__} found")
+    if y.shape != ():
+        raise ValueError(f"grad: a scalar expected, y has shape {y.shape}")
+    targets = {id(x) for x in wanted}
+    if y.op is None and id(y) not in targets:
+        raise ValueError("grad: y was not recorded: no op with a Tensor made it, or it was made under no_grad")
+    path = _path(y, targets)
+    one = xp.ones((), y.dtype)
+    found = {id(y): Tensor(one) if create_graph else one}
+    while path:
+        node, needed = path.pop()
+        g = found.get(id(node)) if id(node) in targets else found.pop(id(node), None)
+        if g is None:       # every way from here to y has derivative zero
+            continue
+        op, raw = node.op, node.raw
+        value, args = (node, node.args) if create_graph else (node._data, raw)
+        parts = op.joint(needed, g, value, *args, **node.options) if op.joint else op.partials
+        for i, part in enumerate(parts):
+            if part is None or not needed[i]:
+                continue
+            if op.joint is None:
+                part = part(g, value, *args, **node.options)
+            if part.shape != raw[i].shape:
+                part = sum_to(part, raw[i].shape)
+            key = id(node.args[i])
+            before = found.get(key)
+            found[key] = part if before is None else before + part
+    gradients = []
+    for x in wanted:
+        g = found.get(id(x))
+        if g is None:
+            g = xp.zeros(x.shape, x.dtype)
+            gradients.append(Tensor(g) if create_graph else g)
+        else:
+            gradients.append(g if create_graph else xp.asarray(g))
+    return gradients[0] if isinstance(xs, Tensor) else gradients
+
+
+def _path(y: Tensor, targets: set[int]) -> list[tuple[Tensor, list[bool]]]:
+    """The recorded Tensors between ``targets`` and ``y``, oldest first, each with the arguments that are on the way."""
+    seen = {id(y)}
+    stack = [y]
+    nodes = []
+    while stack:
+        node = stack.pop()
+        if node.op is not None:
+            nodes.append(node)
+            for a in node.args:
+                if type(a) is Tensor and id(a) not in seen:
+                    seen.add(id(a))
+                    stack.append(a)
+    nodes.sort(key=lambda node: node.order)
+    reached = set(targets)
+    path = []
+    for node in nodes:
+        needed = [type(a) is Tensor and id(a) in reached for a in node.args]
+        if True in needed:
+            for i, a in enumerate(node.args):
+                if type(a) is Tensor and a.order > node.order:
+                    raise RuntimeError(f"grad: argument {i} of {_signature(node.op.name, node.raw, node.options)} was "
+                                       "changed after this graph was recorded: compute y again")
+            reached.add(id(node))
+            path.append((node, needed))
+    return path
+
+
+def _sum_to(a: Array, shape: tuple[int, ...]) -> Array:
+    lead = len(a.shape) - len(shape)
+    stretched = tuple(i + lead for i, n in enumerate(shape) if n == 1 and a.shape[i + lead] != 1)
+    return xp.sum(a, axis=tuple(range(lead)) + stretched).reshape(shape)
+
+
+sum_to = Op("sum_to(a, shape) = a summed over the axes along which `shape` was broadcast to a's shape",
+            lambda a, shape: _sum_to(a, shape),
+            lambda g, y, a, shape: broadcast_to(g, a.shape))
+
+broadcast_to = Op("broadcast_to(a, shape) = a repeated along new axes and along those of length 1",
+                  lambda a, shape: xp.broadcast_to(a, shape),
+                  lambda g, y, a, shape: sum_to(g, a.shape))

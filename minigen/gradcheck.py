@@ -1,0 +1,131 @@
+"""Gradients against finite differences, at any order, and subgradients against their definition. All in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy
+
+from minigen import ops
+from minigen.backend import to_device
+from minigen.core import Tensor, grad, to_host
+
+_FULL = 100         # inputs and outputs up to which the whole Jacobian is compared
+_STEP = 1e-5        # of the central differences, whose error is then about 1e-10 of a smooth function's size
+
+
+def check_grad(f: Callable[..., Tensor], args: Sequence[Any], order: int = 1, tolerance: float = 1e-6, seed: int = 0) -> None:
+    """Compare the derivatives of ``f(*args)`` of order 1 to ``order`` with central finite differences.
+
+    ``f`` maps Tensors to a Tensor of any shape. Each of ``args`` is an array, or a Tensor, which then is varied in place:
+    so a whole model is checked with ``check_grad(lambda *_: loss(), model.parameters())``. Everything is computed in
+    float64; Tensors get their own values and dtype back.
+
+    If inputs and outputs are few, the full Jacobian is compared, entry by entry; otherwise, argument by argument, the
+    derivative of a random combination of the outputs along a random direction. Order n + 1 is order n of the gradient,
+    recorded with ``create_graph``. Raises ``AssertionError`` that names the argument and the worst entry, when the
+    difference exceeds ``tolerance`` times the largest derivative in that argument.
+    """
+    leaves = [a if isinstance(a, Tensor) else Tensor(a, "float64") for a in args]
+    rng = numpy.random.default_rng(seed)
+    with _in_float64(leaves):
+        for n in range(1, order + 1):
+            if n > 1:
+                f = _gradient_of(f, leaves, rng)
+            _check_first_order(f, leaves, n, tolerance, rng)
+
+
+def check_subgradient(f: Callable[[Tensor], Tensor], x: Any, seed: int = 0) -> None:
+    """Check that ``grad`` gives a subgradient of the convex, scalar-valued ``f`` at ``x``: f(y) >= f(x) + <g, y - x>.
+
+    The y tried are near and far from x, along the axes and at random. Raises ``AssertionError`` that names the worst y.
+    """
+    rng = numpy.random.default_rng(seed)
+    leaf = Tensor(x, "float64")
+    x = to_host(leaf)
+    value = f(leaf)
+    g = to_host(grad(value, leaf))
+    steps = [numpy.reshape(row, x.shape) for row in numpy.eye(x.size)] + list(rng.standard_normal((20, *x.shape)))
+    for step in steps:
+        for size in (1e-3, -1e-3, 1.0, -1.0, 30.0, -30.0):
+            y = x + size * step
+            bound = value.item() + math.fsum((g * (y - x)).ravel())
+            found = f(Tensor(to_device(y))).item()
+            assert found >= bound - 1e-12 * (1 + abs(bound)), (
+                f"check_subgradient: at y = {y.tolist()} f is {found}, below its supporting line {bound} (gradient {g.tolist()})")
+
+
+@contextmanager
+def _in_float64(leaves: list[Tensor]) -> Iterator[None]:
+    originals = [leaf.data for leaf in leaves]
+    for leaf, original in zip(leaves, originals):
+        leaf.data = original.astype("float64")
+    try:
+        yield
+    finally:
+        for leaf, original in zip(leaves, originals):
+            leaf.data = original
+
+
+def _combination(f: Callable[..., Tensor], leaves: list[Tensor], rng: numpy.random.Generator) -> Callable[..., Tensor]:
+    """f's outputs, weighted at random and summed."""
+    weights = to_device(rng.standard_normal(f(*leaves).shape))
+    return lambda *args: ops.sum(f(*args) * weights)
+
+
+def _gradient_of(f: Callable[..., Tensor], leaves: list[Tensor], rng: numpy.random.Generator) -> Callable[..., Tensor]:
+    """The recorded gradient of a random combination of f's outputs in all leaves, as one vector."""
+    scalar = _combination(f, leaves, rng)
+    return lambda *args: ops.concatenate([g.reshape(-1) for g in grad(scalar(*args), args, create_graph=True)])
+
+
+def _check_first_order(f: Callable[..., Tensor], leaves: list[Tensor], order: int, tolerance: float,
+                       rng: numpy.random.Generator) -> None:
+    y = f(*leaves)
+    assert y.dtype == numpy.float64, f"check_grad: f returns {y.dtype} for float64 arguments"
+    full = y.size <= _FULL and math.fsum(leaf.size for leaf in leaves) <= _FULL
+    if not full:
+        f = _combination(f, leaves, rng)
+        y = f(*leaves)
+    outputs = y.reshape(-1)
+    gradients = [grad(outputs[k], leaves) for k in range(y.size)]
+    for i, leaf in enumerate(leaves):
+        jacobian = numpy.array([to_host(g[i]).ravel() for g in gradients]).reshape(y.size, leaf.size)
+        directions = numpy.eye(leaf.size) if full else rng.choice((-1.0, 1.0), (1, leaf.size))
+        error, words = _worst(f, leaves, leaf, jacobian, directions)
+        noise = 1e-9 * (1 + numpy.abs(to_host(y)).max(initial=0))
+        if not error <= tolerance * numpy.linalg.norm(jacobian) + noise:
+            if not full:    # the direction only says that something is wrong: look for it entry by entry
+                _, words = _worst(f, leaves, leaf, jacobian, numpy.eye(leaf.size)[rng.permutation(leaf.size)[:1000]])
+            raise AssertionError(f"check_grad: order {order}, argument {i} {leaf.shape}, {words}")
+
+
+def _worst(f: Callable[..., Tensor], leaves: list[Tensor], leaf: Tensor, jacobian: numpy.ndarray,
+           directions: numpy.ndarray) -> tuple[float, str]:
+    """The largest difference between jacobian @ direction and finite differences of f along it, and where it is."""
+    worst, words = 0.0, ""
+    for direction in directions:
+        step = direction.reshape(leaf.shape)
+        numeric = _difference(f, leaves, leaf, step)
+        analytic = jacobian @ direction
+        for k, error in enumerate(numpy.nan_to_num(numpy.abs(analytic - numeric), nan=numpy.inf)):
+            if error > worst:
+                worst = error
+                entries = numpy.argwhere(step)
+                place = f"entry {tuple(entries[0].tolist())}" if len(entries) == 1 else "along a random direction"
+                words = f"{place}, output {k}: grad gives {analytic[k]:.9g}, finite differences {numeric[k]:.9g}"
+    return worst, words
+
+
+def _difference(f: Callable[..., Tensor], leaves: list[Tensor], leaf: Tensor, direction: numpy.ndarray) -> numpy.ndarray:
+    """(f(x + h direction) - f(x - h direction)) / 2h as a vector, x being the leaf's value."""
+    x = leaf.data
+    values = []
+    for h in (_STEP, -_STEP):
+        leaf.data = x + to_device(h * direction)
+        values.append(to_host(f(*leaves)).ravel())
+    leaf.data = x
+    return (values[0] - values[1]) / (2 * _STEP)

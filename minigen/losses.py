@@ -1,0 +1,110 @@
+"""The report's objectives, one pure function per equation.
+
+D(x) is a probability; every function here takes the discriminator's *logits* instead, D(x) = sigmoid(logit), because
+
+    -log D(x) = softplus(-logit)        -log(1 - D(x)) = softplus(logit)
+
+never overflows. Each returns one scalar in nats: the mean over the batch and over the discriminator's outputs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+from minigen import ops
+from minigen.backend import to_device
+from minigen.core import Op
+
+
+def gan_discriminator(real_logits: Any, fake_logits: Any) -> Any:
+    """What D minimises in Eq. 1 and Eq. 2: -E log D(x) - E log(1 - D(G(z))).
+
+    Printed in Eq. 1 as max_D E log D(x) + E[1 - log D(G(z))]. The bracket is a slip: as printed it would reward D for
+    taking fakes for real; this is the form of Goodfellow et al. (2014), Eq. 1, with the sign turned to minimise.
+    """
+    return ops.mean(ops.softplus(-real_logits)) + ops.mean(ops.softplus(fake_logits))
+
+
+def gan_generator_minimax(fake_logits: Any) -> Any:
+    """What G minimises in Eq. 1: E log(1 - D(G(z))), printed as E[1 - log D(G(z))] (see ``gan_discriminator``).
+
+    At the optimal D this is, up to terms without G, 2 JS(P_data || P_G) - 2 log 2 (Eq. 3).
+    """
+    return -ops.mean(ops.softplus(fake_logits))
+
+
+def gan_generator(fake_logits: Any) -> Any:
+    """What G minimises in Eq. 2, and L_GAN of Eq. 7: -E log D(G(z)), the non-saturating objective.
+
+    At the optimal D its gradient is that of KL(P_G || P_data) - 2 JS(P_data || P_G) (Eq. 4).
+    """
+    return ops.mean(ops.softplus(-fake_logits))
+
+
+def wgan_critic(real_scores: Any, fake_scores: Any) -> Any:
+    """What the critic minimises in Eq. 5: E D(G(z)) - E D(x), D being a real score, Lipschitz through weight clipping.
+
+    Printed as max_D E D(x) + E[1 - D(G(z))]; the 1 is a constant and left out (Arjovsky et al., 2017, Eq. 2).
+    """
+    return ops.mean(fake_scores) - ops.mean(real_scores)
+
+
+def wgan_generator(fake_scores: Any) -> Any:
+    """What G minimises in Eq. 5: -E D(G(z))."""
+    return -ops.mean(fake_scores)
+
+
+def squared_error(x: Any, reconstruction: Any) -> Any:
+    """The reconstruction term of Eq. 6: the squared error summed over all pixels of an image, mean over the batch.
+
+    Eq. 6 prints E log p(x | z), and section 3.1 "the mean squared error": for p(x | z) = N(x; reconstruction, I / 2) the
+    two are the same up to a constant.
+    """
+    difference = x - reconstruction
+    return ops.sum(difference * difference) / len(x)
+
+
+_gaussian_kl = Op("gaussian_kl(mu, logvar) = (mu^2 + exp(logvar) - 1 - logvar) / 2 summed over the last axis",
+                  lambda mu, logvar: 0.5 * ops.sum(mu * mu + ops.exp(logvar) - 1 - logvar, axis=-1),
+                  lambda g, y, mu, logvar: g[..., None] * mu,
+                  lambda g, y, mu, logvar: g[..., None] * (0.5 * (ops.exp(logvar) - 1)))
+
+
+def gaussian_kl(mu: Any, logvar: Any) -> Any:
+    """The first term of Eq. 6: KL(N(mu, diag exp(logvar)) || N(0, I)) = 1/2 sum(mu^2 + exp(logvar) - 1 - logvar).
+
+    ``mu`` and ``logvar`` are (N, latent); mean over the batch (Kingma and Welling, 2013, appendix B).
+    """
+    return ops.mean(_gaussian_kl(mu, logvar))
+
+
+def vae(x: Any, reconstruction: Any, mu: Any, logvar: Any, reconstruction_weight: float = 1.0) -> Any:
+    """L_vae, minus Eq. 6: reconstruction_weight * squared_error + gaussian_kl.
+
+    Eq. 6 is printed as -KL + E log p(x | z), to be maximised.
+    """
+    return reconstruction_weight * squared_error(x, reconstruction) + gaussian_kl(mu, logvar)
+
+
+def vaegan(l_vae: Any, fake_logits: Any, gan_weight: float = 1.0) -> Any:
+    """What the decoder minimises in VAE-GAN: L_vae (Eq. 6) + gan_weight * L_GAN (Eq. 7), on logits of prior samples."""
+    return l_vae + gan_weight * gan_generator(fake_logits)
+
+
+def constrained(l_vae: Any, fake_logits: Any, d: float, weight: float = 1.0, per_sample: bool = True) -> Any:
+    """The constrained VAE-GAN of section 4.1: L_vae + lambda max(L_GAN - d, 0), with lambda = ``weight``.
+
+    The report writes L_GAN(x) of one image: with ``per_sample`` the hinge acts on each generated image's own
+    -log D(G(z)), averaged over D's outputs, and then the mean over the batch is taken; without it, on the batch mean.
+    ``fake_logits`` is (N, outputs). At L_GAN = d the subgradient 0 is taken. D = 1/2 everywhere has L_GAN = log 2.
+    """
+    l_gan = ops.mean(ops.softplus(-fake_logits), axis=-1 if per_sample else None)
+    return l_vae + weight * ops.mean(ops.relu(l_gan - d))
+
+
+def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
+    """-log softmax(logits)[label], mean over the batch: logits (N, classes), labels (N,) integers."""
+    rows = to_device(numpy.arange(len(labels)))
+    return -ops.mean(ops.log_softmax(logits)[rows, to_device(labels)])

@@ -1,0 +1,7 @@
+"""The report's generative models; each ``step`` is one training iteration, written as its equations."""
+
+from minigen.models.gan import GAN
+from minigen.models.model import Model
+from minigen.models.wgan import WGAN
+
+__all__ = ["GAN", "Model", "WGAN"]

@@ -1,0 +1,54 @@
+"""The generative adversarial network, Eq. 1 and Eq. 2 (Goodfellow et al., 2014)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy
+
+from minigen import losses, networks, ops
+from minigen.backend import Array
+from minigen.core import grad
+from minigen.models.model import Model
+from minigen.optim import Adam
+
+_GENERATOR_LOSSES = {"non-saturating": losses.gan_generator, "minimax": losses.gan_generator_minimax}
+
+
+@dataclass(eq=False)
+class GAN(Model):
+    """D and G, the report's fully connected networks, play Eq. 2 (``objective="non-saturating"``) or Eq. 1 (``"minimax"``).
+
+    ``outputs`` is the number of D's logits, whose losses are averaged; ``sizes`` are D's layers and, reversed, G's.
+    """
+
+    objective: str = "non-saturating"
+    outputs: int = 100
+    latent: int = 100
+    sizes: Sequence[int] = networks.SIZES
+    lr: float = 2e-4
+    beta1: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.objective not in _GENERATOR_LOSSES:
+            raise ValueError(f"GAN: objective 'non-saturating' or 'minimax' expected, {self.objective!r} found")
+        rng = numpy.random.default_rng(self.seed)
+        self.networks = {"discriminator": networks.discriminator(rng, self.outputs, self.sizes),
+                         "generator": networks.generator(rng, self.latent, self.sizes)}
+        self.optimizers = {player: Adam(network.parameters(), self.lr, self.beta1)
+                           for player, network in self.networks.items()}
+
+    def step(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
+        n = len(images)
+        D, G = self.networks["discriminator"], self.networks["generator"]
+        fake = G(self.noise(n, rng))
+
+        logits = D(ops.concatenate([images, fake.data]))        # real and fake images in one pass
+        d_loss = losses.gan_discriminator(logits[:n], logits[n:])
+        self.optimizers["discriminator"].step(grad(d_loss, D.parameters()))
+
+        g_loss = _GENERATOR_LOSSES[self.objective](D(fake))
+        self.optimizers["generator"].step(grad(g_loss, G.parameters()))
+        return {"d_loss": d_loss.data, "g_loss": g_loss.data}

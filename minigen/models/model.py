@@ -1,0 +1,61 @@
+"""What all models share: named networks and optimisers, their state, and samples from the prior."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy
+
+from minigen.backend import Array, to_device, xp
+from minigen.core import no_grad
+from minigen.nn import Module
+from minigen.optim import Optimizer
+
+_CHUNK = 1000       # images generated at once, which bounds the memory for hidden layers
+
+
+class Model:
+    """A generative model and its training. Subclasses are dataclasses, whose fields are the model's settings.
+
+    They fill ``networks`` (by role, the one that makes images being ``"generator"``) and ``optimizers`` (by the player
+    whose parameters they own) and define ``step``. ``batches_per_step`` batches make up the images of one step.
+    """
+
+    batches_per_step = 1
+    latent: int
+    networks: dict[str, Module]
+    optimizers: dict[str, Optimizer]
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments with which this model can be built again, fit for JSON."""
+        return asdict(self)
+
+    def step(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
+        """One training iteration on ``images`` (batches_per_step * batch, ...); losses as 0-d arrays, in nats."""
+        raise NotImplementedError
+
+    def noise(self, n: int, rng: numpy.random.Generator) -> Array:
+        """n latents (n, latent) from the prior, uniform on [-1, 1], drawn on the host."""
+        return to_device(2 * rng.random((n, self.latent), dtype="float32") - 1)
+
+    @no_grad()
+    def sample(self, n: int, rng: numpy.random.Generator | int | None = None) -> Array:
+        """n generated images (n, ...) for latents from the prior; ``rng`` is a generator, a seed, or fresh randomness."""
+        latents = self.noise(n, numpy.random.default_rng(rng))
+        generate = self.networks["generator"]
+        chunks = [generate(latents[i:i + _CHUNK]) for i in range(0, max(n, 1), _CHUNK)]
+        return xp.concatenate([getattr(chunk, "data", chunk) for chunk in chunks])
+
+    def state(self) -> dict[str, numpy.ndarray]:
+        """Everything training changes, on the host, by name: parameters and optimiser states."""
+        return {f"{kind}.{name}.{key}": value
+                for kind, parts in (("networks", self.networks), ("optimizers", self.optimizers))
+                for name, part in parts.items() for key, value in part.state().items()}
+
+    def load_state(self, state: dict[str, numpy.ndarray]) -> None:
+        """Go on from what ``state()`` returned; ``ValueError`` if it is not that of a model with these settings."""
+        for kind, parts in (("networks", self.networks), ("optimizers", self.optimizers)):
+            for name, part in parts.items():
+                prefix = f"{kind}.{name}."
+                part.load_state({key[len(prefix):]: value for key, value in state.items() if key.startswith(prefix)})

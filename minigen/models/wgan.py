@@ -1,0 +1,59 @@
+"""The Wasserstein GAN with weight clipping, Eq. 5 (Arjovsky et al., 2017, algorithm 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy
+
+from minigen import losses, networks, ops
+from minigen.backend import Array
+from minigen.core import grad, no_grad
+from minigen.models.model import Model
+from minigen.optim import RMSProp, clip_weights
+
+
+@dataclass(eq=False)
+class WGAN(Model):
+    """A critic, kept Lipschitz by clipping its weights to [-clip, clip], is trained ``critic_steps`` times per step of G.
+
+    ``outputs`` is the number of the critic's scores, which are averaged; ``sizes`` are its layers and, reversed, G's.
+    """
+
+    critic_steps: int = 5
+    clip: float = 0.01
+    outputs: int = 100
+    latent: int = 100
+    sizes: Sequence[int] = networks.SIZES
+    lr: float = 5e-4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.critic_steps < 1:
+            raise ValueError(f"WGAN: at least 1 critic step expected, {self.critic_steps} found")
+        rng = numpy.random.default_rng(self.seed)
+        self.networks = {"critic": networks.discriminator(rng, self.outputs, self.sizes),
+                         "generator": networks.generator(rng, self.latent, self.sizes)}
+        self.optimizers = {player: RMSProp(network.parameters(), self.lr) for player, network in self.networks.items()}
+
+    @property
+    def batches_per_step(self) -> int:
+        return self.critic_steps
+
+    def step(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
+        n = len(images) // self.critic_steps
+        critic, G = self.networks["critic"], self.networks["generator"]
+
+        with no_grad():         # G stands still meanwhile: one pass makes the fakes for all critic steps
+            fakes = G(self.noise(len(images), rng)).data
+        for i in range(self.critic_steps):
+            batch = slice(i * n, (i + 1) * n)
+            scores = critic(ops.concatenate([images[batch], fakes[batch]]))
+            critic_loss = losses.wgan_critic(scores[:n], scores[n:])
+            self.optimizers["critic"].step(grad(critic_loss, critic.parameters()))
+            clip_weights(critic.parameters(), self.clip)
+
+        g_loss = losses.wgan_generator(critic(G(self.noise(n, rng))))
+        self.optimizers["generator"].step(grad(g_loss, G.parameters()))
+        return {"critic_loss": critic_loss.data, "g_loss": g_loss.data}

@@ -1,0 +1,334 @@
+"""The differentiable operations: one rule each, the forward function and its partials on adjacent lines.
+
+Every op takes raw arrays (and returns one) or Tensors (and returns a recorded Tensor), broadcasts as NumPy does, and can
+be differentiated any number of times: a partial uses nothing but operators and ops. Where a function has a kink the
+partial is the subgradient that the comment names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from minigen.backend import Array, xp
+from minigen.core import Op, Tensor, broadcast_to, sum_to
+
+__all__ = ["add", "sub", "mul", "div", "neg", "power", "exp", "log", "sqrt", "abs", "sign", "tanh", "sigmoid", "relu",
+           "leaky_relu", "softplus", "maximum", "minimum", "clip", "where", "sum", "mean", "var", "max", "logsumexp",
+           "softmax", "log_softmax", "reshape", "transpose", "broadcast_to", "sum_to", "concatenate", "getitem", "scatter",
+           "matmul", "linear"]
+
+# Elementwise arithmetic
+
+add = Op("add(a, b) = a + b",
+         lambda a, b: a + b,
+         lambda g, y, a, b: g,
+         lambda g, y, a, b: g)
+
+sub = Op("sub(a, b) = a - b",
+         lambda a, b: a - b,
+         lambda g, y, a, b: g,
+         lambda g, y, a, b: -g)
+
+mul = Op("mul(a, b) = a b, elementwise",
+         lambda a, b: a * b,
+         lambda g, y, a, b: g * b,
+         lambda g, y, a, b: g * a)
+
+div = Op("div(a, b) = a / b",
+         lambda a, b: a / b,
+         lambda g, y, a, b: g / b,
+         lambda g, y, a, b: -g * y / b)
+
+neg = Op("neg(a) = -a",
+         lambda a: -a,
+         lambda g, y, a: -g)
+
+
+def _lowered(b: Any) -> Any:
+    """b - 1, or 1 where b is 0: the exponent in d(a^b)/da = b a^(b-1), which is 0 for b = 0 also at a = 0."""
+    return where(b == 0, 1.0, b - 1) if hasattr(b, "shape") else (b - 1 if b else 1)
+
+
+def _log_base(a: Any) -> Any:
+    """log(a), or 0 where a is 0: in d(a^b)/db = a^b log(a), whose limit for b > 0 is 0 there."""
+    return log(where(a == 0, 1.0, a)) if hasattr(a, "shape") else math.log(a or 1)
+
+
+power = Op("power(a, b) = a to the power b",
+           lambda a, b: a ** b,
+           lambda g, y, a, b: g * b * a ** _lowered(b),
+           lambda g, y, a, b: g * y * _log_base(a))
+
+# Elementwise functions
+
+exp = Op("exp(a) = e to the power a",
+         lambda a: xp.exp(a),
+         lambda g, y, a: g * y)
+
+log = Op("log(a) = the natural logarithm of a",
+         lambda a: xp.log(a),
+         lambda g, y, a: g / a)
+
+sqrt = Op("sqrt(a) = the square root of a",
+          lambda a: xp.sqrt(a),
+          lambda g, y, a: g / (2 * y))
+
+sign = Op("sign(a) = -1, 0 or 1",
+          lambda a: xp.sign(a),
+          None)
+
+abs = Op("abs(a) = |a|",
+         lambda a: xp.abs(a),
+         lambda g, y, a: g * sign(a))      # 0 at 0
+
+tanh = Op("tanh(a) = the hyperbolic tangent of a",
+          lambda a: xp.tanh(a),
+          lambda g, y, a: g * (1 - y * y))
+
+
+def _sigmoid(a: Array) -> Array:
+    # The bound keeps exp from overflowing: where it acts the result is the smallest normal number instead of less.
+    y = xp.minimum(-a, -math.log(xp.finfo(a.dtype).tiny))
+    y = xp.exp(y)
+    y += 1
+    return 1 / y
+
+
+sigmoid = Op("sigmoid(a) = 1 / (1 + exp(-a))",
+             _sigmoid,
+             lambda g, y, a: g * (y * (1 - y)))
+
+relu = Op("relu(a) = max(a, 0)",
+          lambda a: xp.maximum(a, 0),
+          lambda g, y, a: g * (y > 0))      # 0 at 0
+
+leaky_relu = Op("leaky_relu(a, slope=0.01) = a where a > 0, slope a elsewhere",
+                lambda a, slope=0.01: xp.where(a > 0, a, slope * a),
+                lambda g, y, a, slope=0.01: where(a > 0, g, slope * g))     # the slope at 0
+
+softplus = Op("softplus(a) = log(1 + exp(a))",
+              lambda a: xp.maximum(a, 0) + xp.log1p(xp.exp(-xp.abs(a))),    # never overflows, and far faster than logaddexp
+              lambda g, y, a: g * sigmoid(a))
+
+maximum = Op("maximum(a, b) = the larger of a and b",
+             lambda a, b: xp.maximum(a, b),
+             lambda g, y, a, b: where(a == b, 0.5 * g, where(a > b, g, 0.0)),       # half each where a = b
+             lambda g, y, a, b: where(a == b, 0.5 * g, where(a < b, g, 0.0)))
+
+minimum = Op("minimum(a, b) = the smaller of a and b",
+             lambda a, b: xp.minimum(a, b),
+             lambda g, y, a, b: where(a == b, 0.5 * g, where(a < b, g, 0.0)),       # half each where a = b
+             lambda g, y, a, b: where(a == b, 0.5 * g, where(a > b, g, 0.0)))
+
+clip = Op("clip(a, low, high) = a, but low where a < low and high where a > high",
+          lambda a, low, high: xp.clip(a, low, high),
+          lambda g, y, a, low, high: g * ((a >= low) & (a <= high)))       # 1 at the bounds
+
+where = Op("where(condition, a, b) = a where the condition holds, b elsewhere",
+           lambda condition, a, b: xp.where(condition, a, b),
+           None,
+           lambda g, y, condition, a, b: where(condition, g, 0.0),
+           lambda g, y, condition, a, b: where(condition, 0.0, g))
+
+
+# Reductions: over all axes (axis=None), one axis or a tuple of axes
+
+def _restore(g: Any, a: Any, axis: Any) -> Any:
+    """Give back to ``g`` the axes of ``a`` that a reduction over ``axis`` dropped, with length 1."""
+    axes = range(a.ndim) if axis is None else [i % a.ndim for i in ((axis,) if isinstance(axis, int) else axis)]
+    return g.reshape(tuple(1 if i in axes else n for i, n in enumerate(a.shape)))
+
+
+def _mean(g: Any, a: Any, axis: Any) -> Any:
+    """The gradient of the mean: g / (the number of elements averaged), along the axes that were reduced."""
+    restored = _restore(g, a, axis)
+    return broadcast_to(restored * (restored.size / a.size if a.size else 0.0), a.shape)
+
+
+def _share(g: Any, y: Any, a: Any, axis: Any) -> Any:
+    """``g`` to the elements of ``a`` that equal the maximum ``y``, in equal shares if there are several."""
+    ties = xp.asarray(a == _restore(y, a, axis), dtype=g.dtype)
+    return _restore(g, a, axis) * (ties / xp.sum(ties, axis=axis, keepdims=True))
+
+
+def _logsumexp(a: Array, axis: Any = None, keepdims: bool = False) -> Array:
+    peak = xp.max(a, axis=axis, keepdims=True)
+    y = xp.log(xp.sum(xp.exp(a - peak), axis=axis, keepdims=True)) + peak
+    return y if keepdims else xp.squeeze(y, axis=axis)
+
+
+def _softmax(a: Array, axis: Any = -1) -> Array:
+    y = xp.exp(a - xp.max(a, axis=axis, keepdims=True))
+    return y / xp.sum(y, axis=axis, keepdims=True)
+
+
+sum = Op("sum(a, axis=None, keepdims=False)",
+         lambda a, axis=None, keepdims=False: xp.sum(a, axis=axis, keepdims=keepdims),
+         lambda g, y, a, axis=None, keepdims=False: broadcast_to(_restore(g, a, axis), a.shape))
+
+mean = Op("mean(a, axis=None, keepdims=False)",
+          lambda a, axis=None, keepdims=False: xp.mean(a, axis=axis, keepdims=keepdims),
+          lambda g, y, a, axis=None, keepdims=False: _mean(g, a, axis))
+
+var = Op("var(a, axis=None, keepdims=False) = mean of (a - mean a)^2, the variance of a whole population",
+         lambda a, axis=None, keepdims=False: xp.var(a, axis=axis, keepdims=keepdims),
+         lambda g, y, a, axis=None, keepdims=False: _mean(g, a, axis) * (2 * (a - mean(a, axis=axis, keepdims=True))))
+
+max = Op("max(a, axis=None, keepdims=False)",
+         lambda a, axis=None, keepdims=False: xp.max(a, axis=axis, keepdims=keepdims),
+         lambda g, y, a, axis=None, keepdims=False: _share(g, y, a, axis))      # equal shares among ties
+
+logsumexp = Op("logsumexp(a, axis=None, keepdims=False) = log sum exp a, for finite a",
+               _logsumexp,
+               lambda g, y, a, axis=None, keepdims=False: _restore(g, a, axis) * exp(a - _restore(y, a, axis)))
+
+softmax = Op("softmax(a, axis=-1) = exp(a) / sum exp(a)",
+             _softmax,
+             lambda g, y, a, axis=-1: y * (g - sum(g * y, axis=axis, keepdims=True)))
+
+log_softmax = Op("log_softmax(a, axis=-1) = a - logsumexp(a)",
+                 lambda a, axis=-1: a - _logsumexp(a, axis, True),
+                 lambda g, y, a, axis=-1: g - exp(y) * sum(g, axis=axis, keepdims=True))
+
+# Shape and indexing
+
+reshape = Op("reshape(a, shape)",
+             lambda a, shape: xp.reshape(a, shape),
+             lambda g, y, a, shape: reshape(g, a.shape))
+
+def _inverse(axes: Sequence[int] | None) -> tuple[int, ...] | None:
+    """The permutation that undoes the permutation ``axes``."""
+    return axes and tuple(sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))
+
+
+transpose = Op("transpose(a, axes=None) = a with its axes permuted, reversed if axes is None",
+               lambda a, axes=None: xp.transpose(a, axes),
+               lambda g, y, a, axes=None: transpose(g, _inverse(axes)))
+
+_getitem = Op("getitem(a, index) = a[index]",
+              lambda a, index: a[index],
+              lambda g, y, a, index: _scatter(g, index=index, shape=a.shape))
+
+_scatter = Op("scatter(a, index, shape) = zeros of `shape`, a added at `index`, again wherever an index occurs again",
+              lambda a, index, shape: _add_at(a, index, shape),
+              lambda g, y, a, index, shape: _getitem(g, index=index))
+
+
+def _add_at(a: Array, index: Any, shape: tuple[int, ...]) -> Array:
+    y = xp.zeros(shape, a.dtype)
+    parts = index if isinstance(index, tuple) else (index,)
+    if all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts):
+        y[index] = a        # basic indexing meets no element twice
+    else:
+        xp.add.at(y, index, a)
+    return y
+
+
+def getitem(a: Any, index: Any) -> Any:
+    """a[index], with NumPy's indexing: integers, slices, None, ..., and arrays of integers or bool."""
+    return _getitem(a, index=index)
+
+
+def scatter(a: Any, index: Any, shape: tuple[int, ...]) -> Any:
+    """Zeros of ``shape`` to which ``a`` is added at ``index``: the adjoint of ``getitem``."""
+    return _scatter(a, index=index, shape=shape)
+
+
+def _split(wanted: Sequence[bool], g: Any, y: Any, *parts: Any, axis: int = 0) -> list[Any]:
+    gradients, start = [], 0
+    for part, needed in zip(parts, wanted):
+        stop = start + part.shape[axis]
+        index = (slice(None),) * (axis % g.ndim) + (slice(start, stop),)
+        gradients.append(g[index] if needed else None)
+        start = stop
+    return gradients
+
+
+_concatenate = Op("concatenate(*arrays, axis=0)",
+                  lambda *parts, axis=0: xp.concatenate(parts, axis=axis),
+                  joint=_split)
+
+
+def concatenate(arrays: Sequence[Any], axis: int = 0) -> Any:
+    """The arrays or Tensors joined along an existing axis."""
+    return _concatenate(*arrays, axis=axis)
+
+
+# Products
+
+def _swap(a: Any) -> Any:
+    return transpose(a, (*range(a.ndim - 2), a.ndim - 1, a.ndim - 2))
+
+
+def _matmul_a(g: Any, y: Any, a: Any, b: Any) -> Any:
+    if b.ndim == 1:
+        return g[..., None] * b
+    return matmul(b, g[..., None])[..., 0] if a.ndim == 1 else matmul(g, _swap(b))
+
+
+def _matmul_b(g: Any, y: Any, a: Any, b: Any) -> Any:
+    if a.ndim == 1:
+        return a * g if b.ndim == 1 else a[:, None] * g[..., None, :]
+    return matmul(_swap(a), g[..., None])[..., 0] if b.ndim == 1 else matmul(_swap(a), g)
+
+
+matmul = Op("matmul(a, b) = a @ b, with NumPy's rules for vectors and for stacks of matrices",
+            lambda a, b: a @ b,
+            _matmul_a,
+            _matmul_b)
+
+
+def _linear(x: Array, w: Array, b: Array) -> Array:
+    y = x @ w
+    y += b
+    return y
+
+
+def _rows(x: Any) -> Any:
+    return x if x.ndim == 2 else x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
+
+
+linear = Op("linear(x, w, b) = x w + b for x (..., in), w (in, out), b (out,)",
+            _linear,
+            lambda g, y, x, w, b: g @ w.T,
+            lambda g, y, x, w, b: _rows(x).T @ _rows(g),
+            lambda g, y, x, w, b: g)
+
+# Tensor's operators and methods
+
+Tensor.__add__ = lambda a, b: add(a, b)
+Tensor.__radd__ = lambda a, b: add(b, a)
+Tensor.__sub__ = lambda a, b: sub(a, b)
+Tensor.__rsub__ = lambda a, b: sub(b, a)
+Tensor.__mul__ = lambda a, b: mul(a, b)
+Tensor.__rmul__ = lambda a, b: mul(b, a)
+Tensor.__truediv__ = lambda a, b: div(a, b)
+Tensor.__rtruediv__ = lambda a, b: div(b, a)
+Tensor.__pow__ = lambda a, b: power(a, b)
+Tensor.__rpow__ = lambda a, b: power(b, a)
+Tensor.__matmul__ = lambda a, b: matmul(a, b)
+Tensor.__rmatmul__ = lambda a, b: matmul(b, a)
+Tensor.__neg__ = lambda a: neg(a)
+Tensor.__abs__ = lambda a: abs(a)
+Tensor.__getitem__ = lambda a, index: _getitem(a, index=index)
+Tensor.sum = lambda a, axis=None, keepdims=False: sum(a, axis=axis, keepdims=keepdims)
+Tensor.mean = lambda a, axis=None, keepdims=False: mean(a, axis=axis, keepdims=keepdims)
+Tensor.max = lambda a, axis=None, keepdims=False: max(a, axis=axis, keepdims=keepdims)
+Tensor.reshape = lambda a, *shape: reshape(a, shape[0] if len(shape) == 1 else shape)
+Tensor.transpose = lambda a, *axes: transpose(a, (axes[0] if len(axes) == 1 else axes) or None)
+Tensor.T = property(lambda a: transpose(a))
+
+# Comparisons are piecewise constant: they return raw arrays of bool.
+Tensor.__eq__ = lambda a, b: a._data == _raw(b)
+Tensor.__ne__ = lambda a, b: a._data != _raw(b)
+Tensor.__lt__ = lambda a, b: a._data < _raw(b)
+Tensor.__le__ = lambda a, b: a._data <= _raw(b)
+Tensor.__gt__ = lambda a, b: a._data > _raw(b)
+Tensor.__ge__ = lambda a, b: a._data >= _raw(b)
+Tensor.__hash__ = object.__hash__
+
+
+def _raw(x: Any) -> Any:
+    return x._data if type(x) is Tensor else x

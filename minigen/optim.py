@@ -1,0 +1,154 @@
+"""Optimisers with PyTorch's definitions of their constants: SGD with momentum, RMSProp, Adam; and weight clipping.
+
+``step`` changes the parameters in place, a cache-sized block of rows at a time, so that the passes over parameter,
+gradient and state which make up one update find them in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy
+
+from minigen import backend
+from minigen.backend import Array, to_device, to_host, xp
+from minigen.core import Tensor
+
+_BLOCK = 1 << 16    # elements; a block of parameter, gradient, two states and workspace is then 1.3 MB in float32
+
+
+class Optimizer:
+    """What SGD, RMSProp and Adam share: the loop over parameters, their state, and the number of steps taken.
+
+    A subclass names the arrays of state that it keeps for each parameter (``slots``, zero at first) and defines
+    ``_update(p, g, work, *slots)``, which changes ``p`` and the slots in place.
+    """
+
+    slots: tuple[str, ...] = ()
+
+    def __init__(self, parameters: Sequence[Tensor], lr: float) -> None:
+        if not (lr > 0 and math.isfinite(lr)):
+            raise ValueError(f"{type(self).__name__}: a positive learning rate expected, {lr} found")
+        self.parameters = list(parameters)
+        self.lr = lr
+        self.steps = 0
+        self.arrays = {slot: [xp.zeros(p.shape, p.dtype) for p in self.parameters] for slot in self.slots}
+
+    def step(self, grads: Sequence[Array]) -> None:
+        """Update every parameter from its gradient, given in the order of the parameters."""
+        if len(grads) != len(self.parameters):
+            raise ValueError(f"{type(self).__name__}.step: {len(self.parameters)} gradients expected, {len(grads)} found")
+        self.steps += 1
+        for p, g, *arrays in zip(self.parameters, grads, *self.arrays.values()):
+            for rows in _blocks(p.shape):
+                block = p.data[rows]
+                self._update(block, g[rows], xp.empty(block.shape, block.dtype), *(a[rows] for a in arrays))
+            p.changed()
+
+    def state(self) -> dict[str, numpy.ndarray]:
+        """A copy of the state on the host: the number of steps, and each slot's arrays by parameter number."""
+        arrays = {f"{slot}.{i}": numpy.array(to_host(a)) for slot in self.slots for i, a in enumerate(self.arrays[slot])}
+        return {"steps": numpy.array(self.steps), **arrays}
+
+    def load_state(self, state: dict[str, numpy.ndarray]) -> None:
+        """Go on from what ``state()`` returned; ``ValueError`` if names or shapes differ."""
+        mine = self.state()
+        if {k: v.shape for k, v in mine.items()} != {k: v.shape for k, v in state.items()}:
+            raise ValueError(f"{type(self).__name__}.load_state: the state of another optimiser or of other parameters")
+        self.steps = int(state["steps"])
+        self.arrays = {slot: [to_device(state[f"{slot}.{i}"].copy()) for i in range(len(self.parameters))]
+                       for slot in self.slots}
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[Any]:
+    """Index expressions that cut an array of this shape into blocks of rows; on a GPU, where each block is a kernel, one."""
+    size = math.prod(shape)
+    if size <= _BLOCK or backend.name() != "numpy":
+        yield ...
+    else:
+        rows = max(1, _BLOCK * shape[0] // size)
+        yield from (slice(i, i + rows) for i in range(0, shape[0], rows))
+
+
+class SGD(Optimizer):
+    """b = momentum b + g;  p = p - lr b  (Sutskever et al., 2013, as in PyTorch)."""
+
+    slots = ("b",)
+
+    def __init__(self, parameters: Sequence[Tensor], lr: float, momentum: float = 0.0) -> None:
+        super().__init__(parameters, lr)
+        self.momentum = momentum
+
+    def _update(self, p: Array, g: Array, work: Array, b: Array) -> None:
+        xp.multiply(b, self.momentum, out=b)
+        xp.add(b, g, out=b)
+        xp.multiply(b, self.lr, out=work)
+        xp.subtract(p, work, out=p)
+
+
+class RMSProp(Optimizer):
+    """v = alpha v + (1 - alpha) g^2;  p = p - lr g / (sqrt(v) + eps)  (Hinton's lecture 6e, as in PyTorch).
+
+    The state kept is v / (1 - alpha), which spares a pass over the memory; the constants below carry the factor.
+    """
+
+    slots = ("v",)
+
+    def __init__(self, parameters: Sequence[Tensor], lr: float, alpha: float = 0.99, eps: float = 1e-8) -> None:
+        super().__init__(parameters, lr)
+        self.alpha = alpha
+        self.eps = eps
+
+    def _update(self, p: Array, g: Array, work: Array, v: Array) -> None:
+        scale = math.sqrt(1 - self.alpha)
+        _decay_and_add_square(v, self.alpha, g, work)
+        xp.sqrt(v, out=work)
+        xp.add(work, self.eps / scale, out=work)
+        xp.divide(g, work, out=work)
+        xp.multiply(work, self.lr / scale, out=work)
+        xp.subtract(p, work, out=p)
+
+
+class Adam(Optimizer):
+    """m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  p = p - lr m' / (sqrt(v') + eps) with
+    m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t)  (Kingma and Ba, 2015, algorithm 1).
+
+    The states kept are m / (1 - beta1) and v / (1 - beta2), which spares two passes over the memory; the constants below
+    carry the factors.
+    """
+
+    slots = ("m", "v")
+
+    def __init__(self, parameters: Sequence[Tensor], lr: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999,
+                 eps: float = 1e-8) -> None:
+        super().__init__(parameters, lr)
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.eps = eps
+
+    def _update(self, p: Array, g: Array, work: Array, m: Array, v: Array) -> None:
+        scale = math.sqrt((1 - self.beta2) / (1 - self.beta2 ** self.steps))
+        rate = self.lr * (1 - self.beta1) / (1 - self.beta1 ** self.steps)
+        xp.multiply(m, self.beta1, out=m)
+        xp.add(m, g, out=m)
+        _decay_and_add_square(v, self.beta2, g, work)
+        xp.sqrt(v, out=work)
+        xp.add(work, self.eps / scale, out=work)
+        xp.divide(m, work, out=work)
+        xp.multiply(work, rate / scale, out=work)
+        xp.subtract(p, work, out=p)
+
+
+def _decay_and_add_square(v: Array, decay: float, g: Array, work: Array) -> None:
+    xp.multiply(g, g, out=work)
+    xp.multiply(v, decay, out=v)
+    xp.add(v, work, out=v)
+
+
+def clip_weights(parameters: Sequence[Tensor], bound: float) -> None:
+    """w = clip(w, -bound, bound) for every weight: WGAN's Lipschitz constraint (Arjovsky et al., 2017, algorithm 1)."""
+    for p in parameters:
+        xp.clip(p.data, -bound, bound, out=p.data)
+        p.changed()

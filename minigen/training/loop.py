@@ -1,0 +1,138 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy
+from tqdm import tqdm
+
+from minigen.backend import Array, to_device, to_host, xp
+from minigen.models import Model
+from minigen.training.run import Run
+
+# Streams of random numbers: a generator is made from (seed, stream, position), so that nothing needs to be saved and a
+# resumed run, wherever it was stopped, draws the same numbers.
+_ORDER, _STEP, _SAMPLE = range(3)
+
+
+class Diverged(FloatingPointError):
+    """A loss or a parameter became NaN or infinite; the message names it and the iteration."""
+
+
+def train(model: Model, images: numpy.ndarray, *, iterations: int, out: str | os.PathLike[str], batch_size: int = 64,
+          seed: int = 0, resume: bool = False, evaluate: Callable[[Model], dict[str, float]] | None = None,
+          evaluate_at: Collection[int] = (), sample_at: Collection[int] = (), samples: int = 64, log_every: int = 100,
+          checkpoint_every: int = 1000) -> Run:
+    """Train ``model`` on ``images`` (N, ...) for ``iterations`` steps, recorded in the run directory ``out``.
+
+    Each step takes ``model.batches_per_step`` batches of images, drawn without replacement within an epoch. Losses are
+    logged every ``log_every`` iterations, together with ``evaluate(model)`` at the iterations in ``evaluate_at``; grids of
+    ``samples`` generated images are written at those in ``sample_at``, and checkpoints every ``checkpoint_every``.
+
+    With ``resume`` the run in ``out``, if there is one, goes on from its newest readable checkpoint and ends bit for bit
+    where it would have ended without the interruption (same machine, same number of threads). Otherwise a run that is
+    there is replaced. Ctrl-C finishes the iteration, saves a checkpoint and raises ``KeyboardInterrupt``; ``Diverged`` is
+    raised when a loss or a parameter is no longer finite, and no checkpoint is written then.
+    """
+    batch = batch_size * model.batches_per_step
+    if min(iterations, batch_size, log_every, checkpoint_every) < 1:
+        raise ValueError("train: iterations, batch_size, log_every and checkpoint_every must be at least 1")
+    if batch > len(images):
+        raise ValueError(f"train: one step takes {batch} images, but there are only {len(images)}")
+    run = Run(out)
+    config = {"model": type(model).__name__, "settings": model.settings(), "seed": seed, "batch_size": batch_size,
+              "data": _fingerprint(images), "iterations": iterations}
+    if resume and run.config_path.exists():
+        iteration = run.go_on(config, model)
+    else:
+        run.begin(config)
+        iteration = 0
+    batches = _Batches(len(images), batch, seed)
+    pending: list[tuple[int, dict[str, Array]]] = []     # losses not yet looked at: that would wait for the device
+    with _interrupt_flag() as interrupted, tqdm(desc=run.folder.name, total=iterations, initial=iteration, disable=None) as bar:
+        while iteration < iterations:
+            iteration += 1
+            step_images = to_device(images[batches.indices(iteration)])
+            pending.append((iteration, model.step(step_images, numpy.random.default_rng((seed, _STEP, iteration)))))
+            bar.update()
+            logged = iteration % log_every == 0 or iteration in evaluate_at or iteration == iterations
+            saved = iteration % checkpoint_every == 0 or iteration == iterations or interrupted.is_set()
+            if logged or saved:
+                losses = _finite(pending)
+                pending = []
+            if logged:
+                metrics = evaluate(model) if evaluate and iteration in evaluate_at else {}
+                run.log({"iteration": iteration, **losses, **metrics})
+            if iteration in sample_at:
+                run.save_samples(iteration, to_host(model.sample(samples, numpy.random.default_rng((seed, _SAMPLE)))))
+            if saved:
+                state = model.state()
+                _assert_finite(iteration, state)
+                run.save_checkpoint(iteration, state)
+            if interrupted.is_set():
+                raise KeyboardInterrupt(f"stopped at iteration {iteration} of {iterations}; {run.folder} can be resumed")
+    return run
+
+
+class _Batches:
+    """Which images make up which step: every epoch a new random order, cut into batches, an incomplete last one left out."""
+
+    def __init__(self, n: int, batch: int, seed: int) -> None:
+        self.n, self.batch, self.seed = n, batch, seed
+        self.epoch = -1
+
+    def indices(self, iteration: int) -> numpy.ndarray:
+        epoch, position = divmod(iteration - 1, self.n // self.batch)
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self.order = numpy.random.default_rng((self.seed, _ORDER, epoch)).permutation(self.n)
+        return self.order[position * self.batch:(position + 1) * self.batch]
+
+
+def _fingerprint(images: numpy.ndarray) -> str:
+    """What tells one data set from another: shape, dtype, and a checksum of a thousand images spread over the whole."""
+    rows = numpy.ascontiguousarray(images[::max(1, len(images) // 1000)])
+    return f"{images.dtype} {images.shape} crc32 {zlib.crc32(rows):08x}"
+
+
+def _finite(pending: list[tuple[int, dict[str, Array]]]) -> dict[str, float]:
+    """The losses of the last pending iteration; ``Diverged`` at the first one that is not finite."""
+    columns = {name: to_host(xp.stack([losses[name] for _, losses in pending])) for name in pending[-1][1]}
+    for row, (iteration, _) in enumerate(pending):
+        for name, column in columns.items():
+            if not math.isfinite(column[row]):
+                raise Diverged(f"{name} is {column[row]} at iteration {iteration}")
+    return {name: float(column[-1]) for name, column in columns.items()}
+
+
+def _assert_finite(iteration: int, state: dict[str, numpy.ndarray]) -> None:
+    for name, array in state.items():
+        if not numpy.isfinite(array).all():
+            raise Diverged(f"{name} is no longer finite at iteration {iteration}")
+
+
+@contextmanager
+def _interrupt_flag() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets; the second raises KeyboardInterrupt at once. Only the main thread gets signals."""
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        flag.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGINT, before)

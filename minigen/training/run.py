@@ -1,0 +1,147 @@
+"""The run directory: configuration, metrics, samples and checkpoints, and the trained model back from it.
+
+    config.json             model, settings, seed, batch size, iterations, versions, threads
+    metrics.jsonl           one JSON object per logged iteration
+    samples/00001000.png    a grid of generated images
+    checkpoints/00001000.npz
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from minigen import __version__, backend, figures, models, storage
+from minigen.models import Model
+
+_KEPT = 3       # checkpoints
+_SAME = ("model", "settings", "seed", "batch_size", "data")       # what a resumed run must share with its beginning
+
+
+class RunError(ValueError):
+    """The run directory does not fit what is asked of it; the message is one line that says how."""
+
+
+class Run:
+    """The run directory ``folder``; nothing is created or changed before a method says so."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.config_path = self.folder / "config.json"
+        self.metrics_path = self.folder / "metrics.jsonl"
+        self.samples_folder = self.folder / "samples"
+        self.checkpoints_folder = self.folder / "checkpoints"
+
+    def begin(self, config: dict[str, Any]) -> None:
+        """Start the record anew: what an earlier run left in these files goes, anything else in the folder stays."""
+        for folder in (self.checkpoints_folder, self.samples_folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        self.metrics_path.write_text("")
+        self._write_config(config)
+
+    def go_on(self, config: dict[str, Any], model: Model) -> int:
+        """Take up an earlier run: ``model`` gets the state of the newest readable checkpoint, whose iteration is returned.
+
+        Metrics and samples of later iterations are dropped, as they will come again. Without a checkpoint the run begins
+        anew and the result is 0. ``RunError`` if the earlier run had other settings, or went beyond ``iterations``.
+        """
+        before = self.config()
+        after = json.loads(json.dumps(config))
+        for key in _SAME:
+            if before[key] != after[key]:
+                raise RunError(f"{self.folder} cannot be resumed: its {key} is {before[key]}, but {after[key]} is asked for")
+        iteration, state = self.newest_checkpoint()
+        if iteration > config["iterations"]:
+            raise RunError(f"{self.folder} is already at iteration {iteration}, beyond the {config['iterations']} asked for")
+        if state is None:
+            self.begin(config)
+            return 0
+        model.load_state(state)
+        kept = [json.dumps(record) + "\n" for record in self.metrics() if record["iteration"] <= iteration]
+        self.metrics_path.write_text("".join(kept))
+        for path in self.samples_folder.glob("*.png"):
+            if int(path.stem) > iteration:
+                path.unlink()
+        self._write_config(config)
+        return iteration
+
+    def _write_config(self, config: dict[str, Any]) -> None:
+        environment = {"minigen": __version__, "python": platform.python_version(), "numpy": numpy.__version__,
+                       "backend": backend.name(), "processors": os.cpu_count(),
+                       "threads": {name: os.environ[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+                                                                       "MKL_NUM_THREADS") if name in os.environ}}
+        self.config_path.write_text(json.dumps({**config, "environment": environment}, indent=2) + "\n")
+
+    def config(self) -> dict[str, Any]:
+        """What config.json records; ``RunError`` if it is not there or damaged."""
+        try:
+            config = json.loads(self.config_path.read_text())
+            return {key: config[key] for key in (*_SAME, "iterations", "environment")}
+        except OSError as error:
+            raise RunError(f"{self.folder} is no run directory: {self.config_path.name}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{self.config_path} is damaged: {error}") from error
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with self.metrics_path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The logged records; a last line that a killed run left unfinished is passed over."""
+        lines = self.metrics_path.read_text().split("\n") if self.metrics_path.exists() else [""]
+        return [json.loads(line) for line in lines[:-1]]
+
+    def save_samples(self, iteration: int, images: numpy.ndarray) -> None:
+        """Write a grid of the images as samples/<iteration>.png."""
+        figures.save_grid(self.sample_path(iteration), images)
+
+    def sample_path(self, iteration: int) -> Path:
+        """Where ``save_samples`` writes."""
+        return self.samples_folder / f"{iteration:08d}.png"
+
+    def save_checkpoint(self, iteration: int, state: dict[str, numpy.ndarray]) -> None:
+        """Write checkpoints/<iteration>.npz, whole or not at all, and remove all but the last few."""
+        storage.save(self.checkpoints_folder / f"{iteration:08d}.npz", state)
+        for path in self._checkpoints()[_KEPT:]:
+            path.unlink()
+
+    def newest_checkpoint(self) -> tuple[int, dict[str, numpy.ndarray] | None]:
+        """Iteration and state of the newest checkpoint that can be read, (0, None) if there is none.
+
+        One that is damaged is skipped with a warning that names it.
+        """
+        for path in self._checkpoints():
+            try:
+                return int(path.stem), storage.load(path)
+            except ValueError as error:
+                warnings.warn(f"checkpoint skipped: {error}", stacklevel=2)
+        return 0, None
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted((path for path in self.checkpoints_folder.glob("*.npz") if path.stem.isdigit()), reverse=True)
+
+
+def load(folder: str | os.PathLike[str]) -> Model:
+    """The trained model of a run directory: built with its settings, its newest readable checkpoint loaded.
+
+    ``RunError`` if the folder is no run directory or has no readable checkpoint.
+    """
+    run = Run(folder)
+    config = run.config()
+    if config["model"] not in models.__all__:
+        raise RunError(f"{run.config_path}: unknown model {config['model']!r}")
+    model = getattr(models, config["model"])(**config["settings"])
+    _, state = run.newest_checkpoint()
+    if state is None:
+        raise RunError(f"{run.folder} has no readable checkpoint")
+    model.load_state(state)
+    return model

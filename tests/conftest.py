@@ -1,0 +1,46 @@
+"""Settings and data that the tests share."""
+
+import gzip
+import struct
+
+import numpy
+import pytest
+from hypothesis import settings
+
+from minigen import datasets
+
+# The same examples on every run, and no limit on the time of one: shared machines stall now and then.
+settings.register_profile("minigen", max_examples=15, deadline=None, derandomize=True, database=None)
+settings.load_profile("minigen")
+
+
+@pytest.fixture
+def rng():
+    return numpy.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def mnist():
+    return datasets.mnist()
+
+
+def idx_bytes(array):
+    """An array of uint8 in the IDX format, written independently of the reader."""
+    return bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype("uint8").tobytes()
+
+
+def write_idx_folder(folder, images, labels, test=50):
+    """The four files in ``folder``: raw for training, gzip for the test set, which is the first ``test`` images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "train-images-idx3-ubyte").write_bytes(idx_bytes(images))
+    (folder / "train-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
+    (folder / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx_bytes(images[:test])))
+    (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(labels[:test])))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_mnist(mnist, tmp_path_factory):
+    """A folder with the first 640 images of MNIST, as another data set would be laid out."""
+    images = numpy.round(mnist.train_images[:640].reshape(-1, 28, 28) * 255)
+    return write_idx_folder(tmp_path_factory.mktemp("data") / "small", images, mnist.train_labels[:640])

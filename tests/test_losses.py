@@ -1,0 +1,179 @@
+"""Each loss against a closed form written in Python floats, and the report's Eq. 3 and 4 on discrete distributions."""
+
+import math
+
+import numpy
+import pytest
+
+from minigen import losses, ops
+from minigen.core import Tensor, grad
+from minigen.gradcheck import check_grad
+
+REAL = [[-50.0, 2.0, 0.0], [50.0, -1.5, 1e-3]]
+FAKE = [[50.0, -3.0, 0.0], [-50.0, 0.5, -1e-3]]
+
+
+def flat(logits):
+    return [v for row in logits for v in row]
+
+
+def mean(items):
+    items = list(items)
+    return math.fsum(items) / len(items)
+
+
+def minus_log_d(logit):
+    """-log(1 / (1 + exp(-logit)))."""
+    return math.log1p(math.exp(-logit)) if logit > 0 else math.log1p(math.exp(logit)) - logit
+
+
+def minus_log_not_d(logit):
+    return minus_log_d(-logit)
+
+
+@pytest.mark.parametrize("dtype, rtol", [("float32", 1e-6), ("float64", 1e-13)])
+@pytest.mark.parametrize("loss, logits, expected", [
+    (losses.gan_discriminator, (REAL, FAKE), mean(map(minus_log_d, flat(REAL))) + mean(map(minus_log_not_d, flat(FAKE)))),
+    (losses.gan_generator, (FAKE,), mean(map(minus_log_d, flat(FAKE)))),
+    (losses.gan_generator_minimax, (FAKE,), -mean(map(minus_log_not_d, flat(FAKE)))),
+    (losses.wgan_critic, (REAL, FAKE), mean(flat(FAKE)) - mean(flat(REAL))),
+    (losses.wgan_generator, (FAKE,), -mean(flat(FAKE))),
+], ids=lambda v: getattr(v, "__name__", ""))
+def test_adversarial_losses(loss, logits, expected, dtype, rtol):
+    found = loss(*(Tensor(l, dtype) for l in logits))
+    assert found.shape == () and found.dtype == dtype
+    assert found.item() == pytest.approx(expected, rel=rtol)
+    assert loss(*(numpy.array(l, dtype) for l in logits)) == pytest.approx(expected, rel=rtol)
+    check_grad(loss, [numpy.array(l) / 10 for l in logits], order=2)
+
+
+@pytest.mark.parametrize("logit", [-50.0, 50.0])
+def test_extreme_logits_keep_value_and_gradient(logit):
+    x = Tensor([logit], "float64")
+    for loss, value, slope in [
+            (losses.gan_generator, minus_log_d(logit), -1 / (1 + math.exp(logit))),
+            (losses.gan_generator_minimax, -minus_log_not_d(logit), -1 / (1 + math.exp(-logit))),
+            (lambda t: losses.gan_discriminator(t, Tensor([0.0], "float64")), minus_log_d(logit) + math.log(2), -1 / (1 + math.exp(logit)))]:
+        y = loss(x)
+        assert y.item() == pytest.approx(value, rel=1e-12)
+        assert grad(y, x)[0] == pytest.approx(slope, rel=1e-12)
+
+
+def test_at_d_one_half_the_losses_are_log_2():
+    zero = numpy.zeros((3, 2))
+    assert losses.gan_generator(zero) == pytest.approx(math.log(2))
+    assert losses.gan_generator_minimax(zero) == pytest.approx(-math.log(2))
+    assert losses.gan_discriminator(zero, zero) == pytest.approx(2 * math.log(2))
+
+
+X = [[0.0, 0.5, 1.0, 0.25], [1.0, 0.0, 0.0, 0.125]]
+Y = [[0.1, 0.4, 0.7, 0.25], [0.5, 0.5, 0.25, 0.0]]
+MU = [[0.5, -2.0], [0.0, 1.0]]
+LOGVAR = [[0.3, -50.0], [0.0, 1.5]]
+ERROR = mean(math.fsum((a - b) ** 2 for a, b in zip(x, y)) for x, y in zip(X, Y))
+KL = mean(math.fsum(0.5 * (m * m + math.exp(v) - 1 - v) for m, v in zip(ms, vs)) for ms, vs in zip(MU, LOGVAR))
+
+
+def arrays(*lists):
+    return [numpy.array(item) for item in lists]
+
+
+def test_squared_error_is_summed_over_pixels_and_averaged_over_the_batch():
+    assert losses.squared_error(*arrays(X, Y)) == pytest.approx(ERROR, rel=1e-14)
+    images = [numpy.array(item).reshape(2, 2, 2, 1) for item in (X, Y)]
+    assert losses.squared_error(*images) == pytest.approx(ERROR, rel=1e-14)
+    check_grad(losses.squared_error, arrays(X, Y), order=2)
+
+
+def test_gaussian_kl():
+    assert losses.gaussian_kl(*arrays(MU, LOGVAR)) == pytest.approx(KL, rel=1e-14)
+    assert losses.gaussian_kl(numpy.zeros((2, 3)), numpy.zeros((2, 3))) == 0
+    check_grad(losses.gaussian_kl, arrays(MU, [[0.3, -1.0], [0.0, 1.5]]), order=2)
+
+
+def test_gaussian_kl_against_monte_carlo():
+    mu, logvar, n = numpy.array([0.7, -1.2]), numpy.array([0.4, -0.9]), 400_000
+    z = mu + numpy.exp(logvar / 2) * numpy.random.default_rng(0).standard_normal((n, 2))
+    ratios = (0.5 * (z ** 2 - (z - mu) ** 2 / numpy.exp(logvar) - logvar)).sum(axis=1)
+    assert losses.gaussian_kl(mu[None], logvar[None]) == pytest.approx(ratios.mean(), abs=4 * ratios.std() / math.sqrt(n))
+
+
+def test_vae_and_vaegan():
+    everything = arrays(X, Y, MU, LOGVAR)
+    assert losses.vae(*everything) == pytest.approx(ERROR + KL, rel=1e-14)
+    assert losses.vae(*everything, reconstruction_weight=3.0) == pytest.approx(3 * ERROR + KL, rel=1e-14)
+    gan = mean(map(minus_log_d, flat(FAKE)))
+    assert losses.vaegan(numpy.float64(7), numpy.array(FAKE)) == pytest.approx(7 + gan, rel=1e-14)
+    assert losses.vaegan(numpy.float64(7), numpy.array(FAKE), gan_weight=0.2) == pytest.approx(7 + 0.2 * gan, rel=1e-14)
+
+
+def test_constrained():
+    rows = [mean(map(minus_log_d, row)) for row in FAKE]
+    for d in (0.0, 1.0, 10.0, 17.0, 30.0):
+        each = 7 + 0.5 * mean(max(row - d, 0) for row in rows)
+        batch = 7 + 0.5 * max(mean(rows) - d, 0)
+        assert losses.constrained(numpy.float64(7), numpy.array(FAKE), d, 0.5) == pytest.approx(each, rel=1e-14)
+        assert losses.constrained(numpy.float64(7), numpy.array(FAKE), d, 0.5, per_sample=False) == pytest.approx(batch, rel=1e-14)
+    check_grad(lambda v, f: losses.constrained(v, f, 1.0), [numpy.array(7.0), numpy.array(FAKE) / 10], order=2)
+
+
+def test_constrained_takes_subgradient_0_where_l_gan_equals_d():
+    for per_sample in (True, False):
+        logits = Tensor(numpy.zeros((2, 3)))                # L_GAN = log 2 exactly as softplus computes it
+        d = float(ops.softplus(numpy.zeros(1))[0])
+        for shift, expected in [(0.0, 0.0), (1e-9, 0.0), (-1e-9, -0.5 / 6)]:
+            loss = losses.constrained(Tensor(0.0, "float64"), logits, d + shift, 1.0, per_sample)
+            numpy.testing.assert_allclose(grad(loss, logits), numpy.full((2, 3), expected), rtol=1e-12)
+
+
+def test_softmax_cross_entropy():
+    logits = [[50.0, -50.0, 0.0], [1.0, 2.0, 3.0], [0.0, 0.0, 0.0]]
+    labels = [1, 0, 2]
+    expected = mean(math.log(math.fsum(math.exp(v - max(row)) for v in row)) + max(row) - row[k] for row, k in zip(logits, labels))
+    assert losses.softmax_cross_entropy(numpy.array(logits), numpy.array(labels)) == pytest.approx(expected, rel=1e-14)
+    check_grad(lambda t: losses.softmax_cross_entropy(t, numpy.array(labels)), [numpy.array(logits) / 10], order=2)
+
+
+# Discrete distributions on five points, as counts, so that a batch can hold them exactly.
+P = numpy.array([8, 4, 2, 1, 1])
+Q = numpy.array([1, 3, 3, 4, 5])
+
+
+def kl(p, q):
+    return math.fsum(a * math.log(a / b) for a, b in zip(p, q))
+
+
+def js(p, q):
+    middle = (p + q) / 2
+    return (kl(p, middle) + kl(q, middle)) / 2
+
+
+def test_equation_3_and_4_at_the_optimal_discriminator():
+    p, q = P / P.sum(), Q / Q.sum()
+    logits = numpy.log(p / q)                               # D* = p / (p + q)
+    real, fake = numpy.repeat(logits, P), numpy.repeat(logits, Q)
+    value = -losses.gan_discriminator(real, fake)
+    assert value == pytest.approx(2 * js(p, q) - 2 * math.log(2), rel=1e-12)                        # Eq. 3
+    assert losses.gan_generator_minimax(fake) - losses.gan_generator(real) == pytest.approx(value, rel=1e-12)
+    # Eq. 4: the same plus terms that do not depend on the generator
+    eq4 = losses.gan_generator(fake) + losses.gan_generator(real)
+    assert eq4 == pytest.approx(kl(q, p) - 2 * js(p, q) + 2 * math.log(2), rel=1e-12)
+    shifted = Tensor(logits)
+    assert abs(grad(losses.gan_discriminator(shifted[numpy.repeat(range(5), P)], shifted[numpy.repeat(range(5), Q)]), shifted)).max() < 1e-15
+
+
+def test_the_generators_gradients_are_those_of_equation_3_and_4():
+    p, q = P / P.sum(), Q / Q.sum()
+    theta = Tensor(numpy.log(q))
+    optimal = numpy.log(p / q)                              # D* for this q, held fixed
+    generated = ops.softmax(theta)
+    non_saturating = grad(ops.sum(generated * ops.softplus(-optimal)), theta)
+    minimax = grad(-ops.sum(generated * ops.softplus(optimal)), theta)
+
+    def slope(f, h=1e-6):
+        def at(i, step):
+            moved = numpy.exp(numpy.log(q) + step * (numpy.arange(5) == i))
+            return f(moved / moved.sum())
+        return [(at(i, h) - at(i, -h)) / (2 * h) for i in range(5)]
+    numpy.testing.assert_allclose(non_saturating, slope(lambda q: kl(q, p) - 2 * js(p, q)), atol=1e-9)
+    numpy.testing.assert_allclose(minimax, slope(lambda q: 2 * js(p, q)), atol=1e-9)
