@@ -43,16 +43,17 @@ def save_grid(path: str | os.PathLike[str], images: Any, columns: int | None = N
 
 def sample_grids(path: str | os.PathLike[str], rows: Mapping[str, Sequence[tuple[int, Path]]], title: str) -> None:
     """The report's Figure 2: a row per model, and in it the saved grids of samples, each with its iteration."""
-    columns = len(next(iter(rows.values())))
+    columns = max(map(len, rows.values()))
     figure = Figure(figsize=(2.6 * columns + 0.5, 2.85 * len(rows) + 0.5), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for row, (name, grids) in zip(axes, rows.items()):
+        for ax in row:
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
         for ax, (iteration, grid) in zip(row, grids):
             ax.imshow(imread(grid), interpolation="nearest")
             ax.set_title(f"iteration {iteration:,}", fontsize=11)
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
         row[0].set_ylabel(name, fontsize=14, color=COLOURS[name], fontweight="bold")
     figure.savefig(path)
 

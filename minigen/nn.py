@@ -36,6 +36,9 @@ def fan_in_uniform(rng: numpy.random.Generator, shape: tuple[int, ...]) -> numpy
     return rng.uniform(-bound, bound, shape)
 
 
+INITIALISERS: dict[str, Initialiser] = {f.__name__: f for f in (he_normal, glorot_uniform, fan_in_uniform)}
+
+
 def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
     window = math.prod(shape[:-2])
     return window * shape[-2], window * shape[-1]
@@ -88,7 +91,7 @@ class Module:
 class Linear(Module):
     """x w + b: (..., n_in) to (..., n_out), with weight (n_in, n_out) from ``init`` and bias (n_out,) zero."""
 
-    def __init__(self, n_in: int, n_out: int, rng: numpy.random.Generator, init: Initialiser = he_normal,
+    def __init__(self, n_in: int, n_out: int, rng: numpy.random.Generator, init: Initialiser = fan_in_uniform,
                  dtype: str = "float32") -> None:
         self.weight = Tensor(to_device(init(rng, (n_in, n_out)).astype(dtype)))
         self.bias = Tensor(to_device(numpy.zeros(n_out, dtype)))

@@ -90,10 +90,9 @@ tanh = Op("tanh(a) = the hyperbolic tangent of a",
 
 def _sigmoid(a: Array) -> Array:
     # The bound keeps exp from overflowing: where it acts the result is the smallest normal number instead of less.
-    y = xp.minimum(-a, -math.log(xp.finfo(a.dtype).tiny))
-    y = xp.exp(y)
+    y = xp.exp(xp.minimum(-a, -math.log(xp.finfo(a.dtype).tiny)))
     y += 1
-    return 1 / y
+    return xp.divide(1, y, out=y) if y.ndim else 1 / y
 
 
 sigmoid = Op("sigmoid(a) = 1 / (1 + exp(-a))",
@@ -101,7 +100,7 @@ sigmoid = Op("sigmoid(a) = 1 / (1 + exp(-a))",
              lambda g, y, a: g * (y * (1 - y)))
 
 relu = Op("relu(a) = max(a, 0)",
-          lambda a: xp.maximum(a, 0),
+          lambda a: xp.maximum(a, xp.zeros(a.shape, a.dtype)),     # twice as fast in NumPy as with the scalar 0
           lambda g, y, a: g * (y > 0))      # 0 at 0
 
 leaky_relu = Op("leaky_relu(a, slope=0.01) = a where a > 0, slope a elsewhere",
@@ -141,6 +140,12 @@ def _restore(g: Any, a: Any, axis: Any) -> Any:
     return g.reshape(tuple(1 if i in axes else n for i, n in enumerate(a.shape)))
 
 
+def _average(a: Array, axis: Any, keepdims: bool) -> Array:
+    # Half the time of xp.mean on the small arrays that losses average; 0 / 0 is nan there and here.
+    total = xp.sum(a, axis=axis, keepdims=keepdims)
+    return total * (total.size / a.size if a.size else math.nan)
+
+
 def _mean(g: Any, a: Any, axis: Any) -> Any:
     """The gradient of the mean: g / (the number of elements averaged), along the axes that were reduced."""
     restored = _restore(g, a, axis)
@@ -169,7 +174,7 @@ sum = Op("sum(a, axis=None, keepdims=False)",
          lambda g, y, a, axis=None, keepdims=False: broadcast_to(_restore(g, a, axis), a.shape))
 
 mean = Op("mean(a, axis=None, keepdims=False)",
-          lambda a, axis=None, keepdims=False: xp.mean(a, axis=axis, keepdims=keepdims),
+          lambda a, axis=None, keepdims=False: _average(a, axis, keepdims),
           lambda g, y, a, axis=None, keepdims=False: _mean(g, a, axis))
 
 var = Op("var(a, axis=None, keepdims=False) = mean of (a - mean a)^2, the variance of a whole population",
@@ -197,6 +202,7 @@ log_softmax = Op("log_softmax(a, axis=-1) = a - logsumexp(a)",
 reshape = Op("reshape(a, shape)",
              lambda a, shape: xp.reshape(a, shape),
              lambda g, y, a, shape: reshape(g, a.shape))
+
 
 def _inverse(axes: Sequence[int] | None) -> tuple[int, ...] | None:
     """The permutation that undoes the permutation ``axes``."""
@@ -290,11 +296,15 @@ def _rows(x: Any) -> Any:
     return x if x.ndim == 2 else x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
 
 
+def _column_sums(g: Any) -> Any:
+    return xp.ones(g.shape[0], g.dtype) @ g         # BLAS sums over the batch in half the time of xp.sum
+
+
 linear = Op("linear(x, w, b) = x w + b for x (..., in), w (in, out), b (out,)",
             _linear,
             lambda g, y, x, w, b: g @ w.T,
             lambda g, y, x, w, b: _rows(x).T @ _rows(g),
-            lambda g, y, x, w, b: g)
+            lambda g, y, x, w, b: _column_sums(_rows(g)))
 
 # Tensor's operators and methods
 

@@ -35,16 +35,18 @@ class Optimizer:
         self.lr = lr
         self.steps = 0
         self.arrays = {slot: [xp.zeros(p.shape, p.dtype) for p in self.parameters] for slot in self.slots}
+        self._blocks = [list(_blocks(p.shape)) for p in self.parameters]
 
     def step(self, grads: Sequence[Array]) -> None:
         """Update every parameter from its gradient, given in the order of the parameters."""
         if len(grads) != len(self.parameters):
             raise ValueError(f"{type(self).__name__}.step: {len(self.parameters)} gradients expected, {len(grads)} found")
         self.steps += 1
-        for p, g, *arrays in zip(self.parameters, grads, *self.arrays.values()):
-            for rows in _blocks(p.shape):
-                block = p.data[rows]
-                self._update(block, g[rows], xp.empty(block.shape, block.dtype), *(a[rows] for a in arrays))
+        for p, blocks, g, *arrays in zip(self.parameters, self._blocks, grads, *self.arrays.values()):
+            value = p.data
+            for rows in blocks:
+                block = value[rows]
+                self._update(block, g[rows], xp.empty(block.shape, block.dtype), *[a[rows] for a in arrays])
             p.changed()
 
     def state(self) -> dict[str, numpy.ndarray]:
@@ -82,10 +84,10 @@ class SGD(Optimizer):
         self.momentum = momentum
 
     def _update(self, p: Array, g: Array, work: Array, b: Array) -> None:
-        xp.multiply(b, self.momentum, out=b)
-        xp.add(b, g, out=b)
+        b *= self.momentum
+        b += g
         xp.multiply(b, self.lr, out=work)
-        xp.subtract(p, work, out=p)
+        p -= work
 
 
 class RMSProp(Optimizer):
@@ -105,10 +107,10 @@ class RMSProp(Optimizer):
         scale = math.sqrt(1 - self.alpha)
         _decay_and_add_square(v, self.alpha, g, work)
         xp.sqrt(v, out=work)
-        xp.add(work, self.eps / scale, out=work)
+        work += self.eps / scale
         xp.divide(g, work, out=work)
-        xp.multiply(work, self.lr / scale, out=work)
-        xp.subtract(p, work, out=p)
+        work *= self.lr / scale
+        p -= work
 
 
 class Adam(Optimizer):
@@ -131,20 +133,20 @@ class Adam(Optimizer):
     def _update(self, p: Array, g: Array, work: Array, m: Array, v: Array) -> None:
         scale = math.sqrt((1 - self.beta2) / (1 - self.beta2 ** self.steps))
         rate = self.lr * (1 - self.beta1) / (1 - self.beta1 ** self.steps)
-        xp.multiply(m, self.beta1, out=m)
-        xp.add(m, g, out=m)
+        m *= self.beta1
+        m += g
         _decay_and_add_square(v, self.beta2, g, work)
         xp.sqrt(v, out=work)
-        xp.add(work, self.eps / scale, out=work)
+        work += self.eps / scale
         xp.divide(m, work, out=work)
-        xp.multiply(work, rate / scale, out=work)
-        xp.subtract(p, work, out=p)
+        work *= rate / scale
+        p -= work
 
 
 def _decay_and_add_square(v: Array, decay: float, g: Array, work: Array) -> None:
     xp.multiply(g, g, out=work)
-    xp.multiply(v, decay, out=v)
-    xp.add(v, work, out=v)
+    v *= decay
+    v += work
 
 
 def clip_weights(parameters: Sequence[Tensor], bound: float) -> None:

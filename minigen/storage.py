@@ -14,7 +14,7 @@ import numpy
 def save(path: Path, arrays: dict[str, numpy.ndarray]) -> None:
     """Write the arrays as an uncompressed .npz file that appears under its name only when it is complete on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}-", suffix=".part", delete=False) as file:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.stem}-", suffix=".part", delete=False) as file:
         try:
             numpy.savez(file, **arrays)
             file.flush()

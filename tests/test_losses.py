@@ -40,11 +40,11 @@ def minus_log_not_d(logit):
     (losses.wgan_generator, (FAKE,), -mean(flat(FAKE))),
 ], ids=lambda v: getattr(v, "__name__", ""))
 def test_adversarial_losses(loss, logits, expected, dtype, rtol):
-    found = loss(*(Tensor(l, dtype) for l in logits))
+    found = loss(*(Tensor(rows, dtype) for rows in logits))
     assert found.shape == () and found.dtype == dtype
     assert found.item() == pytest.approx(expected, rel=rtol)
-    assert loss(*(numpy.array(l, dtype) for l in logits)) == pytest.approx(expected, rel=rtol)
-    check_grad(loss, [numpy.array(l) / 10 for l in logits], order=2)
+    assert loss(*(numpy.array(rows, dtype) for rows in logits)) == pytest.approx(expected, rel=rtol)
+    check_grad(loss, [numpy.array(rows) / 10 for rows in logits], order=2)
 
 
 @pytest.mark.parametrize("logit", [-50.0, 50.0])
@@ -53,7 +53,8 @@ def test_extreme_logits_keep_value_and_gradient(logit):
     for loss, value, slope in [
             (losses.gan_generator, minus_log_d(logit), -1 / (1 + math.exp(logit))),
             (losses.gan_generator_minimax, -minus_log_not_d(logit), -1 / (1 + math.exp(-logit))),
-            (lambda t: losses.gan_discriminator(t, Tensor([0.0], "float64")), minus_log_d(logit) + math.log(2), -1 / (1 + math.exp(logit)))]:
+            (lambda t: losses.gan_discriminator(t, Tensor([0.0], "float64")), minus_log_d(logit) + math.log(2),
+             -1 / (1 + math.exp(logit)))]:
         y = loss(x)
         assert y.item() == pytest.approx(value, rel=1e-12)
         assert grad(y, x)[0] == pytest.approx(slope, rel=1e-12)
@@ -158,8 +159,9 @@ def test_equation_3_and_4_at_the_optimal_discriminator():
     # Eq. 4: the same plus terms that do not depend on the generator
     eq4 = losses.gan_generator(fake) + losses.gan_generator(real)
     assert eq4 == pytest.approx(kl(q, p) - 2 * js(p, q) + 2 * math.log(2), rel=1e-12)
-    shifted = Tensor(logits)
-    assert abs(grad(losses.gan_discriminator(shifted[numpy.repeat(range(5), P)], shifted[numpy.repeat(range(5), Q)]), shifted)).max() < 1e-15
+    free = Tensor(logits)                                   # no other discriminator does better
+    d_loss = losses.gan_discriminator(free[numpy.repeat(range(5), P)], free[numpy.repeat(range(5), Q)])
+    assert abs(grad(d_loss, free)).max() < 1e-15
 
 
 def test_the_generators_gradients_are_those_of_equation_3_and_4():

@@ -9,7 +9,7 @@ import numpy
 
 from minigen.backend import Array, to_device, xp
 from minigen.core import no_grad
-from minigen.nn import Module
+from minigen.nn import INITIALISERS, Initialiser, Module
 from minigen.optim import Optimizer
 
 _CHUNK = 1000       # images generated at once, which bounds the memory for hidden layers
@@ -27,6 +27,12 @@ class Model:
     networks: dict[str, Module]
     optimizers: dict[str, Optimizer]
 
+    def initialiser(self, name: str) -> Initialiser:
+        """The initialiser of this name in ``nn``; ``ValueError`` that lists the names if there is none."""
+        if name not in INITIALISERS:
+            raise ValueError(f"{type(self).__name__}: init one of {', '.join(INITIALISERS)} expected, {name!r} found")
+        return INITIALISERS[name]
+
     def settings(self) -> dict[str, Any]:
         """The arguments with which this model can be built again, fit for JSON."""
         return asdict(self)
@@ -36,8 +42,8 @@ class Model:
         raise NotImplementedError
 
     def noise(self, n: int, rng: numpy.random.Generator) -> Array:
-        """n latents (n, latent) from the prior, uniform on [-1, 1], drawn on the host."""
-        return to_device(2 * rng.random((n, self.latent), dtype="float32") - 1)
+        """n latents (n, latent) from the prior N(0, I), drawn on the host."""
+        return to_device(rng.standard_normal((n, self.latent), dtype="float32"))
 
     @no_grad()
     def sample(self, n: int, rng: numpy.random.Generator | int | None = None) -> Array:

@@ -42,7 +42,8 @@ class Run:
     def begin(self, config: dict[str, Any]) -> None:
         """Start the record anew: what an earlier run left in these files goes, anything else in the folder stays."""
         for folder in (self.checkpoints_folder, self.samples_folder):
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists():
+                shutil.rmtree(folder)
             folder.mkdir(parents=True)
         self.metrics_path.write_text("")
         self._write_config(config)
@@ -58,6 +59,8 @@ class Run:
         for key in _SAME:
             if before[key] != after[key]:
                 raise RunError(f"{self.folder} cannot be resumed: its {key} is {before[key]}, but {after[key]} is asked for")
+        for unfinished in self.checkpoints_folder.glob("*.part"):      # what a killed run was just writing
+            unfinished.unlink()
         iteration, state = self.newest_checkpoint()
         if iteration > config["iterations"]:
             raise RunError(f"{self.folder} is already at iteration {iteration}, beyond the {config['iterations']} asked for")
@@ -67,8 +70,8 @@ class Run:
         model.load_state(state)
         kept = [json.dumps(record) + "\n" for record in self.metrics() if record["iteration"] <= iteration]
         self.metrics_path.write_text("".join(kept))
-        for path in self.samples_folder.glob("*.png"):
-            if int(path.stem) > iteration:
+        for sampled, path in self.samples():
+            if sampled > iteration:
                 path.unlink()
         self._write_config(config)
         return iteration
@@ -98,15 +101,15 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """The logged records; a last line that a killed run left unfinished is passed over."""
         lines = self.metrics_path.read_text().split("\n") if self.metrics_path.exists() else [""]
-        return [json.loads(line) for line in lines[:-1]]
+        return [json.loads(line) for line in lines[:-1]]     # every whole line ends with a line break
 
     def save_samples(self, iteration: int, images: numpy.ndarray) -> None:
         """Write a grid of the images as samples/<iteration>.png."""
-        figures.save_grid(self.sample_path(iteration), images)
+        figures.save_grid(self.samples_folder / f"{iteration:08d}.png", images)
 
-    def sample_path(self, iteration: int) -> Path:
-        """Where ``save_samples`` writes."""
-        return self.samples_folder / f"{iteration:08d}.png"
+    def samples(self) -> list[tuple[int, Path]]:
+        """The iterations at which samples were written, oldest first, each with its picture."""
+        return [(int(path.stem), path) for path in sorted(self.samples_folder.glob("*.png"))]
 
     def save_checkpoint(self, iteration: int, state: dict[str, numpy.ndarray]) -> None:
         """Write checkpoints/<iteration>.npz, whole or not at all, and remove all but the last few."""

@@ -1,0 +1,67 @@
+"""The classifier that judges generated images, and its cache."""
+
+import numpy
+import pytest
+
+from minigen import classifier
+from minigen.classifier import Classifier
+from minigen.core import to_host
+
+
+@pytest.fixture
+def blobs():
+    """Ten well separated clusters in 20 dimensions."""
+    rng = numpy.random.default_rng(0)
+    labels = numpy.arange(600) % 10
+    return (rng.normal(size=(10, 20))[labels] * 2 + 0.3 * rng.normal(size=(600, 20))).astype("float32"), labels
+
+
+SMALL = {"sizes": (20, 16, 10), "epochs": 20, "batch_size": 50}
+
+
+def test_mnist_is_learnt(mnist):
+    judge = Classifier().fit(mnist.train_images, mnist.train_labels)
+    assert judge.accuracy(mnist.test_images, mnist.test_labels) >= 0.975
+
+
+def test_probabilities_and_labels(blobs):
+    images, labels = blobs
+    judge = Classifier(**SMALL).fit(images, labels)
+    p = to_host(judge.predict_proba(images))
+    assert p.shape == (600, 10) and p.dtype == "float32" and (p >= 0).all()
+    numpy.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-5)
+    assert (to_host(judge.predict(images)) == p.argmax(axis=1)).all()
+    assert judge.accuracy(images, labels) == (p.argmax(axis=1) == labels).mean() > 0.99
+    assert judge.predict_proba(images[:0]).shape == (0, 10)
+
+
+def test_images_of_another_size_are_refused(blobs):
+    with pytest.raises(ValueError, match=r"\(N, 20\) expected, \(3, 5\) found"):
+        Classifier(**SMALL).predict_proba(numpy.zeros((3, 5), "float32"))
+
+
+def test_trained_once_for_the_same_data_and_settings(blobs, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIGEN_CACHE", str(tmp_path))
+    images, labels = blobs
+    fits = []
+    fit = Classifier.fit
+    monkeypatch.setattr(Classifier, "fit", lambda self, *data: (fits.append(1), fit(self, *data))[1])
+    first = classifier.trained(images, labels, **SMALL)
+    again = classifier.trained(images, labels, **SMALL)
+    assert len(fits) == 1 and len(list(tmp_path.iterdir())) == 1
+    assert (to_host(first.predict_proba(images)) == to_host(again.predict_proba(images))).all()
+    classifier.trained(images + 1e-3, labels, **SMALL)
+    classifier.trained(images, labels[::-1].copy(), **SMALL)
+    classifier.trained(images, labels, **{**SMALL, "lr": 1e-3})
+    assert len(fits) == 4 and len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_damaged_cache_is_replaced_with_a_warning(blobs, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIGEN_CACHE", str(tmp_path))
+    first = classifier.trained(*blobs, **SMALL)
+    path, = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.warns(UserWarning, match=path.name):
+        again = classifier.trained(*blobs, **SMALL)
+    assert (to_host(first.predict_proba(blobs[0])) == to_host(again.predict_proba(blobs[0]))).all()
+    classifier.trained(*blobs, **SMALL)

@@ -1,0 +1,74 @@
+"""The shared flags: values, and one clear line with exit status 2 for what cannot be."""
+
+import sys
+
+import pytest
+
+from minigen import backend, cli, training
+
+
+@pytest.fixture
+def flags(tmp_path):
+    return cli.parser("Test.", iterations=50, out=str(tmp_path / "runs" / "x"))
+
+
+def test_defaults(flags, tmp_path, mnist):
+    values, data = cli.parse(flags, [])
+    assert vars(values) == {"iterations": 50, "batch_size": 64, "seed": 0, "out": tmp_path / "runs" / "x", "resume": False,
+                            "data": None, "gpu": False}
+    assert values.out.is_dir() and not list(values.out.iterdir()) and len(data.train_images) == 60000
+
+
+def test_values(flags, tmp_path, small_mnist):
+    values, data = cli.parse(flags, ["--iterations", "1_000", "--batch-size", "7", "--seed", "3", "--out", str(tmp_path / "o"),
+                                     "--resume", "--data", str(small_mnist)])
+    assert (values.iterations, values.batch_size, values.seed, values.resume) == (1000, 7, 3, True)
+    assert len(data.train_images) == 640
+    assert cli.parse(flags, ["--full", "--data", str(small_mnist)])[0].iterations == 1_000_000
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--iterations", "-5"], "--iterations: at least 1 expected, -5 found"),
+    (["--iterations", "0"], "--iterations: at least 1 expected, 0 found"),
+    (["--iterations", "1.5"], "--iterations: a whole number expected, '1.5' found"),
+    (["--batch-size", "many"], "--batch-size: a whole number expected, 'many' found"),
+    (["--seed", "-1"], "--seed: at least 0 expected, -1 found"),
+    (["--data", "/no/such"], "/no/such: no such folder"),
+    (["--out", __file__], f"--out: cannot write to {__file__}"),
+    (["--out", "/proc/x"], "--out: cannot write to /proc/x"),
+    (["--full", "--iterations", "3"], "not allowed with argument"),
+    (["--nonsense"], "unrecognized arguments: --nonsense"),
+])
+def test_one_line_and_status_2(flags, capsys, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        cli.parse(flags, arguments)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and message in error and error.count("\n") == 1
+
+
+def test_gpu_without_cupy(flags, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(SystemExit) as stop:
+        cli.parse(flags, ["--gpu"])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and "needs CuPy" in error and error.count("\n") == 1
+    assert backend.name() == "numpy"
+
+
+@pytest.mark.parametrize("error, status, message", [
+    (None, 0, ""), (KeyboardInterrupt(), 130, "interrupted"),
+    (KeyboardInterrupt("stopped at iteration 5"), 130, "stopped at iteration 5: --resume goes on"),
+    (training.Diverged("d_loss is nan at iteration 3"), 1, "d_loss is nan at iteration 3"),
+    (training.RunError("cannot be resumed"), 2, "cannot be resumed")])
+def test_how_a_program_ends(capsys, error, status, message):
+    def main():
+        if error:
+            raise error
+    with pytest.raises(SystemExit) as stop:
+        cli.run(main)
+    assert stop.value.code == status and message in capsys.readouterr().err
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError):
+        cli.run(lambda: 1 / 0)

@@ -1,0 +1,39 @@
+"""The two entropies, in nats, against sums in Python floats."""
+
+import math
+
+import numpy
+import pytest
+
+from minigen.entropy import image_entropy, mode_entropy
+
+
+def test_mode_entropy():
+    labels = [0] * 5 + [3] * 3 + [9] * 2
+    assert mode_entropy(numpy.array(labels)) == pytest.approx(-math.fsum(p * math.log(p) for p in (0.5, 0.3, 0.2)), rel=1e-14)
+    assert mode_entropy(numpy.arange(10)) == pytest.approx(math.log(10))
+    assert mode_entropy(numpy.arange(3), classes=3) == pytest.approx(math.log(3))
+    one_mode = mode_entropy(numpy.full(100, 7))
+    assert one_mode == 0 and math.copysign(1, one_mode) == 1
+
+
+@pytest.mark.parametrize("labels, message", [([], "N > 0"), ([[1]], r"\(1, 1\) found"), ([10], "from 0 to 9 expected, 10 to 10"),
+                                             ([-1, 2], "-1 to 2 found")])
+def test_labels_that_cannot_be(labels, message):
+    with pytest.raises(ValueError, match=message):
+        mode_entropy(numpy.array(labels, dtype=int))
+
+
+def test_image_entropy():
+    rows = [[0.5, 0.25, 0.25, 0.0], [1.0, 0.0, 0.0, 0.0], [0.25] * 4]
+    expected = [-math.fsum(p * math.log(p) for p in row if p) for row in rows]
+    found = image_entropy(numpy.array(rows, "float32"))
+    assert found.dtype == "float32" and found.shape == (3,)
+    numpy.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+    assert image_entropy(numpy.zeros((0, 4))).shape == (0,)
+
+
+def test_the_bias_of_the_plug_in_estimate_is_as_documented():
+    rng = numpy.random.default_rng(0)
+    found = numpy.mean([mode_entropy(rng.integers(0, 10, 100)) for _ in range(2000)])
+    assert found == pytest.approx(math.log(10) - 9 / 200, abs=2e-3)

@@ -1,0 +1,167 @@
+"""Each player moves only itself, by the gradient of its own objective; state; samples."""
+
+import functools
+
+import numpy
+import pytest
+
+from minigen import losses, models, ops, optim
+from minigen.core import Tensor, grad, to_host
+from minigen.gradcheck import check_grad
+
+SIZES = {"sizes": (12, 9, 7, 5), "latent": 4, "outputs": 3}
+MODELS = [models.GAN(**SIZES), models.GAN(objective="minimax", **SIZES), models.WGAN(**SIZES)]
+every_model = pytest.mark.parametrize("model", MODELS, ids=lambda m: getattr(m, "objective", "wgan"))
+
+
+def build(model):
+    return type(model)(**model.settings())
+
+
+def images(model, rng, n=8):
+    return rng.random((n * model.batches_per_step, 12), dtype="float32")
+
+
+def changed(before, after):
+    return {key: (before[key] != after[key]).any() for key in before}
+
+
+@every_model
+def test_every_parameter_of_both_players_moves(model, rng):
+    model = build(model)
+    before = model.state()
+    result = model.step(images(model, rng, 64), rng)
+    moved = changed(before, model.state())
+    assert moved and all(moved.values()), moved
+    assert all(value.shape == () and numpy.isfinite(value) for value in result.values())
+
+
+@every_model
+@pytest.mark.parametrize("still", [0, 1])
+def test_a_player_moves_none_of_the_other(model, rng, monkeypatch, still):
+    model = build(model)
+    still = list(model.networks)[still]
+    monkeypatch.setattr(model.optimizers[still], "step", lambda grads: None)
+    monkeypatch.setattr("minigen.models.wgan.clip_weights", lambda *args: None)
+    before = model.state()
+    model.step(images(model, rng, 64), rng)
+    for key, moved in changed(before, model.state()).items():
+        assert moved == (f".{still}." not in key), key
+
+
+@every_model
+def test_both_players_objectives_are_gradient_checked(model, rng):
+    model = build(model)
+    first, generator = model.networks.values()
+    for network in model.networks.values():        # biases away from zero, so that no ReLU sits on its kink
+        for p in network.parameters():
+            p.data = rng.normal(size=p.shape) * 0.6
+    x, z = rng.random((6, 12)), rng.normal(size=(6, 4))
+    wgan = isinstance(model, models.WGAN)
+    player = losses.wgan_critic if wgan else losses.gan_discriminator
+    opponent = losses.wgan_generator if wgan else {
+        "non-saturating": losses.gan_generator, "minimax": losses.gan_generator_minimax}[model.objective]
+    check_grad(lambda *_: player(first(x), first(generator(z).data)), first.parameters(), order=2)
+    check_grad(lambda *_: opponent(first(generator(z))), generator.parameters(), order=2)
+    check_grad(lambda images, latents: player(first(images), first(generator(latents))), [x, z], order=2)
+
+
+def reference_gan_step(model, x, z):
+    """The gradients of one step, with separate passes for real and fake images and losses from their definition."""
+    D, G = model.networks["discriminator"], model.networks["generator"]
+
+    def log_d(logits):
+        return ops.log(ops.sigmoid(logits))
+    d_loss = -ops.mean(log_d(D(x))) - ops.mean(log_d(-D(G(z).data)))
+    d_grads = grad(d_loss, D.parameters())
+    model.optimizers["discriminator"].step(d_grads)
+    logits = D(G(z))
+    g_loss = -ops.mean(log_d(logits)) if model.objective == "non-saturating" else ops.mean(log_d(-logits))
+    model.optimizers["generator"].step(grad(g_loss, G.parameters()))
+    return d_loss.item(), g_loss.item()
+
+
+@pytest.mark.parametrize("objective", ["non-saturating", "minimax"])
+def test_gan_steps_are_the_equations(rng, objective):
+    model, twin = (models.GAN(objective=objective, lr=1e-2, **SIZES) for _ in range(2))
+    for i in range(3):
+        x = images(model, rng)
+        found = model.step(x, numpy.random.default_rng(i))
+        z = twin.noise(len(x), numpy.random.default_rng(i))
+        expected = reference_gan_step(twin, x, z)
+        assert (found["d_loss"], found["g_loss"]) == pytest.approx(expected, rel=1e-5)
+    for key, value in twin.state().items():
+        numpy.testing.assert_allclose(model.state()[key], value, rtol=2e-3, atol=2e-5)
+
+
+def test_wgan_steps_are_the_algorithm(rng, monkeypatch):
+    # The default eps would blow the rounding errors of tiny gradients up to whole steps.
+    monkeypatch.setattr("minigen.models.wgan.RMSProp", functools.partial(optim.RMSProp, eps=0.1))
+    model, twin = (models.WGAN(critic_steps=3, lr=1e-2, clip=0.05, **SIZES) for _ in range(2))
+    x = images(model, rng)
+    model.step(x, numpy.random.default_rng(5))
+    critic, G = twin.networks.values()
+    noise = numpy.random.default_rng(5)
+    z = twin.noise(len(x), noise)
+    for i in range(3):
+        batch = slice(8 * i, 8 * i + 8)
+        twin.optimizers["critic"].step(
+            grad(ops.mean(critic(G(z[batch]).data)) - ops.mean(critic(x[batch])), critic.parameters()))
+        for p in critic.parameters():
+            p.data = numpy.clip(p.data, -0.05, 0.05)
+    twin.optimizers["generator"].step(grad(-ops.mean(critic(G(twin.noise(8, noise)))), G.parameters()))
+    for key, value in twin.state().items():
+        numpy.testing.assert_allclose(model.state()[key], value, rtol=2e-3, atol=2e-5)
+
+
+def test_the_critic_stays_clipped(rng):
+    model = models.WGAN(clip=0.02, **SIZES)
+    for _ in range(3):
+        model.step(images(model, rng), rng)
+        for p in model.networks["critic"].parameters():
+            assert abs(p.data).max() <= numpy.float32(0.02)
+    assert max(abs(p.data).max() for p in model.networks["generator"].parameters()) > 0.02
+
+
+@every_model
+def test_state_goes_on_bit_for_bit(model, rng):
+    straight, resumed = build(model), type(model)(**{**model.settings(), "seed": 99})
+    batches = [images(model, rng) for _ in range(4)]
+    for i, x in enumerate(batches):
+        if i == 2:
+            resumed.load_state(straight.state())
+        for one in [straight] + [resumed] * (i >= 2):
+            one.step(x, numpy.random.default_rng(i))
+    assert not any(changed(straight.state(), resumed.state()).values())
+    with pytest.raises(ValueError, match="load_state"):
+        resumed.load_state({})
+
+
+@every_model
+def test_samples(model, monkeypatch):
+    first = to_host(model.sample(2500, rng=3))
+    assert first.shape == (2500, 12) and first.dtype == "float32" and first.min() >= 0 and first.max() <= 1
+    assert (first == to_host(model.sample(2500, numpy.random.default_rng(3)))).all()
+    assert (to_host(model.sample(5)) != to_host(model.sample(5))).any()
+    assert model.sample(0).shape == (0, 12) and not isinstance(model.sample(1), Tensor)
+    monkeypatch.setattr("minigen.models.model._CHUNK", 10_000)
+    numpy.testing.assert_allclose(first, to_host(model.sample(2500, rng=3)), rtol=1e-5)
+
+
+def test_seeds_and_the_reports_sizes():
+    model = models.GAN()
+    assert [p.shape for p in model.networks["generator"].parameters()][::2] == [(100, 98), (98, 196), (196, 392), (392, 784)]
+    assert not any(changed(model.state(), models.GAN().state()).values())
+    assert any(changed(model.state(), models.GAN(seed=1).state()).values())
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: models.GAN(objective="hinge"), "'non-saturating' or 'minimax' expected, 'hinge' found"),
+    (lambda: models.WGAN(critic_steps=0), "at least 1 critic step expected, 0 found"),
+    (lambda: models.WGAN(clip=0.0), "a positive clip expected, 0.0 found"),
+    (lambda: models.GAN(init="zeros"), "init one of he_normal, glorot_uniform, fan_in_uniform expected, 'zeros' found"),
+    (lambda: models.GAN(lr=-1.0), "a positive learning rate expected"),
+])
+def test_settings_that_cannot_be(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

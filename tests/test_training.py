@@ -1,0 +1,291 @@
+"""The run directory and the loop: exact resume after every kind of interruption, and what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy
+import pytest
+
+from minigen import models, storage, training
+from minigen.training import loop
+
+SETTINGS = {"sizes": (16, 8), "latent": 3, "outputs": 2, "lr": 1e-3}
+IMAGES = numpy.random.default_rng(7).random((200, 16), dtype="float32")
+LENGTH = {"iterations": 30, "batch_size": 8, "log_every": 4, "checkpoint_every": 5, "sample_at": (1, 12, 30), "samples": 4,
+          "evaluate_at": (1, 7, 18, 30)}
+
+
+class Stop(Exception):
+    """Stands for any accident."""
+
+
+def measure(model):
+    return {"brightness": float(model.sample(10, rng=0).mean())}
+
+
+def run(out, kind=models.GAN, model=None, images=IMAGES, **changes):
+    model = model or kind(**SETTINGS)
+    return model, training.train(model, images, out=out, **{"evaluate": measure, **LENGTH, **changes})
+
+
+def record(run):
+    """Everything in the run directory that an uninterrupted run leaves, byte for byte."""
+    files = sorted(p.relative_to(run.folder) for p in run.folder.rglob("*") if p.is_file())
+    return {str(p): (run.folder / p).read_bytes() for p in files if p.suffix != ".npz"}, [
+        (p.name, {k: v.tobytes() for k, v in storage.load(p).items()}) for p in run._checkpoints()]
+
+
+@pytest.fixture(scope="module", params=[models.GAN, models.WGAN], ids=["gan", "wgan"])
+def straight(request, tmp_path_factory):
+    """An uninterrupted run: kind of model, final state, record."""
+    model, result = run(tmp_path_factory.mktemp("straight") / "run", request.param)
+    return request.param, model.state(), record(result)
+
+
+def assert_same(straight, model, result):
+    kind, state, (files, checkpoints) = straight
+    found_files, found_checkpoints = record(result)
+    assert found_files == files and found_checkpoints == checkpoints
+    assert all((model.state()[key] == value).all() for key, value in state.items())
+
+
+def interrupt_at(monkeypatch, kind, n, how):
+    """Do ``how`` at the beginning of the n-th step."""
+    step, count = kind.step, iter(range(1, 10_000))
+
+    def interrupted(self, *args):
+        if next(count) == n:
+            how()
+        return step(self, *args)
+    monkeypatch.setattr(kind, "step", interrupted)
+
+
+def test_the_record(straight):
+    kind, state, (files, checkpoints) = straight
+    assert sorted(files) == ["config.json", "metrics.jsonl"] + [f"samples/{i:08d}.png" for i in (1, 12, 30)]
+    assert [name for name, _ in checkpoints] == ["00000030.npz", "00000025.npz", "00000020.npz"]
+    lines = [json.loads(line) for line in files["metrics.jsonl"].decode().splitlines()]
+    assert [line["iteration"] for line in lines] == [1, 4, 7, 8, 12, 16, 18, 20, 24, 28, 30]
+    assert [line["iteration"] for line in lines if "brightness" in line] == [1, 7, 18, 30]
+    assert all(isinstance(line["g_loss"], float) for line in lines)
+    config = json.loads(files["config.json"])
+    assert config["model"] == kind.__name__ and config["settings"]["latent"] == 3 and config["iterations"] == 30
+    assert {"numpy", "python", "backend", "threads", "processors", "minigen"} == set(config["environment"])
+    assert files["samples/00000001.png"].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("n", [1, 5, 6, 13, 30])
+def test_ctrl_c_saves_and_the_resumed_run_ends_the_same(straight, tmp_path, monkeypatch, n):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, straight[0], n, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt, match=f"stopped at iteration {n} of 30; .*run can be resumed"):
+            run(tmp_path / "run", straight[0])
+    assert training.Run(tmp_path / "run").newest_checkpoint()[0] == n
+    model, result = run(tmp_path / "run", model=straight[0](**SETTINGS), resume=True)
+    files, checkpoints = straight[2]
+    assert record(result)[0] == files and record(result)[1][0] == checkpoints[0]
+    assert all((model.state()[key] == value).all() for key, value in straight[1].items())
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path, monkeypatch):
+    def twice():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    interrupt_at(monkeypatch, models.GAN, 7, twice)
+    with pytest.raises(KeyboardInterrupt, match="^$"):
+        run(tmp_path)
+    assert training.Run(tmp_path).newest_checkpoint()[0] == 5
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("n", [1, 5, 6, 28])
+def test_an_accident_and_the_resumed_run_ends_the_same(straight, tmp_path, monkeypatch, n):
+    def accident():
+        raise Stop
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, straight[0], n, accident)
+        with pytest.raises(Stop):
+            run(tmp_path, straight[0])
+    assert_same(straight, *run(tmp_path, straight[0], resume=True))
+
+
+KILLED = """
+import sys, numpy, minigen
+from minigen import models, training
+sys.path.insert(0, {tests!r})
+import test_training as t
+step = models.GAN.step
+def slow(self, *args):
+    import time
+    time.sleep(0.02)
+    return step(self, *args)
+models.GAN.step = slow
+t.run({out!r}, resume=True)
+"""
+
+
+def test_kill_9_twice_and_the_resumed_run_ends_the_same(tmp_path):
+    model, straight = run(tmp_path / "straight")
+    out = tmp_path / "killed" / "straight"
+    for wanted in (9, 19):
+        code = KILLED.format(tests=os.path.dirname(__file__), out=str(out))
+        process = subprocess.Popen([sys.executable, "-c", code])
+        metrics = out / "metrics.jsonl"
+        deadline = time.monotonic() + 60
+        while not (metrics.exists() and any(r["iteration"] > wanted for r in training.Run(out).metrics())):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+    with metrics.open("a") as file:
+        file.write('{"iteration": 30, "d_lo')           # what a kill in the middle of a write leaves
+    assert_same((None, model.state(), record(straight)), *run(out, resume=True))
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:len(b) // 2], lambda b: b"", lambda b: numpy.random.default_rng(0).bytes(len(b)),
+                                    lambda b: b[:300] + b"noise" * 20 + b[400:]], ids=["cut", "empty", "noise", "spot"])
+def test_a_damaged_checkpoint_is_skipped_with_a_warning_that_names_it(straight, tmp_path, damage):
+    _, result = run(tmp_path, straight[0], iterations=23)
+    newest = tmp_path / "checkpoints" / "00000023.npz"
+    newest.write_bytes(damage(newest.read_bytes()))
+    with pytest.warns(UserWarning, match="checkpoint skipped: .*00000023.npz is damaged"):
+        model, result = run(tmp_path, straight[0], resume=True)
+    assert all((model.state()[key] == value).all() for key, value in straight[1].items())
+
+
+def test_without_any_readable_checkpoint_the_run_begins_anew(straight, tmp_path):
+    run(tmp_path, straight[0], iterations=6)
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="checkpoint skipped"):
+        assert_same(straight, *run(tmp_path, straight[0], resume=True))
+
+
+def test_resume_without_a_run_begins_one(straight, tmp_path):
+    assert_same(straight, *run(tmp_path / "new", straight[0], resume=True))
+
+
+def test_resume_of_a_finished_run_changes_nothing(straight, tmp_path):
+    run(tmp_path, straight[0])
+    assert_same(straight, *run(tmp_path, straight[0], resume=True))
+
+
+def test_a_longer_run_is_the_shorter_one_gone_on(straight, tmp_path):
+    run(tmp_path, straight[0], iterations=20)
+    model, result = run(tmp_path, straight[0], resume=True)
+    assert all((model.state()[key] == value).all() for key, value in straight[1].items())
+    assert result.config()["iterations"] == 30
+
+
+def test_without_resume_an_earlier_run_is_replaced_and_other_files_stay(straight, tmp_path):
+    run(tmp_path, models.GAN, seed=5, iterations=60)
+    (tmp_path / "notes.txt").write_text("mine")
+    model, result = run(tmp_path, straight[0])
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    (tmp_path / "notes.txt").unlink()
+    assert_same(straight, model, result)
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"seed": 1}, "its seed is 0, but 1 is asked for"), ({"batch_size": 9}, "its batch_size is 8, but 9"),
+    ({"kind": models.WGAN}, "its model is GAN, but WGAN"), ({"model": models.GAN(**{**SETTINGS, "lr": 1.0})}, "its settings is"),
+    ({"images": IMAGES[:199]}, "its data is"), ({"images": 1 - IMAGES}, "its data is"),
+    ({"iterations": 29}, "already at iteration 30, beyond the 29 asked for")])
+def test_a_run_with_other_settings_is_not_resumed(tmp_path, changes, message):
+    _, result = run(tmp_path)
+    before = record(result)
+    with pytest.raises(training.RunError, match=message):
+        run(tmp_path, resume=True, **changes)
+    assert record(result) == before
+
+
+@pytest.mark.parametrize("value", [numpy.nan, numpy.inf])
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, value):
+    step, count = models.GAN.step, iter(range(1, 100))
+
+    def poisoned(self, *args):
+        losses = step(self, *args)
+        return {**losses, "g_loss": losses["g_loss"] + (value if next(count) == 13 else 0)}
+    monkeypatch.setattr(models.GAN, "step", poisoned)
+    with pytest.raises(training.Diverged, match=f"g_loss is {value} at iteration 13"):
+        run(tmp_path)
+    assert training.Run(tmp_path).newest_checkpoint()[0] == 10 and len(training.load(tmp_path).state()) > 0
+
+
+def test_a_parameter_that_is_not_finite_is_never_saved(tmp_path, monkeypatch):
+    def poison(self, *args):
+        bias = self.networks["generator"].parameters()[1]
+        bias.data = bias.data * numpy.nan
+        return {"loss": numpy.zeros(())}
+    monkeypatch.setattr(models.GAN, "step", poison)
+    with pytest.raises(training.Diverged, match="networks.generator.layers.0.bias is no longer finite at iteration 5"):
+        run(tmp_path, evaluate=None, sample_at=())
+    assert training.Run(tmp_path).newest_checkpoint() == (0, None)
+
+
+def test_load_rebuilds_the_trained_model(straight, tmp_path):
+    model, _ = run(tmp_path, straight[0])
+    loaded = training.load(str(tmp_path))
+    assert type(loaded) is straight[0] and loaded.settings() == json.loads(json.dumps(model.settings()))
+    assert (loaded.sample(5, rng=1) == model.sample(5, rng=1)).all()
+
+
+@pytest.mark.parametrize("break_it, message", [
+    (lambda p: (p / "config.json").unlink(), "is no run directory: config.json: No such file"),
+    (lambda p: (p / "config.json").write_text("{"), "config.json is damaged"),
+    (lambda p: (p / "config.json").write_text("[]"), "config.json is damaged"),
+    (lambda p: [c.unlink() for c in (p / "checkpoints").iterdir()], "has no readable checkpoint"),
+    (lambda p: (p / "config.json").write_text((p / "config.json").read_text().replace('"GAN"', '"os"')), "unknown model 'os'")])
+def test_load_of_what_is_no_run(tmp_path, break_it, message):
+    run(tmp_path)
+    break_it(tmp_path)
+    with pytest.raises(training.RunError, match=message):
+        training.load(tmp_path)
+
+
+def test_every_image_is_seen_once_per_epoch():
+    batches = loop._Batches(25, 4, seed=3)
+    epochs = [numpy.concatenate([batches.indices(6 * epoch + i) for i in range(1, 7)]) for epoch in range(3)]
+    assert all(len(set(epoch)) == 24 and set(epoch) <= set(range(25)) for epoch in epochs)
+    assert (epochs[0] != epochs[1]).any()
+    assert (loop._Batches(25, 4, seed=3).indices(8) == batches.indices(8)).all()
+    assert (loop._Batches(25, 4, seed=4).indices(8) != batches.indices(8)).any()
+
+
+def test_each_step_gets_its_batches(tmp_path, monkeypatch):
+    seen = []
+
+    def step(self, images, rng):
+        seen.append((images, rng.random()))
+        return {"loss": numpy.zeros(())}
+    monkeypatch.setattr(models.WGAN, "step", step)
+    run(tmp_path, models.WGAN, evaluate=None, iterations=3)
+    assert [images.shape for images, _ in seen] == [(40, 16)] * 3 and len({number for _, number in seen}) == 3
+    assert all(any((row == image).all() for image in IMAGES) for row in seen[0][0])
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"iterations": 0}, "at least 1"), ({"batch_size": 0}, "at least 1"), ({"log_every": 0}, "at least 1"),
+    ({"batch_size": 201}, "takes 201 images, but there are only 200"),
+    ({"batch_size": 41, "kind": models.WGAN}, "takes 205 images")])
+def test_arguments_that_cannot_be(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, **changes)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_outside_the_main_thread(tmp_path):
+    thread = threading.Thread(target=run, args=(tmp_path,))
+    thread.start()
+    thread.join()
+    assert training.Run(tmp_path).newest_checkpoint()[0] == 30
+
+
+def test_no_progress_bar_without_a_terminal(tmp_path, capfd):
+    run(tmp_path)
+    assert capfd.readouterr() == ("", "")
