@@ -50,8 +50,7 @@ class Model:
         """n generated images (n, ...) for latents from the prior; ``rng`` is a generator, a seed, or fresh randomness."""
         latents = self.noise(n, numpy.random.default_rng(rng))
         generate = self.networks["generator"]
-        chunks = [generate(latents[i:i + _CHUNK]) for i in range(0, max(n, 1), _CHUNK)]
-        return xp.concatenate([getattr(chunk, "data", chunk) for chunk in chunks])
+        return xp.concatenate([generate(latents[i:i + _CHUNK]).data for i in range(0, max(n, 1), _CHUNK)])
 
     def state(self) -> dict[str, numpy.ndarray]:
         """Everything training changes, on the host, by name: parameters and optimiser states."""
