@@ -37,8 +37,12 @@ def parser(description: str, iterations: int, out: str, batch_size: int = 64) ->
     return flags
 
 
-def parse(flags: Parser, arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, datasets.Dataset]:
-    """The flags' values and the data they name. The backend is set and ``--out`` made; what cannot be is an error."""
+def parse(flags: Parser, arguments: Sequence[str] | None = None,
+          batches_per_step: int = 1) -> tuple[argparse.Namespace, datasets.Dataset]:
+    """The flags' values and the data they name. The backend is set and ``--out`` made; what cannot be is an error.
+
+    ``batches_per_step`` is the most that one of the models to be trained takes, all of different images.
+    """
     values = flags.parse_args(arguments)
     try:
         if values.gpu:
@@ -46,6 +50,10 @@ def parse(flags: Parser, arguments: Sequence[str] | None = None) -> tuple[argpar
         data = datasets.mnist(values.data)
     except (backend.BackendError, OSError, ValueError) as error:
         flags.error(str(error))
+    most = len(data.train_images) // batches_per_step
+    if values.batch_size > most:
+        flags.error(f"argument --batch-size: at most {most} expected with these {len(data.train_images)} images, "
+                    f"{values.batch_size} found")
     try:
         values.out.mkdir(parents=True, exist_ok=True)
         probe = values.out / ".writable"

@@ -46,6 +46,16 @@ def test_one_line_and_status_2(flags, capsys, arguments, message):
     assert stop.value.code == 2 and message in error and error.count("\n") == 1
 
 
+def test_a_batch_larger_than_the_data(flags, capsys, small_mnist):
+    arguments = ["--data", str(small_mnist), "--batch-size", "128"]
+    cli.parse(flags, arguments, batches_per_step=5)
+    with pytest.raises(SystemExit) as stop:
+        cli.parse(flags, arguments, batches_per_step=6)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1
+    assert "--batch-size: at most 106 expected with these 640 images, 128 found" in error
+
+
 def test_gpu_without_cupy(flags, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(SystemExit) as stop:
