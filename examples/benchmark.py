@@ -169,7 +169,7 @@ def main():
     costs = result["op_us"]
     print(f"microseconds per op at 4 x 4: {costs['forward']:.2f} forward, {costs['forward_backward']:.2f} forward and backward")
     if not torch:
-        print("PyTorch is not installed (pip install 'minigen[bench]'): minigen's own figures only")
+        print("PyTorch is not installed (pip install torch): minigen's own figures only")
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
 

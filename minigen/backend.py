@@ -54,7 +54,7 @@ def _cupy() -> Any:
         cupy = importlib.import_module("cupy")
     except ImportError as error:
         raise BackendError(f"the GPU needs CuPy, and importing it failed ({_first_line(error)}): "
-                           "pip install 'minigen[cuda12]' or 'minigen[cuda13]', whichever your driver supports") from None
+                           "pip install cupy-cuda12x or cupy-cuda13x, whichever your driver supports") from None
     try:
         cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
@@ -77,4 +77,4 @@ def to_host(array: Array) -> numpy.ndarray:
     return array.get() if hasattr(array, "get") else numpy.asarray(array)
 
 
-use(os.environ.get("MINIGEN_BACKEND", "numpy"))
+use(os.environ.get("MINIGEN_BACKEND") or "numpy")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-from minigen import losses, networks, ops, storage
+from minigen import __version__, losses, networks, ops, storage
 from minigen.backend import Array, to_device, xp
 from minigen.core import grad, no_grad
 from minigen.optim import Adam
@@ -37,11 +37,14 @@ class Classifier:
 
     def fit(self, images: Any, labels: Any) -> Classifier:
         """Train on images (N, features) float32 and labels (N,) integers; returns the classifier itself."""
+        labels = numpy.asarray(labels)
+        if labels.min() < 0 or labels.max() >= self.sizes[-1]:
+            raise ValueError(f"Classifier: labels from 0 to {self.sizes[-1] - 1} expected, {labels.min()} to {labels.max()} found")
         parameters = self.network.parameters()
         optimizer = Adam(parameters, self.lr)
         starts = range(0, len(images) - self.batch_size + 1, self.batch_size) or range(1)
         for epoch in range(self.epochs):
-            order = numpy.random.default_rng((self.seed, epoch)).permutation(len(images))
+            order = numpy.random.default_rng((self.seed, 1 + epoch)).permutation(len(images))
             for i, start in enumerate(starts):
                 batch = order[start:start + self.batch_size]
                 logits = self.network(to_device(images[batch]))
@@ -71,16 +74,21 @@ class Classifier:
 def trained(images: numpy.ndarray, labels: numpy.ndarray, **settings: Any) -> Classifier:
     """A Classifier with these settings, fitted to these data; kept in ``storage.cache_folder()``, so fitted only once."""
     classifier = Classifier(**settings)
-    key = hashlib.sha256(json.dumps(asdict(classifier)).encode())
+    key = hashlib.sha256(json.dumps([__version__, asdict(classifier)]).encode())
     for array in (images, labels):
         key.update(f"{array.dtype} {array.shape}".encode())
         key.update(numpy.ascontiguousarray(array))
     path = storage.cache_folder() / f"classifier-{key.hexdigest()[:16]}.npz"
     try:
         classifier.network.load_state(storage.load(path))
+        return classifier
     except FileNotFoundError:
-        storage.save(path, classifier.fit(images, labels).network.state())
-    except ValueError as error:
+        pass
+    except (OSError, ValueError) as error:
         warnings.warn(f"the cached classifier is trained again: {error}", stacklevel=2)
-        storage.save(path, classifier.fit(images, labels).network.state())
+    classifier.fit(images, labels)
+    try:
+        storage.save(path, classifier.network.state())
+    except OSError as error:
+        warnings.warn(f"the trained classifier cannot be kept: {error}", stacklevel=2)
     return classifier

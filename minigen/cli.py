@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -65,7 +66,11 @@ def parse(flags: Parser, arguments: Sequence[str] | None = None,
 
 
 def run(main: Callable[[], Any]) -> NoReturn:
-    """Call ``main`` and exit: 0 at the end, 130 on Ctrl-C, 1 if training diverged, 2 if a run cannot be resumed."""
+    """Call ``main`` and exit: 0 at the end, 130 on Ctrl-C, 1 if training diverged, 2 if a run cannot be resumed or written.
+
+    Whatever can be said in one line is; warnings too.
+    """
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         main()
     except KeyboardInterrupt as interrupt:
@@ -75,8 +80,8 @@ def run(main: Callable[[], Any]) -> NoReturn:
     except training.Diverged as error:
         print(f"training stopped: {error}", file=sys.stderr)
         sys.exit(1)
-    except training.RunError as error:
-        print(f"{error}", file=sys.stderr)
+    except (training.RunError, OSError) as error:
+        print(error, file=sys.stderr)
         sys.exit(2)
     sys.exit(0)
 

@@ -16,6 +16,8 @@ itself a recorded function and can be differentiated again, to any order.
 from __future__ import annotations
 
 import itertools
+import operator
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,8 +25,16 @@ from typing import Any
 from minigen import backend
 from minigen.backend import Array, xp
 
-_counter = itertools.count()    # the order in which Tensors are made, and leaves changed
-_recording = True
+_counter = itertools.count()    # the order in which Tensors are made, and their values replaced
+
+
+class _Thread(threading.local):
+    """What each thread has its own of."""
+
+    recording = True
+
+
+_thread = _Thread()
 
 
 class Tensor:
@@ -32,8 +42,8 @@ class Tensor:
 
     ``Tensor(data)`` is a leaf: an array of floats keeps its dtype and its memory, anything else (lists, integers) becomes
     float32. All other Tensors come from ops. Operators, indexing and the methods ``sum mean max reshape transpose T`` do
-    what they do in NumPy; comparisons return raw arrays of bool. Assigning to ``data`` replaces the value: a graph
-    recorded before can then no longer be differentiated through it, and ``grad`` says so.
+    what they do in NumPy; comparisons return raw arrays of bool. Assigning to ``data`` makes the Tensor a leaf with
+    another value of the same shape: a graph recorded before can no longer be differentiated through it, and ``grad`` says so.
     """
 
     __slots__ = ("_data", "order", "op", "args", "raw", "options", "__weakref__")
@@ -60,17 +70,17 @@ class Tensor:
 
     @property
     def data(self) -> Array:
-        """The value, a raw array. Change it by assigning to ``data``, never in place."""
+        """The value, a raw array. Change it by assigning to ``data``, never in place: graphs and views share the memory."""
         return xp.asarray(self._data)
 
     @data.setter
     def data(self, value: Array) -> None:
-        self._data = xp.asarray(value)
-        self.changed()
-
-    def changed(self) -> None:
-        """Declare that the value was changed in place; graphs that were recorded with the old one become stale."""
+        value = xp.asarray(value)
+        if value.shape != self.shape:
+            raise ValueError(f"Tensor.data: a value of shape {self.shape} expected, {value.shape} found")
+        self._data = value if value.dtype.kind == "f" else value.astype(self.dtype)
         self.order = next(_counter)
+        self.op = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -144,6 +154,8 @@ class Op:
                 a = a._data
                 if leader is None:
                     leader = a
+                elif a.dtype != leader.dtype:
+                    raise TypeError(f"{self.name}: Tensors of {leader.dtype} and of {a.dtype} found, one dtype expected")
             raw.append(a)
         try:
             y = self.forward(*raw, **options)
@@ -158,7 +170,9 @@ class Op:
         tensor = Tensor.__new__(Tensor)
         tensor._data = y
         tensor.order = next(_counter)
-        if _recording:
+        if _thread.recording:
+            if len(args) > len(self.partials) and self.joint is None:
+                self._refuse_tensors(args[len(self.partials):])
             tensor.op = self
             tensor.args = args
             tensor.raw = raw
@@ -167,22 +181,26 @@ class Op:
             tensor.op = None
         return tensor
 
+    def _refuse_tensors(self, args: Sequence[Any]) -> None:
+        for a in args:
+            if type(a) is Tensor:
+                raise TypeError(f"{self.__doc__}: a Tensor where only a number or an array can be: it has no derivative there")
+
 
 def _signature(name: str, raw: list[Any], options: dict[str, Any]) -> str:
     words = [f"{a.dtype} {a.shape}" if hasattr(a, "shape") else repr(a) for a in raw]
     words += [f"{key}={value!r}" for key, value in options.items()]
-    return f"{name}({', '.join(words)})"
+    return f"{name}({' '.join(', '.join(words).split())})"
 
 
 @contextmanager
 def no_grad() -> Iterator[None]:
-    """Within this context (or in a function decorated with it) ops record no graph."""
-    global _recording
-    before, _recording = _recording, False
+    """Within this context (or in a function decorated with it) the ops of this thread record no graph."""
+    before, _thread.recording = _thread.recording, False
     try:
         yield
     finally:
-        _recording = before
+        _thread.recording = before
 
 
 def to_host(x: Tensor | Array) -> Any:
@@ -239,6 +257,9 @@ def grad(y: Tensor, xs: Tensor | Sequence[Tensor], create_graph: bool = False) -
     return gradients[0] if isinstance(xs, Tensor) else gradients
 
 
+_by_order = operator.attrgetter("order")
+
+
 def _path(y: Tensor, targets: set[int]) -> list[tuple[Tensor, list[bool]]]:
     """The recorded Tensors between ``targets`` and ``y``, oldest first, each with the arguments that are on the way."""
     seen = {id(y)}
@@ -252,7 +273,7 @@ def _path(y: Tensor, targets: set[int]) -> list[tuple[Tensor, list[bool]]]:
                 if type(a) is Tensor and id(a) not in seen:
                     seen.add(id(a))
                     stack.append(a)
-    nodes.sort(key=lambda node: node.order)
+    nodes.sort(key=_by_order)
     reached = set(targets)
     path = []
     for node in nodes:
@@ -273,10 +294,17 @@ def _sum_to(a: Array, shape: tuple[int, ...]) -> Array:
     return xp.sum(a, axis=tuple(range(lead)) + stretched).reshape(shape)
 
 
+def _broadcast_to(a: Array, shape: tuple[int, ...]) -> Array:
+    # A copy: NumPy makes its view of stride 0 so slowly, and others then read it so slowly, that filling memory is faster.
+    y = xp.empty(shape, a.dtype)
+    y[...] = a
+    return y
+
+
 sum_to = Op("sum_to(a, shape) = a summed over the axes along which `shape` was broadcast to a's shape",
-            lambda a, shape: _sum_to(a, shape),
+            _sum_to,
             lambda g, y, a, shape: broadcast_to(g, a.shape))
 
 broadcast_to = Op("broadcast_to(a, shape) = a repeated along new axes and along those of length 1",
-                  lambda a, shape: xp.broadcast_to(a, shape),
+                  _broadcast_to,
                   lambda g, y, a, shape: sum_to(g, a.shape))

@@ -12,6 +12,8 @@ import numpy
 from matplotlib.figure import Figure
 from matplotlib.image import imread, imsave
 
+from minigen.backend import to_host
+
 # Okabe and Ito's colours, which colour-blind readers can tell apart; one per model, the same in every figure.
 COLOURS = {"GAN": "#D55E00", "WGAN": "#0072B2"}
 _CEILING = "#777777"
@@ -22,12 +24,12 @@ def tile(images: Any, columns: int | None = None) -> numpy.ndarray:
 
     ``images`` is (N, side * side) or (N, H, W, C), in [0, 1]; ``columns`` defaults to a square's.
     """
-    images = numpy.asarray(images)
+    images = to_host(images)
     if images.ndim == 2:
         side = math.isqrt(images.shape[1])
         images = images.reshape(len(images), side, side, 1)
     n, height, width, channels = images.shape
-    columns = columns or math.ceil(math.sqrt(n))
+    columns = columns or max(1, math.ceil(math.sqrt(n)))
     rows = math.ceil(n / columns)
     picture = numpy.ones((rows * (height + 1) + 1, columns * (width + 1) + 1, channels), images.dtype)
     for i, image in enumerate(images):

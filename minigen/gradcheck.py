@@ -26,8 +26,9 @@ def check_grad(f: Callable[..., Tensor], args: Sequence[Any], order: int = 1, to
 
     If inputs and outputs are few, the full Jacobian is compared, entry by entry; otherwise, argument by argument, the
     derivative of a random combination of the outputs along a random direction. Order n + 1 is order n of the gradient,
-    recorded with ``create_graph``. Raises ``AssertionError`` that names the argument and the worst entry, when the
-    difference exceeds ``tolerance`` times the largest derivative in that argument.
+    recorded with ``create_graph``. Raises ``AssertionError`` that names the argument and the worst entry, when a difference
+    exceeds ``tolerance`` times the norm of the derivatives in that argument and what rounding leaves of finite differences,
+    1e-10 of f's largest value: derivatives smaller than that cannot be checked.
     """
     leaves = [a if isinstance(a, Tensor) else Tensor(a, "float64") for a in args]
     rng = numpy.random.default_rng(seed)
@@ -96,7 +97,7 @@ def _check_first_order(f: Callable[..., Tensor], leaves: list[Tensor], order: in
         jacobian = numpy.array([to_host(g[i]).ravel() for g in gradients]).reshape(y.size, leaf.size)
         directions = numpy.eye(leaf.size) if full else rng.choice((-1.0, 1.0), (1, leaf.size))
         error, words = _worst(f, leaves, leaf, jacobian, directions)
-        noise = 1e-9 * (1 + numpy.abs(to_host(y)).max(initial=0))
+        noise = 1e-12 + 1e-10 * numpy.abs(to_host(y)).max(initial=0)     # of the differences, by rounding
         if not error <= tolerance * numpy.linalg.norm(jacobian) + noise:
             if not full:    # the direction only says that something is wrong: look for it entry by entry
                 _, words = _worst(f, leaves, leaf, jacobian, numpy.eye(leaf.size)[rng.permutation(leaf.size)[:1000]])

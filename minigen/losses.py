@@ -77,6 +77,8 @@ def gaussian_kl(mu: Any, logvar: Any) -> Any:
 
     ``mu`` and ``logvar`` are (N, latent); mean over the batch (Kingma and Welling, 2013, appendix B).
     """
+    if mu.shape != logvar.shape:
+        raise ValueError(f"gaussian_kl: mu has shape {mu.shape}, but logvar {logvar.shape}")
     return ops.mean(_gaussian_kl(mu, logvar))
 
 
@@ -106,5 +108,7 @@ def constrained(l_vae: Any, fake_logits: Any, d: float, weight: float = 1.0, per
 
 def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
     """-log softmax(logits)[label], mean over the batch: logits (N, classes), labels (N,) integers."""
+    if labels.shape != logits.shape[:1]:
+        raise ValueError(f"softmax_cross_entropy: labels of shape {logits.shape[:1]} expected, {labels.shape} found")
     rows = to_device(numpy.arange(len(labels)))
     return -ops.mean(ops.log_softmax(logits)[rows, to_device(labels)])

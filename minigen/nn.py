@@ -59,7 +59,7 @@ class Module:
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
         """Each parameter with its name, such as ``layers.0.weight``, in the order in which they were defined."""
         for name, part in vars(self).items():
-            for key, item in enumerate(part) if isinstance(part, list) else ((None, part),):
+            for key, item in enumerate(part) if isinstance(part, (list, tuple)) else ((None, part),):
                 path = f"{prefix}{name}" if key is None else f"{prefix}{name}.{key}"
                 if isinstance(item, Tensor):
                     yield path, item

@@ -46,19 +46,23 @@ neg = Op("neg(a) = -a",
          lambda g, y, a: -g)
 
 
-def _lowered(b: Any) -> Any:
-    """b - 1, or 1 where b is 0: the exponent in d(a^b)/da = b a^(b-1), which is 0 for b = 0 also at a = 0."""
-    return where(b == 0, 1.0, b - 1) if hasattr(b, "shape") else (b - 1 if b else 1)
+def _lowered(a: Any, b: Any) -> Any:
+    """b - 1, but b where a and b are 0: the exponent in d(a^b)/da = b a^(b-1), which then is 0 and not 0 / 0."""
+    if hasattr(b, "shape"):
+        return b - ((a != 0) | (b != 0))
+    return b - 1 if b else 1
 
 
 def _log_base(a: Any) -> Any:
     """log(a), or 0 where a is 0: in d(a^b)/db = a^b log(a), whose limit for b > 0 is 0 there."""
-    return log(where(a == 0, 1.0, a)) if hasattr(a, "shape") else math.log(a or 1)
+    if hasattr(a, "shape"):
+        return log(where(a == 0, 1.0, a))
+    return math.log(a or 1) if a >= 0 else math.nan
 
 
 power = Op("power(a, b) = a to the power b",
            lambda a, b: a ** b,
-           lambda g, y, a, b: g * b * a ** _lowered(b),
+           lambda g, y, a, b: g * b * a ** _lowered(a, b),
            lambda g, y, a, b: g * y * _log_base(a))
 
 # Elementwise functions
@@ -136,7 +140,7 @@ where = Op("where(condition, a, b) = a where the condition holds, b elsewhere",
 
 def _restore(g: Any, a: Any, axis: Any) -> Any:
     """Give back to ``g`` the axes of ``a`` that a reduction over ``axis`` dropped, with length 1."""
-    axes = range(a.ndim) if axis is None else [i % a.ndim for i in ((axis,) if isinstance(axis, int) else axis)]
+    axes = range(a.ndim) if axis is None or a.ndim == 0 else [i % a.ndim for i in (axis if isinstance(axis, tuple) else (axis,))]
     return g.reshape(tuple(1 if i in axes else n for i, n in enumerate(a.shape)))
 
 
@@ -213,14 +217,6 @@ transpose = Op("transpose(a, axes=None) = a with its axes permuted, reversed if 
                lambda a, axes=None: xp.transpose(a, axes),
                lambda g, y, a, axes=None: transpose(g, _inverse(axes)))
 
-_getitem = Op("getitem(a, index) = a[index]",
-              lambda a, index: a[index],
-              lambda g, y, a, index: _scatter(g, index=index, shape=a.shape))
-
-_scatter = Op("scatter(a, index, shape) = zeros of `shape`, a added at `index`, again wherever an index occurs again",
-              lambda a, index, shape: _add_at(a, index, shape),
-              lambda g, y, a, index, shape: _getitem(g, index=index))
-
 
 def _add_at(a: Array, index: Any, shape: tuple[int, ...]) -> Array:
     y = xp.zeros(shape, a.dtype)
@@ -230,6 +226,15 @@ def _add_at(a: Array, index: Any, shape: tuple[int, ...]) -> Array:
     else:
         xp.add.at(y, index, a)
     return y
+
+
+_getitem = Op("getitem(a, index) = a[index]",
+              lambda a, index: a[index],
+              lambda g, y, a, index: _scatter(g, index=index, shape=a.shape))
+
+_scatter = Op("scatter(a, index, shape) = zeros of `shape`, a added at `index`, again wherever an index occurs again",
+              _add_at,
+              lambda g, y, a, index, shape: _getitem(g, index=index))
 
 
 def getitem(a: Any, index: Any) -> Any:
@@ -327,7 +332,7 @@ Tensor.sum = lambda a, axis=None, keepdims=False: sum(a, axis=axis, keepdims=kee
 Tensor.mean = lambda a, axis=None, keepdims=False: mean(a, axis=axis, keepdims=keepdims)
 Tensor.max = lambda a, axis=None, keepdims=False: max(a, axis=axis, keepdims=keepdims)
 Tensor.reshape = lambda a, *shape: reshape(a, shape[0] if len(shape) == 1 else shape)
-Tensor.transpose = lambda a, *axes: transpose(a, (axes[0] if len(axes) == 1 else axes) or None)
+Tensor.transpose = lambda a, *axes: transpose(a, axes[0] if axes and isinstance(axes[0], tuple) else axes or None)
 Tensor.T = property(lambda a: transpose(a))
 
 # Comparisons are piecewise constant: they return raw arrays of bool.

@@ -1,7 +1,8 @@
 """Optimisers with PyTorch's definitions of their constants: SGD with momentum, RMSProp, Adam; and weight clipping.
 
-``step`` changes the parameters in place, a cache-sized block of rows at a time, so that the passes over parameter,
-gradient and state which make up one update find them in the cache.
+``step`` works through a parameter in cache-sized blocks of rows, so that the passes over parameter, gradient and state which
+make up one update find them in the cache. The state changes in place; a parameter gets a new array, since recorded graphs
+and views may still hold the old one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Optimizer:
     """What SGD, RMSProp and Adam share: the loop over parameters, their state, and the number of steps taken.
 
     A subclass names the arrays of state that it keeps for each parameter (``slots``, zero at first) and defines
-    ``_update(p, g, work, *slots)``, which changes ``p`` and the slots in place.
+    ``_change(g, work, *slots)``, which updates the slots and leaves in ``work`` what is to be subtracted from the parameter.
     """
 
     slots: tuple[str, ...] = ()
@@ -43,11 +44,14 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__}.step: {len(self.parameters)} gradients expected, {len(grads)} found")
         self.steps += 1
         for p, blocks, g, *arrays in zip(self.parameters, self._blocks, grads, *self.arrays.values()):
-            value = p.data
+            if g.shape != p.shape:
+                raise ValueError(f"{type(self).__name__}.step: a gradient of shape {p.shape} expected, {g.shape} found")
+            before, after = p.data, xp.empty(p.shape, p.dtype)
             for rows in blocks:
-                block = value[rows]
-                self._update(block, g[rows], xp.empty(block.shape, block.dtype), *[a[rows] for a in arrays])
-            p.changed()
+                block = after[rows]
+                self._change(g[rows], block, *[a[rows] for a in arrays])
+                xp.subtract(before[rows], block, out=block)
+            p.data = after
 
     def state(self) -> dict[str, numpy.ndarray]:
         """A copy of the state on the host: the number of steps, and each slot's arrays by parameter number."""
@@ -83,11 +87,10 @@ class SGD(Optimizer):
         super().__init__(parameters, lr)
         self.momentum = momentum
 
-    def _update(self, p: Array, g: Array, work: Array, b: Array) -> None:
+    def _change(self, g: Array, work: Array, b: Array) -> None:
         b *= self.momentum
         b += g
         xp.multiply(b, self.lr, out=work)
-        p -= work
 
 
 class RMSProp(Optimizer):
@@ -103,14 +106,13 @@ class RMSProp(Optimizer):
         self.alpha = alpha
         self.eps = eps
 
-    def _update(self, p: Array, g: Array, work: Array, v: Array) -> None:
+    def _change(self, g: Array, work: Array, v: Array) -> None:
         scale = math.sqrt(1 - self.alpha)
         _decay_and_add_square(v, self.alpha, g, work)
         xp.sqrt(v, out=work)
         work += self.eps / scale
         xp.divide(g, work, out=work)
         work *= self.lr / scale
-        p -= work
 
 
 class Adam(Optimizer):
@@ -121,26 +123,27 @@ class Adam(Optimizer):
     carry the factors.
     """
 
-    slots = ("m", "v")
-
     def __init__(self, parameters: Sequence[Tensor], lr: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999,
                  eps: float = 1e-8) -> None:
+        self.slots = ("v", "m") if beta1 else ("v",)        # for beta1 = 0, m is the gradient: a quarter less to do
         super().__init__(parameters, lr)
         self.beta1 = beta1
         self.beta2 = beta2
         self.eps = eps
 
-    def _update(self, p: Array, g: Array, work: Array, m: Array, v: Array) -> None:
+    def _change(self, g: Array, work: Array, v: Array, m: Array | None = None) -> None:
         scale = math.sqrt((1 - self.beta2) / (1 - self.beta2 ** self.steps))
         rate = self.lr * (1 - self.beta1) / (1 - self.beta1 ** self.steps)
-        m *= self.beta1
-        m += g
+        if m is None:
+            m = g
+        else:
+            m *= self.beta1
+            m += g
         _decay_and_add_square(v, self.beta2, g, work)
         xp.sqrt(v, out=work)
         work += self.eps / scale
         xp.divide(m, work, out=work)
         work *= rate / scale
-        p -= work
 
 
 def _decay_and_add_square(v: Array, decay: float, g: Array, work: Array) -> None:
@@ -152,5 +155,4 @@ def _decay_and_add_square(v: Array, decay: float, g: Array, work: Array) -> None
 def clip_weights(parameters: Sequence[Tensor], bound: float) -> None:
     """w = clip(w, -bound, bound) for every weight: WGAN's Lipschitz constraint (Arjovsky et al., 2017, algorithm 1)."""
     for p in parameters:
-        xp.clip(p.data, -bound, bound, out=p.data)
-        p.changed()
+        p.data = xp.clip(p.data, -bound, bound)

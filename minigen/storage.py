@@ -1,28 +1,44 @@
-"""Named arrays to a file and back, whole or not at all, and the folder where results are kept between runs."""
+"""Arrays and text to a file, whole or not at all; arrays back; and the folder where results are kept between runs."""
 
 from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy
 
 
-def save(path: Path, arrays: dict[str, numpy.ndarray]) -> None:
-    """Write the arrays as an uncompressed .npz file that appears under its name only when it is complete on the disk."""
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A new file, which takes the place of ``path`` when it is complete on the disk, and is gone if that fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.stem}-", suffix=".part", delete=False) as file:
-        try:
-            numpy.savez(file, **arrays)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def save(path: Path, arrays: dict[str, numpy.ndarray]) -> None:
+    """Write the arrays as an uncompressed .npz file that appears under its name only when it is complete on the disk."""
+    with _replacing(path) as file:
+        numpy.savez(file, **arrays)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write the text as UTF-8; like ``save``, whole or not at all."""
+    with _replacing(path) as file:
+        file.write(text.encode())
 
 
 def load(path: Path) -> dict[str, numpy.ndarray]:
@@ -34,7 +50,7 @@ def load(path: Path) -> dict[str, numpy.ndarray]:
             raise ValueError(f"the checksum of {damaged} is wrong")
         with numpy.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
-    except FileNotFoundError:
+    except OSError:
         raise
     except Exception as error:      # noise instead of a file makes the readers raise almost anything
         raise ValueError(f"{path} is damaged: {error}") from error

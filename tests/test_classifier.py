@@ -6,6 +6,7 @@ import pytest
 from minigen import classifier
 from minigen.classifier import Classifier
 from minigen.core import to_host
+from minigen.optim import Adam
 
 
 @pytest.fixture
@@ -54,6 +55,31 @@ def test_trained_once_for_the_same_data_and_settings(blobs, tmp_path, monkeypatc
     classifier.trained(images, labels[::-1].copy(), **SMALL)
     classifier.trained(images, labels, **{**SMALL, "lr": 1e-3})
     assert len(fits) == 4 and len(list(tmp_path.iterdir())) == 4
+
+
+def test_an_unusable_cache_is_a_warning_and_no_more(blobs, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MINIGEN_CACHE", str(tmp_path / "file"))
+    with pytest.warns(UserWarning) as caught:
+        assert classifier.trained(*blobs, **SMALL).accuracy(*blobs) > 0.99
+    assert "cannot be kept" in str(caught[-1].message)
+
+
+def test_labels_beyond_the_classes_are_refused(blobs):
+    with pytest.raises(ValueError, match="labels from 0 to 9 expected, 1 to 10 found"):
+        Classifier(**SMALL).fit(blobs[0], blobs[1] + 1)
+
+
+def test_the_learning_rate_falls_to_zero_and_each_epoch_has_its_order(blobs, monkeypatch):
+    rates, orders = [], []
+    step = Adam.step
+    monkeypatch.setattr(Adam, "step", lambda self, grads: (rates.append(self.lr), step(self, grads))[1])
+    loss = classifier.losses.softmax_cross_entropy
+    monkeypatch.setattr(classifier.losses, "softmax_cross_entropy", lambda x, y: (orders.append(y), loss(x, y))[1])
+    Classifier(**{**SMALL, "epochs": 2}, lr=0.4).fit(*blobs)
+    numpy.testing.assert_allclose(rates, 0.4 * (1 - numpy.arange(24) / 24), rtol=1e-12)
+    first, second = numpy.concatenate(orders[:12]), numpy.concatenate(orders[12:])
+    assert sorted(first) == sorted(second) == sorted(blobs[1]) and (first != second).any()
 
 
 def test_a_damaged_cache_is_replaced_with_a_warning(blobs, tmp_path, monkeypatch):

@@ -69,7 +69,7 @@ def test_gpu_without_cupy(flags, capsys, monkeypatch):
     (None, 0, ""), (KeyboardInterrupt(), 130, "interrupted"),
     (KeyboardInterrupt("stopped at iteration 5"), 130, "stopped at iteration 5: --resume goes on"),
     (training.Diverged("d_loss is nan at iteration 3"), 1, "d_loss is nan at iteration 3"),
-    (training.RunError("cannot be resumed"), 2, "cannot be resumed")])
+    (training.RunError("cannot be resumed"), 2, "cannot be resumed"), (OSError(28, "No space left"), 2, "No space left")])
 def test_how_a_program_ends(capsys, error, status, message):
     def main():
         if error:

@@ -32,18 +32,22 @@ def finish(process, status=0):
 
 def test_gan_vs_wgan(small_mnist, environment, tmp_path):
     flags = ["--data", small_mnist, "--batch-size", 16]
-    out, err = finish(start("mnist_gan_vs_wgan", [*flags, "--iterations", 10], environment, tmp_path))
+    out, err = finish(start("mnist_gan_vs_wgan", [*flags, "--iterations", 10, "--seed", 3], environment, tmp_path))
     folder = tmp_path / "runs" / "mnist_gan_vs_wgan"        # by default, below the current folder
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["samples"] == 10_000 and 0 < summary["classifier_accuracy"] <= 1
     for name in ("gan", "wgan"):
         assert 0 <= summary[name]["mode_entropy"] <= 2.3026 and 0 <= summary[name]["image_entropy"] <= 2.3026
+        last = json.loads((folder / name / "metrics.jsonl").read_text().splitlines()[-1])
+        assert last["iteration"] == 10 and summary[name] == {key: last[key] for key in ("mode_entropy", "image_entropy")}
+        assert f"{summary[name]['mode_entropy']:.3f}" in out and f"{summary[name]['image_entropy']:.3f}" in out
+        assert json.loads((folder / name / "config.json").read_text())["settings"]["seed"] == 3
         assert sorted(p.name for p in (folder / name).iterdir()) == ["checkpoints", "config.json", "metrics.jsonl", "samples"]
     assert (folder / "figure2.png").stat().st_size > 10_000 and (folder / "figure3.png").stat().st_size > 10_000
     assert "report" in out and "GAN" in out and err == ""
-    wrong = finish(start("mnist_gan_vs_wgan", [*flags, "--iterations", 5, "--resume"], environment, tmp_path), 2)[1]
+    wrong = finish(start("mnist_gan_vs_wgan", [*flags, "--iterations", 5, "--seed", 3, "--resume"], environment, tmp_path), 2)[1]
     assert "already at iteration 10" in wrong and wrong.count("\n") == 1
-    finish(start("mnist_gan_vs_wgan", [*flags, "--iterations", 12, "--resume"], environment, tmp_path))
+    finish(start("mnist_gan_vs_wgan", [*flags, "--iterations", 12, "--seed", 3, "--resume"], environment, tmp_path))
 
 
 def test_ctrl_c_and_resume_give_the_same_results(small_mnist, environment, tmp_path):

@@ -59,6 +59,17 @@ def test_parameters_are_varied_in_place_in_float64_and_restored(rng):
     assert all((layer.state()[name] == before[name]).all() and layer.state()[name].dtype == "float32" for name in before)
 
 
+@pytest.mark.parametrize("scale, offset", [(1e-10, 0), (1e-4, 1.0), (1e6, 0)])
+def test_small_and_large_functions(scale, offset):
+    for factor in (1, 1.05):
+        f = Op("f(a)", lambda a: scale * a + offset, lambda g, y, a: g * (scale * factor))
+        if factor == 1:
+            check_grad(f, [numpy.ones(2)])
+        else:
+            with pytest.raises(AssertionError, match="argument 0"):
+                check_grad(f, [numpy.ones(2)])
+
+
 def test_float32_inside_is_refused():
     with pytest.raises(AssertionError, match="returns float32"):
         check_grad(lambda a: Tensor(numpy.ones(2, "float32")) * 2.0, [numpy.ones(2)])

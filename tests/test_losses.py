@@ -92,6 +92,14 @@ def test_gaussian_kl():
     check_grad(losses.gaussian_kl, arrays(MU, [[0.3, -1.0], [0.0, 1.5]]), order=2)
 
 
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"mu has shape \(4, 3\), but logvar \(4, 1\)"):
+        losses.gaussian_kl(numpy.zeros((4, 3)), numpy.zeros((4, 1)))
+    for labels in (numpy.zeros((4, 1), int), numpy.zeros(2, int)):
+        with pytest.raises(ValueError, match=r"labels of shape \(4,\) expected"):
+            losses.softmax_cross_entropy(numpy.zeros((4, 3)), labels)
+
+
 def test_gaussian_kl_against_monte_carlo():
     mu, logvar, n = numpy.array([0.7, -1.2]), numpy.array([0.4, -0.9]), 400_000
     z = mu + numpy.exp(logvar / 2) * numpy.random.default_rng(0).standard_normal((n, 2))

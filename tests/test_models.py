@@ -5,7 +5,7 @@ import functools
 import numpy
 import pytest
 
-from minigen import losses, models, ops, optim
+from minigen import losses, models, nn, ops, optim
 from minigen.core import Tensor, grad, to_host
 from minigen.gradcheck import check_grad
 
@@ -146,6 +146,27 @@ def test_samples(model, monkeypatch):
     assert model.sample(0).shape == (0, 12) and not isinstance(model.sample(1), Tensor)
     monkeypatch.setattr("minigen.models.model._CHUNK", 10_000)
     numpy.testing.assert_allclose(first, to_host(model.sample(2500, rng=3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind, player", [(models.GAN, "discriminator"), (models.WGAN, "critic")])
+def test_every_setting_reaches_what_it_sets(kind, player):
+    model = kind(lr=0.3, init="glorot_uniform", **SIZES)
+    for role, optimizer in model.optimizers.items():
+        assert optimizer.lr == 0.3
+        shapes = [p.shape for p in optimizer.parameters]
+        assert all(p is q for p, q in zip(optimizer.parameters, model.networks[role].parameters()))
+        for init in nn.INITIALISERS:
+            other = kind(init=init, **SIZES)
+            weights = other.networks[role].parameters()[::2]
+            bounds = {"glorot_uniform": lambda i, o: (6 / (i + o)) ** 0.5, "fan_in_uniform": lambda i, o: i ** -0.5}
+            if init in bounds:
+                assert all(0.6 * bounds[init](*w.shape) < abs(w.data).max() <= bounds[init](*w.shape) * 1.001 for w in weights)
+            else:
+                assert max(abs(w.data).max() * (w.shape[0] / 2) ** 0.5 for w in weights) > 2      # no bound
+    assert shapes[0] == (4, 5) and list(model.networks) == [player, "generator"]
+    assert models.WGAN(clip=0.07, critic_steps=2, **SIZES).batches_per_step == 2
+    gan = models.GAN(beta1=0.25, **SIZES)
+    assert [optimizer.beta1 for optimizer in gan.optimizers.values()] == [0.25, 0.25]
 
 
 def test_seeds_and_the_reports_sizes():

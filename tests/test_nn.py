@@ -52,6 +52,12 @@ def test_parameters_come_in_definition_order(rng):
     assert all(p is q for p, (_, q) in zip(net.parameters(), net.named_parameters()))
 
 
+def test_parameters_in_a_tuple_are_found(rng):
+    module = nn.Module()
+    module.parts = (nn.Linear(1, 1, rng), Tensor(1.0))
+    assert [name for name, _ in module.named_parameters()] == ["parts.0.weight", "parts.0.bias", "parts.1"]
+
+
 def test_state_round_trip_is_a_copy(rng):
     net, other = Branches(rng), Branches(numpy.random.default_rng(9))
     x = rng.normal(size=(3, 2)).astype("float32")
@@ -90,7 +96,7 @@ def test_a_network_is_gradient_checked(rng):
     net = nn.Sequential(nn.Linear(4, 6, rng), nn.Tanh(), nn.Linear(6, 3, rng), nn.LeakyReLU(0.2), nn.Reshape(3, 1), nn.Sigmoid())
     x = rng.normal(size=(5, 4))
     check_grad(lambda *_: net(x), net.parameters(), order=2)
-    check_grad(net, [x], order=2)
+    check_grad(lambda x, *_: net(x), [x, *net.parameters()], order=2)
 
 
 @pytest.mark.parametrize("init, variance, bound", [

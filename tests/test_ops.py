@@ -325,6 +325,24 @@ def test_subgradients_support_the_function(f, x):
     check_subgradient(f, x)
 
 
+def test_power_where_base_or_exponent_is_0():
+    check_grad(ops.power, [numpy.array([2.0, 0.7]), numpy.array([0.0, 1.0])], order=2)
+    base = Tensor([0.0, 2.0], "float64")
+    assert grad(ops.sum(base ** numpy.array([0.0, 0.0])), base).tolist() == [0, 0]
+    exponents = numpy.array([2, 3], "int16")
+    base = Tensor([2.0, 3.0])
+    assert grad(ops.sum(base ** exponents), base).tolist() == [4, 27] and grad(ops.sum(base ** exponents), base).dtype == "float32"
+    x = Tensor([1.0, 2.0])
+    assert numpy.isnan(grad(ops.sum((-2.0) ** x), x)).all()
+
+
+def test_axes_as_numpy_integers_and_of_scalars():
+    x = Tensor(numpy.ones((2, 3)))
+    assert grad(ops.sum(ops.sum(x, axis=numpy.int64(1)) ** 2), x).tolist() == [[6] * 3] * 2
+    scalar = Tensor(2.0)
+    assert grad(scalar.sum() * 3.0, scalar) == 3
+
+
 @pytest.mark.parametrize("a", [-1e4, -50.0, 0.0, 50.0, 1e4])
 def test_saturating_functions_neither_overflow_nor_lose_their_tails(a):
     for dtype, rtol in (("float32", 1e-5), ("float64", 1e-12)):
@@ -375,6 +393,8 @@ def test_a_python_scalar_does_not_promote():
     (lambda a: numpy.float64(2) * a, TypeError, r"mul\(float64 \(\), float32 \(2, 3\)\): the result is float64"),
     (lambda a: a.reshape(4), ValueError, r"reshape\(float32 \(2, 3\), 4\): "),
     (lambda a: a.sum(axis=2), ValueError, r"sum\(float32 \(2, 3\), axis=2, keepdims=False\): "),
+    (lambda a: a.transpose(0), ValueError, r"transpose\(float32 \(2, 3\), \(0,\)\): "),
+    (lambda a: a[numpy.arange(99).reshape(3, 33)], IndexError, r"getitem\(float32 \(2, 3\), index=array\(\[\[[^\n]*: "),
     (lambda a: a[5], IndexError, r"getitem\(float32 \(2, 3\), index=5\): "),
     (lambda a: ops.concatenate([a, a.T]), ValueError, r"concatenate\(float32 \(2, 3\), float32 \(3, 2\), axis=0\): "),
 ])

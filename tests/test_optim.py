@@ -36,7 +36,8 @@ def adam(p, gradients, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
 
 CASES = [(optim.SGD, sgd, {"lr": 0.1}), (optim.SGD, sgd, {"lr": 0.1, "momentum": 0.9}),
          (optim.RMSProp, rmsprop, {"lr": 0.01}), (optim.RMSProp, rmsprop, {"lr": 0.01, "alpha": 0.9, "eps": 0.1}),
-         (optim.Adam, adam, {}), (optim.Adam, adam, {"lr": 0.01, "beta1": 0.5, "beta2": 0.9, "eps": 0.1})]
+         (optim.Adam, adam, {}),
+         (optim.Adam, adam, {"lr": 0.01, "beta1": 0.0}), (optim.Adam, adam, {"lr": 0.01, "beta1": 0.5, "beta2": 0.9, "eps": 0.1})]
 
 
 @pytest.mark.parametrize("kind, reference, settings", CASES)
@@ -109,6 +110,8 @@ def test_mistakes_are_errors():
     p = Tensor(numpy.ones(2))
     with pytest.raises(ValueError, match="SGD.step: 1 gradients expected, 2 found"):
         optim.SGD([p], lr=1.0).step([numpy.ones(2)] * 2)
+    with pytest.raises(ValueError, match=r"a gradient of shape \(2,\) expected, \(1,\) found"):
+        optim.SGD([p], lr=1.0).step([numpy.ones(1)])
     for lr in (0, -1, math.nan, math.inf):
         with pytest.raises(ValueError, match="Adam: a positive learning rate expected"):
             optim.Adam([p], lr)

@@ -30,6 +30,15 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["x.npz"]
 
 
+def test_text_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "x.txt"
+    storage.write_text(path, "old \N{EN DASH}\n")
+    monkeypatch.setattr("os.replace", lambda *paths: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        storage.write_text(path, "new")
+    assert path.read_text("utf-8") == "old \N{EN DASH}\n" and len(list(path.parent.iterdir())) == 1
+
+
 def test_missing(tmp_path):
     with pytest.raises(FileNotFoundError):
         storage.load(tmp_path / "x.npz")

@@ -92,6 +92,26 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_the_same(straight, tmp_path, monk
     assert all((model.state()[key] == value).all() for key, value in straight[1].items())
 
 
+@pytest.mark.parametrize("where", ["evaluate", "save_samples"])
+def test_ctrl_c_during_evaluation_or_sampling_saves_too(straight, tmp_path, monkeypatch, where):
+    """Iteration 1 is evaluated and sampled."""
+    with monkeypatch.context() as patch:
+        save = training.Run.save_samples
+        if where == "save_samples":
+            patch.setattr(training.Run, "save_samples", lambda *a: (signal.raise_signal(signal.SIGINT), save(*a)))
+
+        def interrupted(model):
+            if where == "evaluate":
+                signal.raise_signal(signal.SIGINT)
+            return measure(model)
+        with pytest.raises(KeyboardInterrupt, match="stopped at iteration 1 of 30"):
+            run(tmp_path / "run", straight[0], evaluate=interrupted)
+    assert training.Run(tmp_path / "run").newest_checkpoint()[0] == 1
+    model, result = run(tmp_path / "run", straight[0], resume=True)
+    assert record(result)[0] == straight[2][0]
+    assert all((model.state()[key] == value).all() for key, value in straight[1].items())
+
+
 def test_a_second_ctrl_c_does_not_wait(tmp_path, monkeypatch):
     def twice():
         signal.raise_signal(signal.SIGINT)
@@ -170,6 +190,31 @@ def test_resume_without_a_run_begins_one(straight, tmp_path):
     assert_same(straight, *run(tmp_path / "new", straight[0], resume=True))
 
 
+def test_resume_in_another_environment_warns(tmp_path, monkeypatch):
+    run(tmp_path, iterations=6)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    with pytest.warns(UserWarning, match="another environment.*now .*'OPENBLAS_NUM_THREADS': '7'"):
+        run(tmp_path, resume=True)
+
+
+def test_a_longer_run_drops_what_was_logged_after_its_checkpoint(tmp_path):
+    run(tmp_path, iterations=12)
+    (tmp_path / "checkpoints" / "00000012.npz").unlink()
+    found = []
+    run(tmp_path, resume=True, evaluate_at=(11,), evaluate=lambda m: found.append(
+        ([r["iteration"] for r in training.Run(tmp_path).metrics()], [i for i, _ in training.Run(tmp_path).samples()])) or {})
+    assert found == [([1, 4, 7, 8], [1])]
+
+
+def test_a_missing_samples_folder_is_made_again(straight, tmp_path):
+    run(tmp_path, straight[0], iterations=6)
+    for path in (tmp_path / "samples").iterdir():
+        path.unlink()
+    (tmp_path / "samples").rmdir()
+    model, _ = run(tmp_path, straight[0], resume=True)
+    assert all((model.state()[key] == value).all() for key, value in straight[1].items())
+
+
 def test_resume_of_a_finished_run_changes_nothing(straight, tmp_path):
     run(tmp_path, straight[0])
     assert_same(straight, *run(tmp_path, straight[0], resume=True))
@@ -184,10 +229,14 @@ def test_a_longer_run_is_the_shorter_one_gone_on(straight, tmp_path):
 
 def test_without_resume_an_earlier_run_is_replaced_and_other_files_stay(straight, tmp_path):
     run(tmp_path, models.GAN, seed=5, iterations=60)
-    (tmp_path / "notes.txt").write_text("mine")
+    mine = [tmp_path / "notes.txt", tmp_path / "samples" / "photo.png", tmp_path / "checkpoints" / "best.npz"]
+    for path in mine:
+        path.write_text("mine")
     model, result = run(tmp_path, straight[0])
-    assert (tmp_path / "notes.txt").read_text() == "mine"
-    (tmp_path / "notes.txt").unlink()
+    run(tmp_path, straight[0], resume=True)
+    for path in mine:
+        assert path.read_text() == "mine"
+        path.unlink()
     assert_same(straight, model, result)
 
 
@@ -239,6 +288,12 @@ def test_load_rebuilds_the_trained_model(straight, tmp_path):
     (lambda p: (p / "config.json").unlink(), "is no run directory: config.json: No such file"),
     (lambda p: (p / "config.json").write_text("{"), "config.json is damaged"),
     (lambda p: (p / "config.json").write_text("[]"), "config.json is damaged"),
+    (lambda p: (p / "config.json").write_text((p / "config.json").read_text().replace('"latent"', '"lament"')),
+     "not the settings of a GAN"),
+    (lambda p: (p / "config.json").write_text((p / "config.json").read_text().replace('"latent": 3', '"latent": 4')),
+     "its newest checkpoint is not of the model in config.json: load_state"),
+    (lambda p: (p / "config.json").write_text((p / "config.json").read_text().replace('"GAN"', '"Model"')),
+     "unknown model 'Model'"),
     (lambda p: [c.unlink() for c in (p / "checkpoints").iterdir()], "has no readable checkpoint"),
     (lambda p: (p / "config.json").write_text((p / "config.json").read_text().replace('"GAN"', '"os"')), "unknown model 'os'")])
 def test_load_of_what_is_no_run(tmp_path, break_it, message):
@@ -246,6 +301,14 @@ def test_load_of_what_is_no_run(tmp_path, break_it, message):
     break_it(tmp_path)
     with pytest.raises(training.RunError, match=message):
         training.load(tmp_path)
+
+
+def test_damaged_metrics_are_named(tmp_path):
+    run(tmp_path)
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text("{}\nnoise\n" + metrics.read_text())
+    with pytest.raises(training.RunError, match="metrics.jsonl is damaged"):
+        run(tmp_path, resume=True)
 
 
 def test_every_image_is_seen_once_per_epoch():

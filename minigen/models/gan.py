@@ -46,12 +46,13 @@ class GAN(Model):
     def step(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
         n = len(images)
         D, G = self.networks["discriminator"], self.networks["generator"]
+        d_player, g_player = self.optimizers["discriminator"], self.optimizers["generator"]
         fake = G(self.noise(n, rng))
 
         logits = D(ops.concatenate([images, fake.data]))        # real and fake images in one pass
         d_loss = losses.gan_discriminator(logits[:n], logits[n:])
-        self.optimizers["discriminator"].step(grad(d_loss, D.parameters()))
+        d_player.step(grad(d_loss, d_player.parameters))
 
         g_loss = _GENERATOR_LOSSES[self.objective](D(fake))
-        self.optimizers["generator"].step(grad(g_loss, G.parameters()))
+        g_player.step(grad(g_loss, g_player.parameters))
         return {"d_loss": d_loss.data, "g_loss": g_loss.data}

@@ -48,6 +48,7 @@ class WGAN(Model):
     def step(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
         n = len(images) // self.critic_steps
         critic, G = self.networks["critic"], self.networks["generator"]
+        critic_player, g_player = self.optimizers["critic"], self.optimizers["generator"]
 
         with no_grad():         # G stands still meanwhile: one pass makes the fakes for all critic steps
             fakes = G(self.noise(len(images), rng)).data
@@ -55,9 +56,9 @@ class WGAN(Model):
             batch = slice(i * n, (i + 1) * n)
             scores = critic(ops.concatenate([images[batch], fakes[batch]]))
             critic_loss = losses.wgan_critic(scores[:n], scores[n:])
-            self.optimizers["critic"].step(grad(critic_loss, critic.parameters()))
-            clip_weights(critic.parameters(), self.clip)
+            critic_player.step(grad(critic_loss, critic_player.parameters))
+            clip_weights(critic_player.parameters, self.clip)
 
         g_loss = losses.wgan_generator(critic(G(self.noise(n, rng))))
-        self.optimizers["generator"].step(grad(g_loss, G.parameters()))
+        g_player.step(grad(g_loss, g_player.parameters))
         return {"critic_loss": critic_loss.data, "g_loss": g_loss.data}

@@ -20,7 +20,7 @@ from minigen.training.run import Run
 
 # Streams of random numbers: a generator is made from (seed, stream, position), so that nothing needs to be saved and a
 # resumed run, wherever it was stopped, draws the same numbers.
-_ORDER, _STEP, _SAMPLE = range(3)
+_ORDER, _STEP, _SAMPLE = 1, 2, 3
 
 
 class Diverged(FloatingPointError):
@@ -64,20 +64,21 @@ def train(model: Model, images: numpy.ndarray, *, iterations: int, out: str | os
             pending.append((iteration, model.step(step_images, numpy.random.default_rng((seed, _STEP, iteration)))))
             bar.update()
             logged = iteration % log_every == 0 or iteration in evaluate_at or iteration == iterations
-            saved = iteration % checkpoint_every == 0 or iteration == iterations or interrupted.is_set()
-            if logged or saved:
-                losses = _finite(pending)
-                pending = []
             if logged:
+                losses, pending = _finite(pending), []
                 metrics = evaluate(model) if evaluate and iteration in evaluate_at else {}
                 run.log({"iteration": iteration, **losses, **metrics})
             if iteration in sample_at:
                 run.save_samples(iteration, to_host(model.sample(samples, numpy.random.default_rng((seed, _SAMPLE)))))
-            if saved:
+            stopped = interrupted.is_set()
+            if stopped or iteration % checkpoint_every == 0 or iteration == iterations:
+                if pending:
+                    _finite(pending)
+                    pending = []
                 state = model.state()
                 _assert_finite(iteration, state)
                 run.save_checkpoint(iteration, state)
-            if interrupted.is_set():
+            if stopped:
                 raise KeyboardInterrupt(f"stopped at iteration {iteration} of {iterations}; {run.folder} can be resumed")
     return run
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -41,11 +40,10 @@ class Run:
 
     def begin(self, config: dict[str, Any]) -> None:
         """Start the record anew: what an earlier run left in these files goes, anything else in the folder stays."""
-        for folder in (self.checkpoints_folder, self.samples_folder):
-            if folder.exists():
-                shutil.rmtree(folder)
-            folder.mkdir(parents=True)
-        self.metrics_path.write_text("")
+        for path in (*self._checkpoints(), *(path for _, path in self.samples())):
+            path.unlink()
+        self._make_folders()
+        storage.write_text(self.metrics_path, "")
         self._write_config(config)
 
     def go_on(self, config: dict[str, Any], model: Model) -> int:
@@ -59,7 +57,10 @@ class Run:
         for key in _SAME:
             if before[key] != after[key]:
                 raise RunError(f"{self.folder} cannot be resumed: its {key} is {before[key]}, but {after[key]} is asked for")
-        for unfinished in self.checkpoints_folder.glob("*.part"):      # what a killed run was just writing
+        if before["environment"] != _environment():
+            warnings.warn(f"{self.folder} is resumed in another environment than it began in, so its last bits may differ from "
+                          f"an uninterrupted run's ({before['environment']}, now {_environment()})", stacklevel=2)
+        for unfinished in self.folder.rglob("*.part"):      # what a killed run was just writing
             unfinished.unlink()
         iteration, state = self.newest_checkpoint()
         if iteration > config["iterations"]:
@@ -67,21 +68,29 @@ class Run:
         if state is None:
             self.begin(config)
             return 0
-        model.load_state(state)
+        self._load_state(model, state)
+        self._make_folders()
         kept = [json.dumps(record) + "\n" for record in self.metrics() if record["iteration"] <= iteration]
-        self.metrics_path.write_text("".join(kept))
+        storage.write_text(self.metrics_path, "".join(kept))
         for sampled, path in self.samples():
             if sampled > iteration:
                 path.unlink()
         self._write_config(config)
         return iteration
 
+    def _make_folders(self) -> None:
+        for folder in (self.checkpoints_folder, self.samples_folder):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def _load_state(self, model: Model, state: dict[str, numpy.ndarray]) -> None:
+        try:
+            model.load_state(state)
+        except ValueError as error:
+            raise RunError(f"{self.folder}: its newest checkpoint is not of the model in "
+                           f"{self.config_path.name}: {error}") from error
+
     def _write_config(self, config: dict[str, Any]) -> None:
-        environment = {"minigen": __version__, "python": platform.python_version(), "numpy": numpy.__version__,
-                       "backend": backend.name(), "processors": os.cpu_count(),
-                       "threads": {name: os.environ[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
-                                                                       "MKL_NUM_THREADS") if name in os.environ}}
-        self.config_path.write_text(json.dumps({**config, "environment": environment}, indent=2) + "\n")
+        storage.write_text(self.config_path, json.dumps({**config, "environment": _environment()}, indent=2) + "\n")
 
     def config(self) -> dict[str, Any]:
         """What config.json records; ``RunError`` if it is not there or damaged."""
@@ -99,9 +108,12 @@ class Run:
             file.write(json.dumps(record) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The logged records; a last line that a killed run left unfinished is passed over."""
+        """The logged records; a last line that a killed run left unfinished is passed over. ``RunError`` if another is damaged."""
         lines = self.metrics_path.read_text().split("\n") if self.metrics_path.exists() else [""]
-        return [json.loads(line) for line in lines[:-1]]     # every whole line ends with a line break
+        try:
+            return [json.loads(line) for line in lines[:-1]]     # every whole line ends with a line break
+        except ValueError as error:
+            raise RunError(f"{self.metrics_path} is damaged: {error}") from error
 
     def save_samples(self, iteration: int, images: numpy.ndarray) -> None:
         """Write a grid of the images as samples/<iteration>.png."""
@@ -109,7 +121,7 @@ class Run:
 
     def samples(self) -> list[tuple[int, Path]]:
         """The iterations at which samples were written, oldest first, each with its picture."""
-        return [(int(path.stem), path) for path in sorted(self.samples_folder.glob("*.png"))]
+        return [(int(path.stem), path) for path in sorted(self.samples_folder.glob("*.png")) if path.stem.isdigit()]
 
     def save_checkpoint(self, iteration: int, state: dict[str, numpy.ndarray]) -> None:
         """Write checkpoints/<iteration>.npz, whole or not at all, and remove all but the last few."""
@@ -133,6 +145,13 @@ class Run:
         return sorted((path for path in self.checkpoints_folder.glob("*.npz") if path.stem.isdigit()), reverse=True)
 
 
+def _environment() -> dict[str, Any]:
+    """What the last bits of a result depend on beside the configuration."""
+    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return {"minigen": __version__, "python": platform.python_version(), "numpy": numpy.__version__, "backend": backend.name(),
+            "processors": os.cpu_count(), "threads": {name: os.environ[name] for name in threads if name in os.environ}}
+
+
 def load(folder: str | os.PathLike[str]) -> Model:
     """The trained model of a run directory: built with its settings, its newest readable checkpoint loaded.
 
@@ -140,11 +159,14 @@ def load(folder: str | os.PathLike[str]) -> Model:
     """
     run = Run(folder)
     config = run.config()
-    if config["model"] not in models.__all__:
+    if config["model"] not in models.__all__ or config["model"] == "Model":
         raise RunError(f"{run.config_path}: unknown model {config['model']!r}")
-    model = getattr(models, config["model"])(**config["settings"])
+    try:
+        model = getattr(models, config["model"])(**config["settings"])
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{run.config_path}: not the settings of a {config['model']}: {error}") from error
     _, state = run.newest_checkpoint()
     if state is None:
         raise RunError(f"{run.folder} has no readable checkpoint")
-    model.load_state(state)
+    run._load_state(model, state)
     return model
