@@ -1,6 +1,6 @@
 """minigen: generative models from scratch, down to the last derivative.
 
-A small automatic-differentiation and layer library on NumPy or CuPy, and with it the GAN and VAE models of the report
+A small automatic-differentiation and layer library on NumPy or CuPy, and with it the GAN and WGAN of the report
 "A Probe Towards Understanding GAN and VAE Models" (Mi, Shen, Zhang, 2017).
 """
 

@@ -17,7 +17,7 @@ from minigen import backend
 from minigen.backend import Array, to_device, to_host, xp
 from minigen.core import Tensor
 
-_BLOCK = 1 << 16    # elements; a block of parameter, gradient, two states and workspace is then 1.3 MB in float32
+_BLOCK = 1 << 16    # elements; a block of parameter, gradient, two states and the new value is then 1.3 MB in float32
 
 
 class Optimizer:

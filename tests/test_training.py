@@ -229,7 +229,9 @@ def test_a_longer_run_is_the_shorter_one_gone_on(straight, tmp_path):
 
 def test_without_resume_an_earlier_run_is_replaced_and_other_files_stay(straight, tmp_path):
     run(tmp_path, models.GAN, seed=5, iterations=60)
-    mine = [tmp_path / "notes.txt", tmp_path / "samples" / "photo.png", tmp_path / "checkpoints" / "best.npz"]
+    (tmp_path / "checkpoints" / "00000007.npz.4321.part").write_text("what a killed run was just writing")
+    mine = [tmp_path / "notes.txt", tmp_path / "film.mp4.part", tmp_path / "samples" / "photo.png",
+            tmp_path / "checkpoints" / "best.npz"]
     for path in mine:
         path.write_text("mine")
     model, result = run(tmp_path, straight[0])

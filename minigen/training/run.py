@@ -42,7 +42,7 @@ class Run:
         """Start the record anew: what an earlier run left in these files goes, anything else in the folder stays."""
         for path in (*self._checkpoints(), *(path for _, path in self.samples())):
             path.unlink()
-        self._make_folders()
+        self._prepare_folders()
         storage.write_text(self.metrics_path, "")
         self._write_config(config)
 
@@ -60,8 +60,6 @@ class Run:
         if before["environment"] != _environment():
             warnings.warn(f"{self.folder} is resumed in another environment than it began in, so its last bits may differ from "
                           f"an uninterrupted run's ({before['environment']}, now {_environment()})", stacklevel=2)
-        for unfinished in self.folder.rglob("*.part"):      # what a killed run was just writing
-            unfinished.unlink()
         iteration, state = self.newest_checkpoint()
         if iteration > config["iterations"]:
             raise RunError(f"{self.folder} is already at iteration {iteration}, beyond the {config['iterations']} asked for")
@@ -69,7 +67,7 @@ class Run:
             self.begin(config)
             return 0
         self._load_state(model, state)
-        self._make_folders()
+        self._prepare_folders()
         kept = [json.dumps(record) + "\n" for record in self.metrics() if record["iteration"] <= iteration]
         storage.write_text(self.metrics_path, "".join(kept))
         for sampled, path in self.samples():
@@ -78,9 +76,12 @@ class Run:
         self._write_config(config)
         return iteration
 
-    def _make_folders(self) -> None:
+    def _prepare_folders(self) -> None:
         for folder in (self.checkpoints_folder, self.samples_folder):
             folder.mkdir(parents=True, exist_ok=True)
+        for name in ("config.json", "metrics.jsonl", "checkpoints/[0-9]*.npz"):
+            for unfinished in self.folder.glob(f"{name}.*.part"):       # what a killed run was just writing
+                unfinished.unlink()
 
     def _load_state(self, model: Model, state: dict[str, numpy.ndarray]) -> None:
         try:
