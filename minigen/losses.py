@@ -82,28 +82,36 @@ def gaussian_kl(mu: Any, logvar: Any) -> Any:
     return ops.mean(_gaussian_kl(mu, logvar))
 
 
-def vae(x: Any, reconstruction: Any, mu: Any, logvar: Any, reconstruction_weight: float = 1.0) -> Any:
-    """L_vae, minus Eq. 6: reconstruction_weight * squared_error + gaussian_kl.
+def vae(reconstruction_error: Any, kl: Any, reconstruction_weight: float = 1.0) -> Any:
+    """L_vae, minus Eq. 6: reconstruction_weight * reconstruction_error + kl.
 
-    Eq. 6 is printed as -KL + E log p(x | z), to be maximised.
+    Eq. 6 is printed as -KL + E log p(x | z), to be maximised; its terms are ``squared_error`` and ``gaussian_kl``.
     """
-    return reconstruction_weight * squared_error(x, reconstruction) + gaussian_kl(mu, logvar)
+    return reconstruction_weight * reconstruction_error + kl
 
 
-def vaegan(l_vae: Any, fake_logits: Any, gan_weight: float = 1.0) -> Any:
-    """What the decoder minimises in VAE-GAN: L_vae (Eq. 6) + gan_weight * L_GAN (Eq. 7), on logits of prior samples."""
-    return l_vae + gan_weight * gan_generator(fake_logits)
+def l_gan(fake_logits: Any) -> Any:
+    """L_GAN(x) of each generated image, Eq. 7 before the expectation: -log D(x), mean over D's outputs.
 
-
-def constrained(l_vae: Any, fake_logits: Any, d: float, weight: float = 1.0, per_sample: bool = True) -> Any:
-    """The constrained VAE-GAN of section 4.1: L_vae + lambda max(L_GAN - d, 0), with lambda = ``weight``.
-
-    The report writes L_GAN(x) of one image: with ``per_sample`` the hinge acts on each generated image's own
-    -log D(G(z)), averaged over D's outputs, and then the mean over the batch is taken; without it, on the batch mean.
-    ``fake_logits`` is (N, outputs). At L_GAN = d the subgradient 0 is taken. D = 1/2 everywhere has L_GAN = log 2.
+    ``fake_logits`` is (N, outputs), the result (N,). D = 1/2 everywhere has L_GAN = log 2.
     """
-    l_gan = ops.mean(ops.softplus(-fake_logits), axis=-1 if per_sample else None)
-    return l_vae + weight * ops.mean(ops.relu(l_gan - d))
+    return ops.mean(ops.softplus(-fake_logits), axis=-1)
+
+
+def vaegan(l_vae: Any, l_gan: Any, gan_weight: float = 1.0) -> Any:
+    """What the decoder minimises in VAE-GAN: L_vae (Eq. 6) + gan_weight * E L_GAN (Eq. 7); ``l_gan`` (N,) of prior samples."""
+    return l_vae + gan_weight * ops.mean(l_gan)
+
+
+def constrained(l_vae: Any, l_gan: Any, d: float, gan_weight: float = 1.0, per_sample: bool = True) -> Any:
+    """The constrained VAE-GAN of section 4.1: L_vae + lambda max(L_GAN - d, 0), with lambda = ``gan_weight``.
+
+    The report writes L_GAN(x) of one image: with ``per_sample`` the hinge acts on each of ``l_gan`` (N,), and then the mean
+    over the batch is taken; without it, on the batch mean, as Eq. 7 has it. At L_GAN = d the subgradient 0 is taken.
+    """
+    if not per_sample:
+        l_gan = ops.mean(l_gan)
+    return l_vae + gan_weight * ops.mean(ops.relu(l_gan - d))
 
 
 def softmax_cross_entropy(logits: Any, labels: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 
 from minigen import losses, ops
 from minigen.core import Tensor, grad
-from minigen.gradcheck import check_grad
+from minigen.gradcheck import check_grad, check_subgradient
 
 REAL = [[-50.0, 2.0, 0.0], [50.0, -1.5, 1e-3]]
 FAKE = [[50.0, -3.0, 0.0], [-50.0, 0.5, -1e-3]]
@@ -107,32 +107,50 @@ def test_gaussian_kl_against_monte_carlo():
     assert losses.gaussian_kl(mu[None], logvar[None]) == pytest.approx(ratios.mean(), abs=4 * ratios.std() / math.sqrt(n))
 
 
-def test_vae_and_vaegan():
-    everything = arrays(X, Y, MU, LOGVAR)
-    assert losses.vae(*everything) == pytest.approx(ERROR + KL, rel=1e-14)
-    assert losses.vae(*everything, reconstruction_weight=3.0) == pytest.approx(3 * ERROR + KL, rel=1e-14)
-    gan = mean(map(minus_log_d, flat(FAKE)))
-    assert losses.vaegan(numpy.float64(7), numpy.array(FAKE)) == pytest.approx(7 + gan, rel=1e-14)
-    assert losses.vaegan(numpy.float64(7), numpy.array(FAKE), gan_weight=0.2) == pytest.approx(7 + 0.2 * gan, rel=1e-14)
+def test_vae():
+    assert losses.vae(numpy.float64(5), numpy.float64(3)) == 8
+    assert losses.vae(numpy.float64(5), numpy.float64(3), reconstruction_weight=0.5) == 5.5
+    check_grad(lambda x, y, mu, logvar: losses.vae(losses.squared_error(x, y), losses.gaussian_kl(mu, logvar), 3.0),
+               arrays(X, Y, MU, [[0.3, -1.0], [0.0, 1.5]]), order=2)
+
+
+ROWS = [mean(map(minus_log_d, row)) for row in FAKE]
+
+
+def test_l_gan_of_each_image():
+    numpy.testing.assert_allclose(losses.l_gan(numpy.array(FAKE)), ROWS, rtol=1e-14)
+    check_grad(losses.l_gan, [numpy.array(FAKE) / 10], order=2)
+    numpy.testing.assert_allclose(losses.l_gan(numpy.zeros((4, 2))), [math.log(2)] * 4, rtol=1e-15)
+
+
+def test_vaegan():
+    assert losses.vaegan(numpy.float64(7), numpy.array(ROWS)) == pytest.approx(7 + mean(ROWS), rel=1e-14)
+    assert losses.vaegan(numpy.float64(7), numpy.array(ROWS), gan_weight=0.2) == pytest.approx(7 + 0.2 * mean(ROWS), rel=1e-14)
+    assert mean(ROWS) == pytest.approx(losses.gan_generator(numpy.array(FAKE)), rel=1e-14)        # Eq. 7 is G's part of Eq. 2
+    check_grad(lambda v, f: losses.vaegan(v, losses.l_gan(f), 3.0), [numpy.array(7.0), numpy.array(FAKE) / 10], order=2)
 
 
 def test_constrained():
-    rows = [mean(map(minus_log_d, row)) for row in FAKE]
     for d in (0.0, 1.0, 10.0, 17.0, 30.0):
-        each = 7 + 0.5 * mean(max(row - d, 0) for row in rows)
-        batch = 7 + 0.5 * max(mean(rows) - d, 0)
-        assert losses.constrained(numpy.float64(7), numpy.array(FAKE), d, 0.5) == pytest.approx(each, rel=1e-14)
-        assert losses.constrained(numpy.float64(7), numpy.array(FAKE), d, 0.5, per_sample=False) == pytest.approx(batch, rel=1e-14)
-    check_grad(lambda v, f: losses.constrained(v, f, 1.0), [numpy.array(7.0), numpy.array(FAKE) / 10], order=2)
+        each = 7 + 0.5 * mean(max(row - d, 0) for row in ROWS)
+        batch = 7 + 0.5 * max(mean(ROWS) - d, 0)
+        for per_sample, expected in ((True, each), (False, batch)):
+            found = losses.constrained(numpy.float64(7), numpy.array(ROWS), d, 0.5, per_sample)
+            assert found == pytest.approx(expected, rel=1e-14)
+    for per_sample in (True, False):
+        check_grad(lambda v, f: losses.constrained(v, losses.l_gan(f), 0.8, 3.0, per_sample),
+                   [numpy.array(7.0), numpy.array(FAKE) / 10], order=2)
 
 
 def test_constrained_takes_subgradient_0_where_l_gan_equals_d():
     for per_sample in (True, False):
-        logits = Tensor(numpy.zeros((2, 3)))                # L_GAN = log 2 exactly as softplus computes it
-        d = float(ops.softplus(numpy.zeros(1))[0])
-        for shift, expected in [(0.0, 0.0), (1e-9, 0.0), (-1e-9, -0.5 / 6)]:
-            loss = losses.constrained(Tensor(0.0, "float64"), logits, d + shift, 1.0, per_sample)
-            numpy.testing.assert_allclose(grad(loss, logits), numpy.full((2, 3), expected), rtol=1e-12)
+        l_gan = Tensor([0.75, 0.75], "float64")
+        for d, expected in [(0.75, 0.0), (0.75 + 1e-9, 0.0), (0.75 - 1e-9, 1.5)]:
+            loss = losses.constrained(Tensor(0.0, "float64"), l_gan, d, 3.0, per_sample)
+            numpy.testing.assert_allclose(grad(loss, l_gan), [expected] * 2, rtol=1e-12)
+    mixed = Tensor([0.5, 0.75, 1.0], "float64")                 # inside, on the boundary, outside
+    assert grad(losses.constrained(Tensor(0.0, "float64"), mixed, 0.75, 3.0), mixed).tolist() == [0, 0, 1]
+    check_subgradient(lambda v: losses.constrained(numpy.float64(0), v, 0.75, 3.0), numpy.array([0.5, 0.75, 1.0]))
 
 
 def test_softmax_cross_entropy():

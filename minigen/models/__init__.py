@@ -2,6 +2,8 @@
 
 from minigen.models.gan import GAN
 from minigen.models.model import Model
+from minigen.models.vae import VAE
+from minigen.models.vaegan import VAEGAN, ConstrainedVAEGAN
 from minigen.models.wgan import WGAN
 
-__all__ = ["GAN", "Model", "WGAN"]
+__all__ = ["ConstrainedVAEGAN", "GAN", "Model", "VAE", "VAEGAN", "WGAN"]

@@ -12,17 +12,24 @@ from minigen.core import no_grad
 from minigen.nn import INITIALISERS, Initialiser, Module
 from minigen.optim import Optimizer
 
-_CHUNK = 1000       # images generated at once, which bounds the memory for hidden layers
+_CHUNK = 1000       # rows at once, which bounds the memory for hidden layers
+
+
+@no_grad()
+def in_chunks(network: Module, x: Array) -> Array:
+    """network(x) for any number of rows, a raw array."""
+    return xp.concatenate([network(x[i:i + _CHUNK]).data for i in range(0, max(len(x), 1), _CHUNK)])
 
 
 class Model:
     """A generative model and its training. Subclasses are dataclasses, whose fields are the model's settings.
 
-    They fill ``networks`` (by role, the one that makes images being ``"generator"``) and ``optimizers`` (by the player
-    whose parameters they own) and define ``step``. ``batches_per_step`` batches make up the images of one step.
+    They fill ``networks`` (by role; ``maker`` is the one that makes images) and ``optimizers`` (by the player whose
+    parameters they own) and define ``step``. ``batches_per_step`` batches make up the images of one step.
     """
 
     batches_per_step = 1
+    maker = "generator"
     latent: int
     networks: dict[str, Module]
     optimizers: dict[str, Optimizer]
@@ -45,12 +52,9 @@ class Model:
         """n latents (n, latent) from the prior N(0, I), drawn on the host."""
         return to_device(rng.standard_normal((n, self.latent), dtype="float32"))
 
-    @no_grad()
     def sample(self, n: int, rng: numpy.random.Generator | int | None = None) -> Array:
         """n generated images (n, ...) for latents from the prior; ``rng`` is a generator, a seed, or fresh randomness."""
-        latents = self.noise(n, numpy.random.default_rng(rng))
-        generate = self.networks["generator"]
-        return xp.concatenate([generate(latents[i:i + _CHUNK]).data for i in range(0, max(n, 1), _CHUNK)])
+        return in_chunks(self.networks[self.maker], self.noise(n, numpy.random.default_rng(rng)))
 
     def state(self) -> dict[str, numpy.ndarray]:
         """Everything training changes, on the host, by name: parameters and optimiser states."""

@@ -1,0 +1,87 @@
+"""The VAE-GAN, Eq. 6 and 7 (Larsen et al., 2015), and the report's constrained VAE-GAN (section 4.1)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+
+from minigen import losses, networks, ops
+from minigen.backend import Array, xp
+from minigen.core import grad
+from minigen.models.vae import VAE
+from minigen.optim import Adam
+
+
+@dataclass(eq=False)
+class VAEGAN(VAE):
+    """A VAE, and a discriminator D that tells images from those decoded from the prior; the decoder is to fool it too.
+
+    ``gan_weight`` is the weight of L_GAN beside L_vae, ``outputs`` the number of D's logits, whose losses are averaged,
+    ``d_lr`` D's learning rate; ``sizes`` are D's layers as well. L_GAN is of prior samples, so it does not reach the encoder.
+    """
+
+    gan_weight: float = 0.2
+    outputs: int = 100
+    d_lr: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.gan_weight < math.inf:
+            raise ValueError(f"{type(self).__name__}: a gan_weight (lambda) of at least 0 expected, {self.gan_weight} found")
+        rng = numpy.random.default_rng((self.seed, 1))
+        D = networks.discriminator(rng, self.outputs, self.sizes, self.initialiser(self.init))
+        self.networks["discriminator"] = D
+        self.optimizers["discriminator"] = Adam(D.parameters(), self.d_lr)
+
+    def step(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
+        n = len(images)
+        decoder, D = self.networks["decoder"], self.networks["discriminator"]
+        player, d_player = self.optimizers["autoencoder"], self.optimizers["discriminator"]
+        mu, logvar = self.posterior(images)
+        decoded = decoder(ops.concatenate([self.latents(mu, logvar, rng), self.noise(n, rng)]))     # both in one pass
+        reconstruction, fake = decoded[:n], decoded[n:]
+
+        logits = D(ops.concatenate([images, fake.data]))
+        d_loss = losses.gan_discriminator(logits[:n], logits[n:])
+        d_player.step(grad(d_loss, d_player.parameters))
+
+        error, kl = losses.squared_error(images, reconstruction), losses.gaussian_kl(mu, logvar)
+        l_vae = losses.vae(error, kl, self.reconstruction_weight)
+        l_gan = losses.l_gan(D(fake))
+        player.step(grad(self.objective(l_vae, l_gan), player.parameters))
+        taken_for_real = logits.data > 0
+        return {"d_loss": d_loss.data, "l_vae": l_vae.data, "reconstruction_error": error.data, "kl": kl.data,
+                **self.measures(l_gan.data), "d_real": xp.mean(taken_for_real[:n]), "d_fake": 1 - xp.mean(taken_for_real[n:])}
+
+    def objective(self, l_vae: Any, l_gan: Any) -> Any:
+        """What encoder and decoder minimise, from the scalar L_vae and the L_GAN (N,) of prior samples."""
+        return losses.vaegan(l_vae, l_gan, self.gan_weight)
+
+    def measures(self, l_gan: Array) -> dict[str, Array]:
+        """What is reported of L_GAN (N,)."""
+        return {"l_gan": xp.mean(l_gan)}
+
+
+@dataclass(eq=False)
+class ConstrainedVAEGAN(VAEGAN):
+    """The VAE-GAN with one function exchanged: lambda max(L_GAN - d, 0), lambda being ``gan_weight``, instead of L_GAN.
+
+    The hinge acts on each prior sample, or, without ``per_sample``, on their mean.
+    """
+
+    d: float = 2.0
+    per_sample: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not math.isfinite(self.d):
+            raise ValueError(f"{type(self).__name__}: a finite d expected, {self.d} found")
+
+    def objective(self, l_vae: Any, l_gan: Any) -> Any:
+        return losses.constrained(l_vae, l_gan, self.d, self.gan_weight, self.per_sample)
+
+    def measures(self, l_gan: Array) -> dict[str, Array]:
+        return {**super().measures(l_gan), "inside": xp.mean(l_gan <= self.d)}

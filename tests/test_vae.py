@@ -1,0 +1,239 @@
+"""VAE, VAE-GAN and constrained VAE-GAN: their objectives, who gets which gradient, and the way through the latent space."""
+
+import math
+
+import numpy
+import pytest
+
+from minigen import losses, models, ops
+from minigen.core import Tensor, grad, to_host
+from minigen.gradcheck import check_grad
+from minigen.optim import SGD
+
+VAE = {"sizes": (12, 9, 7, 5), "latent": 4}
+GAN = {**VAE, "outputs": 3}
+PLAIN, CONSTRAINED = models.VAEGAN(**GAN), models.ConstrainedVAEGAN(**GAN)
+KINDS = [models.VAE, models.VAEGAN, models.ConstrainedVAEGAN]
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def minus_log_d(logits):
+    return -ops.log(ops.sigmoid(logits))
+
+
+def reference(model, x, seed):
+    """L_vae, L_GAN by image and D's loss, term by term from their definitions, with a pass of its own for each."""
+    rng = numpy.random.default_rng(seed)
+    both = model.networks["encoder"](x)
+    mu, logvar = both[:, :4], both[:, 4:]
+    z = mu + ops.sqrt(ops.exp(logvar)) * rng.standard_normal((len(x), 4), dtype="float32")
+    error = ops.mean(ops.sum((model.networks["decoder"](z) - x) ** 2, axis=1))
+    kl = ops.mean(ops.sum(mu * mu + ops.exp(logvar) - 1 - logvar, axis=1)) / 2
+    if type(model) is models.VAE:
+        return error, kl, None, None
+    D = model.networks["discriminator"]
+    fake = model.networks["decoder"](rng.standard_normal((len(x), 4), dtype="float32"))
+    d_loss = ops.mean(minus_log_d(D(x))) + ops.mean(minus_log_d(-D(fake.data)))
+    return error, kl, lambda: ops.mean(minus_log_d(D(fake)), axis=1), d_loss
+
+
+@pytest.mark.parametrize("model, combine", [
+    (models.VAE(reconstruction_weight=3.0, **VAE), lambda error, kl, l_gan: 3 * error + kl),
+    (models.VAEGAN(gan_weight=0.7, **GAN), lambda error, kl, l_gan: error + kl + 0.7 * ops.mean(l_gan)),
+    (models.ConstrainedVAEGAN(gan_weight=0.7, d=0.69, **GAN),
+     lambda error, kl, l_gan: error + kl + 0.7 * ops.mean(ops.maximum(l_gan - 0.69, 0.0))),
+    (models.ConstrainedVAEGAN(gan_weight=0.7, d=0.69, per_sample=False, reconstruction_weight=0.1, **GAN),
+     lambda error, kl, l_gan: 0.1 * error + kl + 0.7 * ops.maximum(ops.mean(l_gan) - 0.69, 0.0)),
+], ids=["vae", "vaegan", "constrained", "on-mean"])
+def test_steps_are_the_equations(model, combine, rng):
+    twin = type(model)(**model.settings())
+    for one in (model, twin):       # Adam would blow the rounding errors of tiny gradients up to whole steps
+        one.optimizers = {name: SGD(o.parameters, 0.05) for name, o in one.optimizers.items()}
+    for i in range(3):
+        x = rng.random((8, 12), dtype="float32")
+        found = model.step(x, numpy.random.default_rng(i))
+        error, kl, make_l_gan, d_loss = reference(twin, x, i)
+        l_gan = None
+        if d_loss is not None:
+            D = twin.networks["discriminator"]
+            right_real, right_fake = D(x).data > 0, D(twin.networks["decoder"](prior(i, 8))).data <= 0
+            twin.optimizers["discriminator"].step(grad(d_loss, D.parameters()))
+            l_gan = make_l_gan()
+            assert found["d_loss"] == pytest.approx(d_loss.item(), rel=1e-5)
+            assert found["l_gan"] == pytest.approx(l_gan.data.mean(), rel=1e-5)
+            assert (found["d_real"], found["d_fake"]) == (right_real.mean(), pytest.approx(right_fake.mean()))
+        if isinstance(model, models.ConstrainedVAEGAN):
+            assert found["inside"] == (l_gan.data <= 0.69).mean()
+        loss = combine(error, kl, l_gan)
+        assert found["reconstruction_error"] == pytest.approx(error.item(), rel=1e-5)
+        assert found["kl"] == pytest.approx(kl.item(), rel=1e-4)
+        assert found["l_vae"] == pytest.approx(model.reconstruction_weight * error.item() + kl.item(), rel=1e-5)
+        autoencoder = twin.optimizers["autoencoder"]
+        autoencoder.step(grad(loss, autoencoder.parameters))
+    for key, value in twin.state().items():
+        numpy.testing.assert_allclose(model.state()[key], value, rtol=2e-3, atol=2e-6, err_msg=key)
+
+
+def prior(seed, n):
+    """The latents of the prior in a step with this seed: those for the posterior are drawn first."""
+    generator = numpy.random.default_rng(seed)
+    generator.standard_normal((n, 4), dtype="float32")
+    return generator.standard_normal((n, 4), dtype="float32")
+
+
+@pytest.mark.parametrize("model", [
+    models.VAE(reconstruction_weight=0.3, **VAE), models.VAEGAN(**GAN), models.ConstrainedVAEGAN(**GAN),
+    models.ConstrainedVAEGAN(per_sample=False, **GAN)], ids=["vae", "vaegan", "constrained", "on-mean"])
+def test_whole_models_are_gradient_checked(model, rng):
+    for network in model.networks.values():        # biases away from zero, so that no ReLU sits on its kink
+        for p in network.parameters():
+            p.data = rng.normal(size=p.shape) * 0.6
+    encoder, decoder, D = (model.networks.get(name) for name in ("encoder", "decoder", "discriminator"))
+    x, noise, latents = rng.random((5, 12)), rng.normal(size=(5, 4)), rng.normal(size=(5, 4))
+    if type(model) is models.ConstrainedVAEGAN:
+        l_gan = losses.l_gan(D(decoder(latents))).data
+        model.d = float(numpy.sort(l_gan)[1:3].mean() if model.per_sample else l_gan.mean() - 0.1)      # two inside, three outside
+
+    def objective(*_):
+        mu, logvar = model.posterior(x)
+        error = losses.squared_error(x, decoder(mu + ops.exp(logvar / 2) * noise))
+        l_vae = losses.vae(error, losses.gaussian_kl(mu, logvar), model.reconstruction_weight)
+        return model.objective(l_vae, losses.l_gan(D(decoder(latents)))) if D else l_vae
+    check_grad(objective, [*encoder.parameters(), *decoder.parameters()])
+    if D:
+        check_grad(lambda *_: losses.gan_discriminator(D(x), D(decoder(latents).data)), D.parameters())
+
+
+def gradients(model, x, monkeypatch):
+    """What each network is given in one step, as one vector; no parameter moves."""
+    given = {}
+    for name, optimizer in model.optimizers.items():
+        monkeypatch.setattr(optimizer, "step", lambda grads, name=name: given.__setitem__(name, grads))
+    model.step(x, numpy.random.default_rng(7))
+    split = len(model.networks["encoder"].parameters())
+    parts = {"encoder": given["autoencoder"][:split], "decoder": given["autoencoder"][split:],
+             "discriminator": given.get("discriminator", [])}
+    return {name: numpy.concatenate([g.ravel() for g in grads]) for name, grads in parts.items() if grads}
+
+
+def times(factor, name):
+    original = getattr(losses, name)
+    return name, lambda *args: factor * original(*args)
+
+
+@pytest.mark.parametrize("term, movers", [
+    ("squared_error", {"encoder", "decoder"}), ("gaussian_kl", {"encoder"}), ("l_gan", {"decoder"}),
+    ("gan_discriminator", {"discriminator"})])
+@every_kind
+def test_who_moves_when_one_term_is_perturbed(kind, term, movers, rng, monkeypatch):
+    if kind is models.VAE and term in ("l_gan", "gan_discriminator"):
+        return
+    settings = VAE if kind is models.VAE else GAN if kind is models.VAEGAN else {**GAN, "d": 0.5}
+    x = rng.random((16, 12), dtype="float32")
+    before = gradients(kind(**settings), x, monkeypatch)
+    monkeypatch.setattr(losses, *times(2.0, term))
+    after = gradients(kind(**settings), x, monkeypatch)
+    for name, g in before.items():
+        distance = abs(after[name] - g).max() / abs(g).max()
+        assert distance > 1e-3 if name in movers else distance < 1e-6, (name, distance)
+
+
+def test_inside_the_constraint_the_gan_term_moves_nobody(rng, monkeypatch):
+    x = rng.random((16, 12), dtype="float32")
+    vae = gradients(models.VAEGAN(gan_weight=0.0, **GAN), x, monkeypatch)
+    for d, same in ((50.0, True), (0.5, False)):
+        found = gradients(models.ConstrainedVAEGAN(d=d, **GAN), x, monkeypatch)
+        numpy.testing.assert_allclose(found["encoder"], vae["encoder"], rtol=1e-4, atol=1e-7)
+        assert numpy.allclose(found["decoder"], vae["decoder"], rtol=1e-4, atol=1e-7) == same
+
+
+def test_plain_and_constrained_start_alike_and_agree_while_every_sample_is_outside(rng):
+    plain, constrained = models.VAEGAN(**GAN), models.ConstrainedVAEGAN(d=-5.0, **GAN)
+    for i in range(3):
+        x = rng.random((8, 12), dtype="float32")
+        for model in (plain, constrained):
+            model.step(x, numpy.random.default_rng(i))
+    state = plain.state()
+    for key, value in constrained.state().items():
+        numpy.testing.assert_allclose(value, state[key], rtol=1e-3, atol=1e-6)
+
+
+def trained(kind, rng):
+    model = kind(**(VAE if kind is models.VAE else GAN))
+    x = rng.random((64, 12), dtype="float32")
+    for i in range(30):
+        model.step(x, numpy.random.default_rng(i))
+    return model, x
+
+
+@every_kind
+def test_encode_decode_reconstruct(kind, rng):
+    model, x = trained(kind, rng)
+    many = numpy.concatenate([x] * 40)                                      # more than one chunk
+    mu, logvar = model.encode(many)
+    assert mu.shape == logvar.shape == (2560, 4) and not isinstance(mu, Tensor)
+    both = to_host(model.networks["encoder"](x))
+    numpy.testing.assert_allclose(mu[:64], both[:, :4], rtol=1e-4, atol=1e-6)
+    numpy.testing.assert_allclose(logvar[-64:], both[:, 4:], rtol=1e-4, atol=1e-6)
+    decoded = model.decode(mu)
+    assert decoded.shape == (2560, 12) and decoded.dtype == "float32" and 0 <= decoded.min() and decoded.max() <= 1
+    assert (model.reconstruct(many) == decoded).all() and decoded[:64].std(axis=0).max() > 1e-5
+    numpy.testing.assert_allclose(model.sample(9, rng=3), model.decode(model.noise(9, numpy.random.default_rng(3))))
+
+
+@every_kind
+def test_interpolate(kind, rng):
+    model, x = trained(kind, rng)
+    path = model.interpolate(x[:5], x[5:10], 7)
+    assert path.shape == (5, 7, 12)
+    numpy.testing.assert_allclose(path[:, 0], model.reconstruct(x[:5]), rtol=1e-5)
+    numpy.testing.assert_allclose(path[:, -1], model.reconstruct(x[5:10]), rtol=1e-5)
+    middle = model.decode((model.encode(x[:5])[0] + model.encode(x[5:10])[0]) / 2)
+    numpy.testing.assert_allclose(path[:, 3], middle, rtol=1e-5)
+    with pytest.raises(ValueError, match="at least 2 steps expected, 1 found"):
+        model.interpolate(x[:5], x[5:10], 1)
+
+
+@every_kind
+def test_latents_follow_the_posterior(kind):
+    model = kind(**(VAE if kind is models.VAE else GAN))
+    mu, logvar = numpy.float32([[0.5, -1, 0, 2]] * 20_000), numpy.float32([[0.0, -2, 1, -9]] * 20_000)
+    z = model.latents(mu, logvar, numpy.random.default_rng(0))
+    numpy.testing.assert_allclose(z.mean(axis=0), mu[0], atol=0.05)
+    numpy.testing.assert_allclose(z.std(axis=0), numpy.exp(logvar[0] / 2), rtol=0.03)
+
+
+def test_settings_reach_what_they_set():
+    model = models.ConstrainedVAEGAN(lr=0.3, d_lr=0.2, **GAN)
+    assert model.optimizers["autoencoder"].lr == 0.3 and model.optimizers["discriminator"].lr == 0.2
+    encoder, decoder, D = (model.networks[name].parameters() for name in ("encoder", "decoder", "discriminator"))
+    for found, expected in ((model.optimizers["autoencoder"].parameters, encoder + decoder),
+                            (model.optimizers["discriminator"].parameters, D)):
+        assert len(found) == len(expected) and all(p is q for p, q in zip(found, expected))
+    assert [p.shape for p in encoder[::2]] == [(12, 9), (9, 7), (7, 5), (5, 8)]
+    assert [p.shape for p in decoder[::2]] == [(4, 5), (5, 7), (7, 9), (9, 12)]
+    assert D[-2].shape == (5, 3)
+    assert max(abs(p.data).max() * p.shape[0] ** 0.5 for p in encoder[::2]) <= 1
+    for network in models.VAEGAN(init="he_normal", **GAN).networks.values():
+        assert max(abs(p.data).max() * p.shape[0] ** 0.5 for p in network.parameters()[::2]) > 2
+
+
+def test_plain_and_constrained_start_from_the_same_networks():
+    assert PLAIN.state().keys() == CONSTRAINED.state().keys()
+    assert all((value == CONSTRAINED.state()[key]).all() for key, value in PLAIN.state().items())
+    assert set(CONSTRAINED.settings()) - set(PLAIN.settings()) == {"d", "per_sample"}
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: models.VAE(reconstruction_weight=-1.0), "VAE: a reconstruction_weight of at least 0 expected, -1.0 found"),
+    (lambda: models.VAE(reconstruction_weight=math.nan), "a reconstruction_weight of at least 0 expected, nan found"),
+    (lambda: models.VAEGAN(gan_weight=-0.1), r"VAEGAN: a gan_weight \(lambda\) of at least 0 expected, -0.1"),
+    (lambda: models.ConstrainedVAEGAN(gan_weight=-2.0), r"ConstrainedVAEGAN: a gan_weight \(lambda\) of at least 0 expected, -2.0"),
+    (lambda: models.ConstrainedVAEGAN(gan_weight=math.inf), "at least 0 expected, inf found"),
+    (lambda: models.ConstrainedVAEGAN(d=math.nan), "ConstrainedVAEGAN: a finite d expected, nan found"),
+    (lambda: models.ConstrainedVAEGAN(d=-math.inf), "a finite d expected, -inf found"),
+    (lambda: models.VAEGAN(d_lr=0.0), "a positive learning rate expected, 0.0 found"),
+])
+def test_settings_that_cannot_be(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
