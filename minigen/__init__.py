@@ -1,6 +1,6 @@
 """minigen: generative models from scratch, down to the last derivative.
 
-A small automatic-differentiation and layer library on NumPy or CuPy, and with it the GAN and WGAN of the report
+A small automatic-differentiation and layer library on NumPy or CuPy, and with it the models of the report
 "A Probe Towards Understanding GAN and VAE Models" (Mi, Shen, Zhang, 2017).
 """
 
@@ -13,8 +13,8 @@ from minigen.core import Op, Tensor, grad, no_grad, to_host
 __version__ = "0.1.0"
 __all__ = ["BackendError", "Op", "Tensor", "grad", "no_grad", "to_device", "to_host", "use"]
 
-_ROOMS = ("classifier", "cli", "datasets", "entropy", "figures", "gradcheck", "losses", "models", "networks", "nn", "ops",
-          "optim", "training")
+_ROOMS = ("classifier", "cli", "datasets", "divergences", "entropy", "figures", "gradcheck", "losses", "models", "networks",
+          "nn", "ops", "optim", "training")
 
 
 def __getattr__(name: str) -> Any:

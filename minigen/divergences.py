@@ -1,0 +1,83 @@
+"""How far apart two discrete distributions are: the D_phi family of the report's section 1, and the Wasserstein distance.
+
+Distributions are vectors (N,) of probabilities. Everything is computed on the host in float64; all but ``wasserstein_1``
+and ``total_variation`` are in nats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from minigen.core import to_host
+
+
+def d_phi(p: Any, q: Any, phi: Callable[[numpy.ndarray], numpy.ndarray], slope: float) -> float:
+    """D_phi(p | q) = E_p[phi(q / p)] (section 1), for a convex ``phi`` with phi(1) = 0; ``slope`` is lim phi(t) / t, t to inf.
+
+    As printed, the mass that q has where p has none costs nothing, and D_phi could be smallest for q other than p. In full
+    (Csiszar, 1967) it costs ``slope`` each, which is added here. ``ValueError`` if p and q are not distributions of one length.
+    """
+    p, q = _distribution("p", p), _distribution("q", q)
+    if p.shape != q.shape:
+        raise ValueError(f"two distributions of one length expected, {p.shape} and {q.shape} found")
+    support = p >= numpy.finfo("float64").tiny          # below it, q / p may overflow
+    with numpy.errstate(divide="ignore"):               # -log 0 is infinite, as it should be
+        inside = float(numpy.sum(p[support] * phi(q[support] / p[support])))
+    outside = float(numpy.sum(q[~support]))
+    return inside + slope * outside if outside else inside
+
+
+def kl(p: Any, q: Any) -> float:
+    """KL(p || q) = sum p log(p / q), that is phi(t) = -log t; infinite if q is 0 where p is not.
+
+    Section 1 gives phi = log as the example, which lacks the sign: it would be largest at q = p.
+    """
+    return d_phi(p, q, lambda t: -numpy.log(t), 0.0)
+
+
+def js(p: Any, q: Any) -> float:
+    """JS(p || q) = KL(p || m) / 2 + KL(q || m) / 2 with m = (p + q) / 2; at most log 2, for p and q that do not overlap.
+
+    phi(t) = t log(t) / 2 - (1 + t) / 2 log((1 + t) / 2).
+    """
+    return d_phi(p, q, lambda t: (_t_log_t(t) - (1 + t) * numpy.log((1 + t) / 2)) / 2, math.log(2) / 2)
+
+
+def total_variation(p: Any, q: Any) -> float:
+    """sum |p - q| / 2, the largest difference in the probability of any event: phi(t) = |t - 1| / 2."""
+    return d_phi(p, q, lambda t: abs(t - 1) / 2, 0.5)
+
+
+def chi_squared(p: Any, q: Any) -> float:
+    """Pearson's sum (q - p)^2 / p: phi(t) = (t - 1)^2; infinite if p is 0 where q is not."""
+    return d_phi(p, q, lambda t: (t - 1) ** 2, math.inf)
+
+
+def wasserstein_1(p: Any, q: Any, positions: Any) -> float:
+    """The least mean distance over which p's mass must be moved to become q: the integral of |F_p - F_q|, in units of x.
+
+    ``positions`` (N,), ascending, say where on the line the probabilities lie.
+    """
+    p, q, x = _distribution("p", p), _distribution("q", q), numpy.asarray(to_host(positions), "float64")
+    if not p.shape == q.shape == x.shape:
+        raise ValueError(f"p, q and positions of one length expected, {p.shape}, {q.shape} and {x.shape} found")
+    gaps = numpy.diff(x)
+    if not (gaps > 0).all():
+        raise ValueError("wasserstein_1: ascending positions expected")
+    return float(numpy.sum(abs(numpy.cumsum(p - q))[:-1] * gaps))
+
+
+def _t_log_t(t: numpy.ndarray) -> numpy.ndarray:
+    return t * numpy.log(numpy.where(t > 0, t, 1))      # 0 log 0 = 0
+
+
+def _distribution(name: str, values: Any) -> numpy.ndarray:
+    values = numpy.asarray(to_host(values), "float64")
+    if values.ndim != 1 or not (values >= 0).all() or not math.isclose(values.sum(), 1, abs_tol=1e-6):
+        raise ValueError(f"{name}: probabilities (N,) that add up to 1 expected, shape {values.shape} with sum {values.sum()} "
+                         f"and least {values.min(initial=math.inf)} found")
+    return values
