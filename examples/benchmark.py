@@ -1,4 +1,4 @@
-"""Training steps of GAN and WGAN against PyTorch's, the cost of one small op, and the share of the machine's sgemm peak.
+"""Training steps of all five models against PyTorch's, the cost of one small op, and the share of the machine's sgemm peak.
 
 Both libraries train the same networks with the same batch size on the same processor cores, in turns; times are medians.
 PyTorch is written the usual way, each model with the faster of its optimiser's implementations.
@@ -20,7 +20,7 @@ except ImportError:
     torch = None
 
 BATCH = 64
-GAN, WGAN = models.GAN(), models.WGAN()
+GAN, WGAN, VAE, VAEGAN, CONSTRAINED = models.GAN(), models.WGAN(), models.VAE(), models.VAEGAN(), models.ConstrainedVAEGAN()
 
 
 def torch_network(sizes, *last):
@@ -80,6 +80,55 @@ def torch_wgan(images, **implementation):
     return step
 
 
+def torch_autoencoder(model, **implementation):
+    encoder = torch_network((*networks.SIZES, 2 * model.latent))
+    _, decoder = torch_players(1, model.latent)
+    return encoder, decoder, torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], model.lr, **implementation)
+
+
+def torch_l_vae(images, encoder, decoder):
+    mu, logvar = encoder(images).chunk(2, dim=1)
+    reconstruction = decoder(mu + torch.exp(0.5 * logvar) * torch.randn_like(mu))
+    kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum()
+    return (torch.nn.functional.mse_loss(reconstruction, images, reduction="sum") + kl) / BATCH
+
+
+def torch_vae(images, **implementation):
+    encoder, decoder, optimizer = torch_autoencoder(VAE, **implementation)
+    images = torch.from_numpy(images)
+
+    def step():
+        optimizer.zero_grad()
+        torch_l_vae(images, encoder, decoder).backward()
+        optimizer.step()
+    return step
+
+
+def torch_vaegan(images, gan_term=lambda l_gan: VAEGAN.gan_weight * l_gan.mean(), **implementation):
+    encoder, decoder, optimizer = torch_autoencoder(VAEGAN, **implementation)
+    D, _ = torch_players(VAEGAN.outputs, VAEGAN.latent)
+    d_optimizer = torch.optim.Adam(D.parameters(), VAEGAN.d_lr, **implementation)
+    loss = torch.nn.BCEWithLogitsLoss()
+    images = torch.from_numpy(images)
+    ones, zeros = torch.ones(BATCH, VAEGAN.outputs), torch.zeros(BATCH, VAEGAN.outputs)
+
+    def step():
+        fake = decoder(torch.randn(BATCH, VAEGAN.latent))
+        d_optimizer.zero_grad()
+        (loss(D(images), ones) + loss(D(fake.detach()), zeros)).backward()
+        d_optimizer.step()
+        optimizer.zero_grad()
+        l_gan = torch.nn.functional.softplus(-D(fake)).mean(dim=1)
+        (torch_l_vae(images, encoder, decoder) + gan_term(l_gan)).backward()
+        optimizer.step()
+    return step
+
+
+def torch_constrained(images, **implementation):
+    return torch_vaegan(
+        images, lambda l_gan: CONSTRAINED.gan_weight * torch.relu(l_gan - CONSTRAINED.d).mean(), **implementation)
+
+
 def in_turns(contenders, seconds):
     """Median milliseconds per call of each contender.
 
@@ -134,16 +183,22 @@ def sgemm_gflops(seconds, n=2048):
     return 2e-6 * n ** 3 / in_turns({"sgemm": lambda: a @ a}, seconds)["sgemm"]
 
 
-def step_gflop(model, critic_steps):
+def step_gflop(model):
     """The multiplications and additions in the matrix products of one training step, in units of 10^9."""
     def products(network):
         shapes = [p.shape for p in network.parameters() if len(p.shape) == 2]
         return [2e-9 * n_in * n_out for n_in, n_out in shapes]
-    player, generator = (products(network) for network in model.networks.values())
-    fake = sum(generator)
-    learn = 3 * sum(player) - player[0]                     # no gradient in the images
-    through = 2 * sum(player) + 2 * sum(generator) - generator[0]
-    return BATCH * ((critic_steps * (fake + 2 * learn)) + (fake if isinstance(model, models.WGAN) else 0) + through)
+    first, *rest = (products(network) for network in model.networks.values())
+    learn = 3 * sum(first) - first[0]                       # no gradient in the images
+    if isinstance(model, models.VAE):
+        decoder = 3 * sum(rest[0])
+        if model is VAE:
+            return BATCH * (learn + decoder)
+        D = rest[1]
+        return BATCH * (learn + 2 * decoder + 2 * (3 * sum(D) - D[0]) + 2 * sum(D))
+    generator = rest[0]
+    through = 2 * sum(first) + 2 * sum(generator) - generator[0]
+    return BATCH * (model.batches_per_step * (sum(generator) + 2 * learn) + (sum(generator) if model is WGAN else 0) + through)
 
 
 def main():
@@ -154,18 +209,19 @@ def main():
 
     images = numpy.random.default_rng(0).random((WGAN.critic_steps * BATCH, networks.SIZES[0]), dtype="float32")
     peak = sgemm_gflops(args.seconds / 4)
-    result = {
-        "gan": compare(GAN, images[:BATCH], torch_gan, ({}, {"fused": True}), args.seconds),
-        "wgan": compare(WGAN, images, torch_wgan, ({}, {"foreach": True}), args.seconds),
-        "op_us": op_us(args.seconds / 4),
-        "sgemm_gflops": peak}
+    adam, rmsprop = ({}, {"fused": True}), ({}, {"foreach": True})
+    rows = {"GAN": (GAN, torch_gan, adam), "WGAN": (WGAN, torch_wgan, rmsprop), "VAE": (VAE, torch_vae, adam),
+            "VAE-GAN": (VAEGAN, torch_vaegan, adam), "constrained": (CONSTRAINED, torch_constrained, adam)}
+    result = {name.lower().replace("-", ""): compare(model, images[:BATCH * model.batches_per_step], step, options, args.seconds)
+              for name, (model, step, options) in rows.items()}
+    result |= {"op_us": op_us(args.seconds / 4), "sgemm_gflops": peak}
     print(f"milliseconds per training step, batch {BATCH}; sgemm peak {peak:.0f} GFLOP/s")
-    print(f"{'':6}{'minigen':>9}{'PyTorch':>9}{'ratio':>7}{'of the peak':>13}")
-    for name, gflop in (("gan", step_gflop(GAN, 1)), ("wgan", step_gflop(WGAN, WGAN.critic_steps))):
-        row = result[name]
+    print(f"{'':12}{'minigen':>9}{'PyTorch':>9}{'ratio':>7}{'of the peak':>13}")
+    for name, (model, *_) in rows.items():
+        row = result[name.lower().replace("-", "")]
         other = f"{row['torch_ms']:9.2f}{row['ratio']:7.2f}" if torch else f"{'-':>9}{'-':>7}"
-        row["peak_share"] = gflop / row["minigen_ms"] * 1e3 / peak
-        print(f"{name.upper():6}{row['minigen_ms']:9.2f}{other}{row['peak_share']:13.0%}")
+        row["peak_share"] = step_gflop(model) / row["minigen_ms"] * 1e3 / peak
+        print(f"{name:12}{row['minigen_ms']:9.2f}{other}{row['peak_share']:13.0%}")
     costs = result["op_us"]
     print(f"microseconds per op at 4 x 4: {costs['forward']:.2f} forward, {costs['forward_backward']:.2f} forward and backward")
     if not torch:

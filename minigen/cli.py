@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,15 +23,20 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def parser(description: str, iterations: int, out: str, batch_size: int = 64) -> Parser:
-    """A parser with the flags that all examples share; the arguments are their defaults. To be used with ``parse``."""
+def parser(description: str, iterations: int, out: str, batch_size: int = 64, seeds: int | None = None) -> Parser:
+    """A parser with the flags that all examples share; the arguments are their defaults. To be used with ``parse``.
+
+    ``--seeds`` is there if it has a default.
+    """
     flags = Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     length = flags.add_mutually_exclusive_group()
-    length.add_argument("--iterations", type=_positive, default=iterations, metavar="N", help="training iterations per model")
+    length.add_argument("--iterations", type=positive, default=iterations, metavar="N", help="training iterations per model")
     length.add_argument("--full", dest="iterations", action="store_const", const=FULL, default=argparse.SUPPRESS,
                         help=f"the report's {FULL:,} iterations")
-    flags.add_argument("--batch-size", type=_positive, default=batch_size, metavar="N", help="images per batch")
-    flags.add_argument("--seed", type=_natural, default=0, metavar="N", help="seed of all random numbers")
+    flags.add_argument("--batch-size", type=positive, default=batch_size, metavar="N", help="images per batch")
+    flags.add_argument("--seed", type=natural, default=0, metavar="N", help="seed of all random numbers")
+    if seeds:
+        flags.add_argument("--seeds", type=positive, default=seeds, metavar="N", help="runs per model, seeds from --seed upwards")
     flags.add_argument("--out", type=Path, default=Path(out), metavar="FOLDER", help="where everything is written")
     flags.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
     flags.add_argument("--data", type=Path, metavar="FOLDER", help="four IDX files, as of Fashion-MNIST, instead of MNIST")
@@ -86,19 +92,40 @@ def run(main: Callable[[], Any]) -> NoReturn:
     sys.exit(0)
 
 
-def _positive(text: str) -> int:
-    return _at_least(1, text)
+def positive(text: str) -> int:
+    """The type of a flag: a whole number, at least 1."""
+    return _at_least(1, _whole(text))
 
 
-def _natural(text: str) -> int:
-    return _at_least(0, text)
+def natural(text: str) -> int:
+    """The type of a flag: a whole number, at least 0."""
+    return _at_least(0, _whole(text))
 
 
-def _at_least(least: int, text: str) -> int:
+def finite(text: str) -> float:
+    """The type of a flag: a finite number."""
     try:
-        value = int(text.replace("_", ""))
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"a finite number expected, {text!r} found")
+    return value
+
+
+def weight(text: str) -> float:
+    """The type of a flag: a finite number, at least 0."""
+    return _at_least(0, finite(text))
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text.replace("_", ""))
     except ValueError:
         raise argparse.ArgumentTypeError(f"a whole number expected, {text!r} found") from None
+
+
+def _at_least(least: int, value: Any) -> Any:
     if value < least:
         raise argparse.ArgumentTypeError(f"at least {least} expected, {value} found")
     return value

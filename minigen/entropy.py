@@ -30,3 +30,9 @@ def image_entropy(probabilities: Any) -> Array:
     """
     p = to_device(probabilities)
     return xp.maximum(-xp.sum(p * xp.log(xp.where(p > 0, p, 1)), axis=-1), 0)
+
+
+def measure(probabilities: Any) -> dict[str, float]:
+    """Both measures of generated images from their class probabilities (N, classes), the second as its mean over the images."""
+    return {"mode_entropy": mode_entropy(xp.argmax(probabilities, axis=1), probabilities.shape[1]),
+            "image_entropy": float(xp.mean(image_entropy(probabilities)))}

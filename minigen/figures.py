@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.image import imread, imsave
 
 from minigen.backend import to_host
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; one per model, the same in every figure.
-COLOURS = {"GAN": "#D55E00", "WGAN": "#0072B2"}
+COLOURS = {"GAN": "#D55E00", "WGAN": "#0072B2", "VAE": "#CC79A7", "VAE-GAN": "#009E73", "constrained VAE-GAN": "#E69F00"}
 _CEILING = "#777777"
 
 
@@ -77,3 +78,150 @@ def entropy_curves(path: str | os.PathLike[str], curves: Mapping[str, tuple[Sequ
     ax.grid(alpha=0.25)
     ax.legend(loc="center right", frameon=False)
     figure.savefig(path)
+
+
+def image_rows(path: str | os.PathLike[str], rows: Mapping[str, Any], labels: Mapping[str, Sequence[Any]] | None = None, *,
+               title: str) -> None:
+    """The report's Figure 4: a strip of images per model, ten in a line, with a label under each image if there are any."""
+    strips = {name: tile(images, columns=10) for name, images in rows.items()}
+    heights = [strip.shape[0] for strip in strips.values()]
+    width = max(strip.shape[1] for strip in strips.values())
+    height = 0.6 + 7 * sum(heights) / width + (0.32 if labels else 0.1) * len(rows)
+    figure = Figure(figsize=(8.4, height), dpi=110, layout="constrained")
+    figure.suptitle(title, fontsize=13)
+    axes = figure.subplots(len(rows), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
+    for ax, (name, strip) in zip(axes, strips.items()):
+        _image(ax, strip)
+        ax.set_xlim(-0.5, width - 0.5)
+        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=12, color=COLOURS.get(name, "black"), fontweight="bold")
+        side = (strip.shape[1] - 1) / min(10, len(rows[name]))
+        for i, label in enumerate(labels[name] if labels else ()):
+            ax.text((i + 0.5) * side, strip.shape[0], str(label), ha="center", va="top", fontsize=12)
+    figure.savefig(path)
+
+
+def image_entropies(path: str | os.PathLike[str], entropies: Mapping[str, Any], title: str) -> None:
+    """The report's Figure 5, the entropies of ten images per model, and beside it how those of all its images are distributed."""
+    figure = Figure(figsize=(10, 4.2), dpi=110, layout="constrained")
+    figure.suptitle(title, fontsize=14)
+    few, all_ = figure.subplots(1, 2)
+    for i, (name, values) in enumerate(entropies.items()):
+        few.plot(range(1, 11), values[:10], label=name, color=COLOURS[name], marker="osD^"[i], linewidth=1.2)
+        all_.ecdf(values, label=f"{name}: mean {numpy.mean(values):.2f}", color=COLOURS[name], linewidth=2)
+    few.set(title="the ten images of Figure 4", xlabel="image", ylabel="entropy of an image (nats)", xticks=range(1, 11))
+    all_.set(title=f"all {len(values):,} images", xlabel="entropy of an image (nats)", xlim=(0, 2), ylim=(0, 1.02),
+             ylabel="share of the images with at most this")
+    all_.legend(loc="lower right", frameon=False)
+    for ax in (few, all_):
+        _plain(ax)
+    figure.savefig(path)
+
+
+def grids(path: str | os.PathLike[str], panels: Mapping[str, Any], title: str) -> None:
+    """The report's Figure 7: a grid of images per model, side by side."""
+    figure = Figure(figsize=(4 * len(panels), 4.6), dpi=110, layout="constrained")
+    figure.suptitle(title, fontsize=14)
+    for ax, (name, images) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
+        _image(ax, tile(images))
+        ax.set_title(name, fontsize=13, color=COLOURS[name], fontweight="bold")
+    figure.savefig(path)
+
+
+def entropy_histogram(path: str | os.PathLike[str], entropies: Mapping[str, Any], title: str) -> None:
+    """The report's Figure 8: how many of a model's images have which entropy; ``entropies`` (runs, images) per model.
+
+    The line is the mean over the runs, the band reaches from the least to the most.
+    """
+    figure = Figure(figsize=(7.5, 4.4), dpi=110, layout="constrained")
+    ax = figure.subplots()
+    edges = numpy.linspace(0, 2, 41)
+    for name, runs in entropies.items():
+        counts = numpy.array([numpy.histogram(run, edges)[0] for run in runs])
+        ax.stairs(counts.max(axis=0), edges, baseline=counts.min(axis=0), fill=True, color=COLOURS[name], alpha=0.3)
+        ax.stairs(counts.mean(axis=0), edges, label=name, color=COLOURS[name], linewidth=2)
+    ax.set(title=title, xlabel="entropy of an image (nats)", ylabel="images per 0.05 nats", yscale="log", xlim=(0, 2))
+    ax.yaxis.set_major_formatter("{x:,.0f}")
+    _plain(ax)
+    ax.legend(frameon=False)
+    figure.savefig(path)
+
+
+def constraint_sweep(path: str | os.PathLike[str], panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], ds: Sequence[str],
+                     title: str) -> None:
+    """Measures against d, a line per lambda: ``panels[measure][lambda][i]`` are the values of the runs with ``ds[i]``."""
+    figure = Figure(figsize=(3.7 * len(panels), 3.8), dpi=110, layout="constrained")
+    figure.suptitle(title, fontsize=14)
+    places = numpy.arange(len(ds))
+    for ax, (measure, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
+        for i, (name, values) in enumerate(lines.items()):
+            style = {"color": colormaps["viridis"](0.8 * i / max(1, len(lines) - 1)), "marker": "osD^v"[i]}
+            x = places + 0.12 * (i - (len(lines) - 1) / 2)
+            for at, runs in zip(x, values):
+                ax.plot([at] * len(runs), runs, markersize=4, linestyle="none", alpha=0.4, **style)
+            ax.plot(x, [numpy.mean(runs) for runs in values], markersize=7, label=name, **style)
+        ax.set(title=measure, xlabel="d (nats)", xticks=places, xticklabels=ds)
+        _plain(ax)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(lines), frameon=False)
+    figure.savefig(path)
+
+
+def manifold(path: str | os.PathLike[str], xs: Any, ys: Any, l_gan: Any, squared_error: Any, curve: Any,
+             points: Mapping[str, tuple[Any, str]], d: float, title: str) -> None:
+    """The report's Figure 6 (b): a discriminator's L_GAN as shades, the squared error to an image as rings, the bound d.
+
+    ``l_gan`` and ``squared_error`` (len(ys), len(xs)) are given on a grid; ``curve`` (N, 2) is the support of the data;
+    ``points`` has the place and the meaning of each of three points, whose surroundings the right panel shows.
+    """
+    figure = Figure(figsize=(11, 5.2), dpi=110, layout="constrained")
+    figure.suptitle(title, fontsize=14)
+    places = numpy.array([place for place, _ in points.values()])
+    centre, half = places.mean(axis=0), 1.5 * numpy.ptp(places, axis=0).max()
+    whole, near = figure.subplots(1, 2)
+    for ax, levels in ((whole, [1, 4, 9, 16, 25]), (near, [0.1, 0.4, 0.9, 1.6, 2.5])):
+        shades = ax.contourf(xs, ys, l_gan, levels=numpy.arange(0, 8.5, 0.5), cmap="Blues", extend="max")
+        rings = ax.contour(xs, ys, squared_error, levels=levels, colors="#555555", linewidths=0.9, linestyles="dashed")
+        ax.clabel(rings, fontsize=8)
+        ax.plot(*numpy.asarray(curve).T, color="black", linewidth=2.5, label="support of the data")
+        ax.contour(xs, ys, l_gan, levels=[d], colors=COLOURS["constrained VAE-GAN"], linewidths=2.5)
+        ax.plot([], color=COLOURS["constrained VAE-GAN"], linewidth=2.5, label=f"$L_{{GAN}}$ = d = {d:.2f}")
+        ax.plot([], color="#555555", linewidth=0.9, linestyle="dashed", label="squared error to x")
+        colours = ("black", COLOURS["constrained VAE-GAN"], COLOURS["VAE-GAN"])
+        for (name, (place, meaning)), colour in zip(points.items(), colours):
+            ax.plot(*place, marker="o", markersize=5 if ax is whole else 10, color=colour, markeredgecolor="white",
+                    linestyle="none", label=f"{name}: {meaning}")
+            if ax is near:
+                ax.annotate(name, place, (9, 5), textcoords="offset points", fontsize=15, fontweight="bold")
+        ax.set(xlabel="first pixel", ylabel="second pixel", aspect="equal")
+    near.set(xlim=(centre[0] - half, centre[0] + half), ylim=(centre[1] - half, centre[1] + half))
+    whole.indicate_inset_zoom(near, edgecolor="black")
+    figure.colorbar(shades, ax=[whole, near], label="$L_{GAN}$ (nats)", shrink=0.9)
+    figure.legend(*whole.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(path)
+
+
+def moving_apart(path: str | os.PathLike[str], distances: Any, curves: Mapping[str, Any], title: str) -> None:
+    """Section 2.2: measures of how far two distributions are apart against their distance, and the slopes of these curves."""
+    figure = Figure(figsize=(10, 4.4), dpi=110, layout="constrained")
+    figure.suptitle(title, fontsize=14)
+    value, slope = figure.subplots(1, 2)
+    for (name, values), colour, style in zip(curves.items(), COLOURS.values(), ("-", "-", "--", ":", "-.")):
+        value.plot(distances, values, label=name, color=colour, linestyle=style, linewidth=2)
+        slope.plot(distances, numpy.gradient(values, distances), color=colour, linestyle=style, linewidth=2)
+    value.set(xlabel="distance of the two distributions", ylabel="value", ylim=(-2, 6))
+    slope.set(xlabel="distance of the two distributions", ylabel="slope", ylim=(-1.5, 3))
+    for ax in (value, slope):
+        ax.axhline(0, color=_CEILING, linewidth=0.8)
+        _plain(ax)
+    figure.legend(*value.get_legend_handles_labels(), loc="outside lower center", ncols=len(curves), frameon=False)
+    figure.savefig(path)
+
+
+def _image(ax: Any, picture: numpy.ndarray) -> None:
+    ax.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+def _plain(ax: Any) -> None:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25)

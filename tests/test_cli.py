@@ -1,5 +1,6 @@
 """The shared flags: values, and one clear line with exit status 2 for what cannot be."""
 
+import argparse
 import sys
 
 import pytest
@@ -25,6 +26,27 @@ def test_values(flags, tmp_path, small_mnist):
     assert (values.iterations, values.batch_size, values.seed, values.resume) == (1000, 7, 3, True)
     assert len(data.train_images) == 640
     assert cli.parse(flags, ["--full", "--data", str(small_mnist)])[0].iterations == 1_000_000
+
+
+def test_seeds(tmp_path):
+    flags = cli.parser("Test.", iterations=50, out=str(tmp_path), seeds=5)
+    assert cli.parse(flags, [])[0].seeds == 5 and cli.parse(flags, ["--seeds", "2"])[0].seeds == 2
+
+
+@pytest.mark.parametrize("kind, text, value", [
+    (cli.finite, "-1.5", -1.5), (cli.weight, "0", 0.0), (cli.weight, "1e-3", 1e-3), (cli.positive, "1_000", 1000),
+    (cli.natural, "0", 0)])
+def test_types_of_flags(kind, text, value):
+    assert kind(text) == value and type(kind(text)) is type(value)
+
+
+@pytest.mark.parametrize("kind, text, message", [
+    (cli.finite, "nan", "a finite number expected, 'nan' found"), (cli.finite, "many", "a finite number expected, 'many' found"),
+    (cli.finite, "-inf", "a finite number expected"), (cli.weight, "-0.1", "at least 0 expected, -0.1 found"),
+    (cli.weight, "inf", "a finite number expected"), (cli.positive, "0", "at least 1 expected, 0 found")])
+def test_what_is_not_of_a_flags_type(kind, text, message):
+    with pytest.raises(argparse.ArgumentTypeError, match=message):
+        kind(text)
 
 
 @pytest.mark.parametrize("arguments, message", [

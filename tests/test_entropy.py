@@ -5,7 +5,7 @@ import math
 import numpy
 import pytest
 
-from minigen.entropy import image_entropy, mode_entropy
+from minigen.entropy import image_entropy, measure, mode_entropy
 
 
 def test_mode_entropy():
@@ -37,3 +37,11 @@ def test_the_bias_of_the_plug_in_estimate_is_as_documented():
     rng = numpy.random.default_rng(0)
     found = numpy.mean([mode_entropy(rng.integers(0, 10, 100)) for _ in range(2000)])
     assert found == pytest.approx(math.log(10) - 9 / 200, abs=2e-3)
+
+
+def test_measure():
+    probabilities = numpy.array([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0], [0.1, 0.8, 0.1]])
+    images = [-math.fsum(p * math.log(p) for p in row if p) for row in probabilities.tolist()]
+    modes = -math.fsum(p * math.log(p) for p in (1 / 3, 2 / 3))
+    assert measure(probabilities) == {"mode_entropy": pytest.approx(modes), "image_entropy": pytest.approx(math.fsum(images) / 3)}
+    assert all(type(value) is float for value in measure(probabilities.astype("float32")).values())

@@ -1,5 +1,6 @@
 """The examples as a user starts them, on small data."""
 
+import importlib
 import json
 import os
 import signal
@@ -66,12 +67,109 @@ def test_ctrl_c_and_resume_give_the_same_results(small_mnist, environment, tmp_p
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
 
 
+def test_compare_models(small_mnist, environment, tmp_path):
+    flags = ["--data", small_mnist, "--batch-size", 16, "--seeds", 2, "--out", "o"]
+    out, err = finish(start("mnist_compare_models", [*flags, "--iterations", 5], environment, tmp_path))
+    summary = json.loads((tmp_path / "o" / "summary.json").read_text())
+    assert summary["samples"] == 10_000 and summary["seeds"] == 2
+    assert list(summary["table1"]) == ["gan", "wgan", "vae", "vaegan"] and err == ""
+    for row in summary["table1"].values():
+        for values in row.values():
+            assert len(values) == 2 and all(0 <= value <= 2.3026 for value in values)
+            assert f"{sum(values) / 2:.3f} ({abs(values[0] - values[1]) / 2 ** 0.5:.3f})" in out
+    for name in ("figure4", "figure5", "reconstructions", "interpolations"):
+        assert (tmp_path / "o" / f"{name}.png").stat().st_size > 10_000
+    for model in ("gan", "wgan", "vae", "vaegan"):
+        for seed in (0, 1):
+            assert json.loads((tmp_path / "o" / f"{model}_seed{seed}" / "config.json").read_text())["settings"]["seed"] == seed
+    again, _ = finish(start("mnist_compare_models", [*flags, "--iterations", 5, "--resume"], environment, tmp_path))
+    assert again == out and json.loads((tmp_path / "o" / "summary.json").read_text()) == summary
+
+
+def test_constrained_vaegan(small_mnist, environment, tmp_path):
+    flags = ["--data", small_mnist, "--batch-size", 16, "--iterations", 5, "--out", "o"]
+    out, err = finish(start("mnist_constrained_vaegan", [*flags, "--seeds", 2, "--lambda", 5, "--d", 0.7], environment, tmp_path))
+    summary = json.loads((tmp_path / "o" / "summary.json").read_text())
+    assert (summary["samples"], summary["seeds"], summary["lambda"], summary["d"]) == (10_000, 2, 5, 0.7) and err == ""
+    assert all(0 <= share <= 1 for share in summary["constrained"]["inside"])
+    for measure, difference in summary["difference"].items():
+        pairs = [c - p for c, p in zip(summary["constrained"][measure], summary["vaegan"][measure])]
+        assert difference["mean"] == pytest.approx(sum(pairs) / 2, abs=1e-12)
+        assert difference["high"] - difference["low"] == pytest.approx(12.706 * abs(pairs[0] - pairs[1]), rel=1e-3)
+        assert f"{difference['mean']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]" in out
+    assert "With the constraint, the mean entropy of an image is " in out
+    for name in ("figure7.png", "figure8.png"):
+        assert (tmp_path / "o" / name).stat().st_size > 10_000
+    settings = json.loads((tmp_path / "o" / "constrained_seed1" / "config.json").read_text())["settings"]
+    assert (settings["gan_weight"], settings["d"], settings["per_sample"], settings["seed"]) == (5, 0.7, True, 1)
+    for wrong, message in ((["--lambda", -1], "--lambda: at least 0 expected, -1.0 found"), (["--seeds", 1], "--seeds: at least 2"),
+                           (["--d", "nan"], "--d: a finite number expected, 'nan' found"),
+                           (["--seeds", 2, "--resume", "--d", 3], "cannot be resumed: its settings is")):
+        err = finish(start("mnist_constrained_vaegan", [*flags, *wrong], environment, tmp_path), 2)[1]
+        assert message in err and err.count("\n") == 1
+
+
+@pytest.fixture
+def constrained(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    return importlib.import_module("mnist_constrained_vaegan")
+
+
+def test_sweep_of_the_constraint(constrained, small_mnist, environment, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MINIGEN_CACHE", environment["MINIGEN_CACHE"])
+    for name, value in (("SAMPLES", 100), ("SWEEP_LAMBDAS", (0.2, 3.0)), ("SWEEP_DS", (0.5, 50.0))):
+        monkeypatch.setattr(constrained, name, value)
+    monkeypatch.setattr(sys, "argv", ["x", "--data", str(small_mnist), "--batch-size", "16", "--iterations", "3", "--seeds", "2",
+                                      "--out", str(tmp_path), "--sweep"])
+    constrained.main()
+    table = json.loads((tmp_path / "sweep.json").read_text())
+    for lam in (0.2, 3.0):
+        row = table[f"lambda = {lam:g}"]
+        assert list(row) == ["none", "0.5", "50"] and "inside" not in row["none"]
+        assert row["0.5"]["inside"] == [0, 0] and row["50"]["inside"] == [1, 1]       # at first, L_GAN is near log 2
+        assert len(row["none"]["mode_entropy"]) == 2
+        settings = json.loads((tmp_path / f"lambda{lam:g}_d50_seed1" / "config.json").read_text())["settings"]
+        assert (settings["gan_weight"], settings["d"], settings["seed"]) == (lam, 50, 1)
+    assert (tmp_path / "sweep.png").stat().st_size > 10_000 and "lambda = 3: means over 2 seeds" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("n, t", [(2, 12.7062), (3, 4.3027), (5, 2.7764), (20, 2.0930)])
+def test_intervals_are_students(constrained, n, t):
+    differences = [(-1) ** i * i for i in range(n)]
+    mean = sum(differences) / n
+    half = t * (sum((v - mean) ** 2 for v in differences) / (n - 1) / n) ** 0.5
+    found = constrained.interval(differences)
+    assert found["mean"] == pytest.approx(mean)
+    assert (found["low"], found["high"]) == (pytest.approx(mean - half, rel=1e-3), pytest.approx(mean + half, rel=1e-3))
+
+
+def test_verdicts(constrained):
+    assert constrained.verdict({"mean": 0.2, "low": 0.1, "high": 0.3}) == "higher by 0.200"
+    assert constrained.verdict({"mean": -0.2, "low": -0.3, "high": -0.1}) == "lower by 0.200"
+    assert "not shown" in constrained.verdict({"mean": 0.2, "low": -0.1, "high": 0.5})
+
+
+def test_manifold_distances(environment, tmp_path):
+    out, err = finish(start("manifold_distances", ["--iterations", 1000], environment, tmp_path))
+    folder = tmp_path / "runs" / "manifold_distances"
+    summary = json.loads((folder / "summary.json").read_text())
+    x, y, z = (summary["points"][name] for name in "xyz")
+    assert x["l_vae"] < 1e-3 < y["l_vae"] < z["l_vae"] and z["l_gan"] < y["l_gan"] <= summary["d"] + 0.01 < x["l_gan"]
+    assert z["vaegan"] < y["vaegan"] and y["constrained"] < z["constrained"]            # the report's argument
+    for row in (x, y, z):
+        assert row["vaegan"] == pytest.approx(row["l_vae"] + row["l_gan"])
+        assert row["constrained"] == pytest.approx(row["l_vae"] + summary["lambda"] * max(row["l_gan"] - summary["d"], 0))
+        assert f"{row['vaegan']:.3f}" in out
+    assert (folder / "figure6.png").stat().st_size > 10_000 and (folder / "section22.png").stat().st_size > 10_000 and err == ""
+    assert "--iterations: at least 1" in finish(start("manifold_distances", ["--iterations", 0], environment, tmp_path), 2)[1]
+
+
 def test_benchmark_without_torch(environment, tmp_path):
     (tmp_path / "torch.py").write_text("raise ImportError('not here')\n")
     environment = {**environment, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     out, err = finish(start("benchmark", ["--json", "b.json", "--seconds", 0.1], environment, tmp_path))
     figures = json.loads((tmp_path / "b.json").read_text())
-    for name in ("gan", "wgan"):
+    for name in ("gan", "wgan", "vae", "vaegan", "constrained"):
         assert figures[name]["minigen_ms"] > 0 and figures[name]["torch_ms"] is figures[name]["ratio"] is None
     assert 0 < figures["op_us"]["forward"] < figures["op_us"]["forward_backward"]
     assert "PyTorch is not installed" in out and err == ""

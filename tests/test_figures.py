@@ -7,6 +7,14 @@ from matplotlib.image import imread
 from minigen import figures
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were about to be saved."""
+    figures_drawn = []
+    monkeypatch.setattr(figures.Figure, "savefig", lambda self, path: figures_drawn.append(self))
+    return figures_drawn
+
+
 def test_tile_puts_images_in_rows_with_a_white_line_between():
     images = numpy.stack([numpy.full(9, v) for v in (0.1, 0.2, 0.3, 0.4, 0.5)])
     picture = figures.tile(images, columns=3)
@@ -32,19 +40,15 @@ def test_save_grid_writes_pixel_for_pixel(tmp_path):
     assert (picture[1:3, 1:3, 0] * 255).round().tolist() == [[0, 128], [255, 255]]
 
 
-def test_entropy_curves_draw_what_they_are_given(tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(figures.Figure, "savefig", lambda self, path: drawn.append(self))
-    figures.entropy_curves(tmp_path / "x.png", {"GAN": ([1, 2, 3], [0.5, 0.1, 0.0]), "WGAN": ([1, 2], [1.0, 2.2])}, "title")
+def test_entropy_curves_draw_what_they_are_given(drawn):
+    figures.entropy_curves("x.png", {"GAN": ([1, 2, 3], [0.5, 0.1, 0.0]), "WGAN": ([1, 2], [1.0, 2.2])}, "title")
     ax, = drawn[0].axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
     assert lines["GAN"] == [[1, 0.5], [2, 0.1], [3, 0.0]] and lines["WGAN"] == [[1, 1.0], [2, 2.2]]
     assert any(set(line.get_ydata()) == {numpy.log(10)} for line in ax.lines)
 
 
-def test_sample_grids_show_each_models_own(tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(figures.Figure, "savefig", lambda self, path: drawn.append(self))
+def test_sample_grids_show_each_models_own(tmp_path, drawn):
     for shade in (0.0, 1.0):
         figures.save_grid(tmp_path / f"{shade}.png", numpy.full((4, 9), shade))
     figures.sample_grids(tmp_path / "x.png", {"GAN": [(7, tmp_path / "0.0.png")], "WGAN": [(8, tmp_path / "1.0.png")]}, "title")
@@ -52,16 +56,92 @@ def test_sample_grids_show_each_models_own(tmp_path, monkeypatch):
     assert found == {"GAN": ("iteration 7", 0), "WGAN": ("iteration 8", 1)}
 
 
+def test_image_rows_put_each_label_under_its_image(drawn):
+    images = numpy.linspace(0, 1, 10)[:, None] * numpy.ones(9)
+    figures.image_rows("x.png", {"GAN": images, "VAE": images[::-1]}, {"GAN": range(10), "VAE": "abcdefghij"}, title="title")
+    for ax, name, labels, first in zip(drawn[0].axes, ("GAN", "VAE"), ("0123456789", "abcdefghij"), (0, 1)):
+        picture = ax.images[0].get_array()
+        assert ax.get_ylabel() == name and picture[1, 1] == first
+        assert [t.get_text() for t in ax.texts] == list(labels)
+        for i, t in enumerate(ax.texts):
+            x, y = t.get_position()
+            assert 4 * i < x < 4 * i + 4 and y == picture.shape[0] and (picture[1:4, round(x)] == picture[1, 4 * i + 1]).all()
+    figures.image_rows("x.png", {"VAE": numpy.concatenate([images, images])}, title="title")
+    assert drawn[1].axes[0].images[0].get_array().shape == (9, 41) and not drawn[1].axes[0].texts
+
+
+def test_image_entropies(drawn, rng):
+    values = {"VAE": rng.random(100), "GAN": rng.random(100) / 2}
+    figures.image_entropies("x.png", values, "title")
+    few, all_ = drawn[0].axes
+    for line, curve, (name, expected) in zip(few.lines, all_.lines, values.items()):
+        assert line.get_label() == name and line.get_ydata().tolist() == expected[:10].tolist()
+        x, y = curve.get_data()
+        assert curve.get_label() == f"{name}: mean {expected.mean():.2f}"
+        assert y[numpy.searchsorted(x, 0.25, side="right") - 1] == pytest.approx((expected <= 0.25).mean())
+
+
+def test_grids(drawn):
+    figures.grids("x.png", {"VAE-GAN": numpy.zeros((4, 9)), "constrained VAE-GAN": numpy.ones((4, 9))}, "title")
+    assert [(ax.get_title(), ax.images[0].get_array()[1, 1]) for ax in drawn[0].axes] == [
+        ("VAE-GAN", 0), ("constrained VAE-GAN", 1)]
+
+
+def test_entropy_histogram_shows_mean_and_range(drawn):
+    runs = [[0.01, 0.02, 0.06], [0.01, 0.06, 0.07]]
+    figures.entropy_histogram("x.png", {"VAE-GAN": runs}, "title")
+    band, line = (patch.get_data() for patch in drawn[0].axes[0].patches)
+    assert line.values[:3].tolist() == [1.5, 1.5, 0] and line.edges[1] == 0.05
+    assert band.values[:3].tolist() == [2, 2, 0] and band.baseline[:3].tolist() == [1, 1, 0]
+
+
+def test_constraint_sweep(drawn):
+    figures.constraint_sweep("x.png", {"image": {"lambda = 1": [[1, 3], [5, 7]]}, "mode": {"lambda = 1": [[0, 0], [1, 1]]}},
+                             ["none", "2"], "title")
+    for ax, means in zip(drawn[0].axes, ([2, 6], [0, 1])):
+        *dots, line = ax.lines
+        assert line.get_ydata().tolist() == means and [t.get_text() for t in ax.get_xticklabels()] == ["none", "2"]
+    assert [tuple(line.get_ydata()) for line in drawn[0].axes[0].lines[:2]] == [(1, 3), (5, 7)]
+
+
+def test_manifold_puts_points_where_they_are(drawn):
+    ticks = numpy.linspace(-1, 1, 21)
+    distance = numpy.hypot(*numpy.meshgrid(ticks, ticks))
+    points = {"x": ((0.5, 0.5), "image"), "y": ((0.3, 0.3), "one"), "z": ((0.1, 0.2), "other")}
+    figures.manifold("x.png", ticks, ticks, distance, distance ** 2, [[0, 0], [1, 1]], points, 0.5, "title")
+    for ax in drawn[0].axes[:2]:
+        dots = {line.get_label(): line.get_xydata()[0].tolist() for line in ax.lines if line.get_marker() == "o"}
+        assert dots == {"x: image": [0.5, 0.5], "y: one": [0.3, 0.3], "z: other": [0.1, 0.2]}
+        bounds = [c for c in ax.collections if getattr(c, "levels", numpy.zeros(0)).tolist() == [0.5]]
+        vertices = numpy.concatenate([path.vertices for path in bounds[0].get_paths()])
+        numpy.testing.assert_allclose(numpy.hypot(*vertices.T), 0.5, atol=0.01)
+    low, high = drawn[0].axes[1].get_xlim()
+    assert -1 < low < 0.1 and 0.5 < high < 1
+
+
+def test_moving_apart_draws_slopes(drawn):
+    x = numpy.linspace(0, 2, 21)
+    figures.moving_apart("x.png", x, {"square": x ** 2, "line": 3 * x}, "title")
+    value, slope = drawn[0].axes
+    assert value.lines[0].get_ydata().tolist() == (x ** 2).tolist() and value.lines[1].get_label() == "line"
+    numpy.testing.assert_allclose(slope.lines[0].get_ydata()[1:-1], 2 * x[1:-1])
+    numpy.testing.assert_allclose(slope.lines[1].get_ydata(), 3)
+
+
 def test_plots_are_written(tmp_path):
     figures.save_grid(tmp_path / "a.png", numpy.zeros((4, 9)))
     grids = [(1, tmp_path / "a.png"), (2000, tmp_path / "a.png")]
     figures.sample_grids(tmp_path / "grids.png", {"GAN": grids, "WGAN": grids[:1]}, "title")
     figures.entropy_curves(tmp_path / "curves.png", {"GAN": ([1, 2], [0.1, 0.0]), "WGAN": ([1], [2.2])}, "title")
-    for name in ("grids.png", "curves.png"):
+    rows, entropies = {"VAE": numpy.zeros((10, 9)), "GAN": numpy.zeros((10, 9))}, {"VAE": numpy.ones(50), "VAE-GAN": numpy.ones(50)}
+    figures.image_rows(tmp_path / "rows.png", rows, rows, title="title")
+    figures.image_entropies(tmp_path / "entropies.png", entropies, "title")
+    figures.entropy_histogram(tmp_path / "histogram.png", {name: [values] for name, values in entropies.items()}, "title")
+    for name in ("grids.png", "curves.png", "rows.png", "entropies.png", "histogram.png"):
         picture = imread(tmp_path / name)
         assert min(picture.shape[:2]) > 300 and picture[..., :3].std() > 0.01
 
 
-@pytest.mark.parametrize("name", ["GAN", "WGAN"])
+@pytest.mark.parametrize("name", ["GAN", "WGAN", "VAE", "VAE-GAN", "constrained VAE-GAN"])
 def test_every_model_has_its_colour(name):
     assert figures.COLOURS[name].startswith("#")

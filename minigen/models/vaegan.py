@@ -25,7 +25,7 @@ class VAEGAN(VAE):
 
     gan_weight: float = 0.2
     outputs: int = 100
-    d_lr: float = 1e-3
+    d_lr: float = 1e-4
 
     def __post_init__(self) -> None:
         super().__post_init__()
