@@ -18,7 +18,7 @@ def key(name):
 
 
 def main():
-    flags = cli.parser(__doc__.split(":")[0], iterations=3000, out="runs/mnist_compare_models", seeds=3)
+    flags = cli.parser(__doc__.split(":")[0], iterations=4000, out="runs/mnist_compare_models", seeds=3)
     args, data = cli.parse(flags, batches_per_step=models.WGAN.critic_steps)
     judge = classifier.trained(data.train_images, data.train_labels)
     accuracy = judge.accuracy(data.test_images, data.test_labels)

@@ -13,7 +13,7 @@ import numpy
 from minigen import classifier, cli, entropy, figures, models, to_host, training
 
 SAMPLES = 10_000
-SWEEP_LAMBDAS, SWEEP_DS = (0.2, 1.0, 5.0), (1.0, 2.0, 4.0, 6.0)
+SWEEP_LAMBDAS, SWEEP_DS = (0.2, 1.0, 5.0), (1.0, 2.0, 4.0, 6.0, 9.0)
 PLAIN, CONSTRAINED = "VAE-GAN", "constrained VAE-GAN"
 MEASURES = {"image_entropy": "entropy of each image", "mode_entropy": "entropy of the digits"}
 
@@ -89,7 +89,7 @@ def sweep(args, data, judge):
         row += [experiment(models.ConstrainedVAEGAN, f"lambda{lam:g}_d{d:g}", args, data, judge, gan_weight=lam, d=d,
                            per_sample=not args.on_mean) for d in SWEEP_DS]
         results[f"lambda = {lam:g}"] = row
-    ds = ["none", *(f"{d:g}" for d in SWEEP_DS)]
+    ds = ["plain", *(f"{d:g}" for d in SWEEP_DS)]
     panels = {title: {name: [result.get(key, [math.nan]) for result in row] for name, row in results.items()}
               for key, title in (("image_entropy", "mean entropy of an image (nats)"),
                                  ("mode_entropy", "entropy of the digits (nats)"), ("inside", "share inside the constraint"))}

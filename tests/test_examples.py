@@ -125,9 +125,9 @@ def test_sweep_of_the_constraint(constrained, small_mnist, environment, tmp_path
     table = json.loads((tmp_path / "sweep.json").read_text())
     for lam in (0.2, 3.0):
         row = table[f"lambda = {lam:g}"]
-        assert list(row) == ["none", "0.5", "50"] and "inside" not in row["none"]
+        assert list(row) == ["plain", "0.5", "50"] and "inside" not in row["plain"]
         assert row["0.5"]["inside"] == [0, 0] and row["50"]["inside"] == [1, 1]       # at first, L_GAN is near log 2
-        assert len(row["none"]["mode_entropy"]) == 2
+        assert len(row["plain"]["mode_entropy"]) == 2
         settings = json.loads((tmp_path / f"lambda{lam:g}_d50_seed1" / "config.json").read_text())["settings"]
         assert (settings["gan_weight"], settings["d"], settings["seed"]) == (lam, 50, 1)
     assert (tmp_path / "sweep.png").stat().st_size > 10_000 and "lambda = 3: means over 2 seeds" in capsys.readouterr().out
