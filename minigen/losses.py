@@ -14,7 +14,7 @@ from typing import Any
 import numpy
 
 from minigen import ops
-from minigen.backend import to_device
+from minigen.backend import Array, to_device, xp
 from minigen.core import Op
 
 
@@ -56,14 +56,26 @@ def wgan_generator(fake_scores: Any) -> Any:
     return -ops.mean(fake_scores)
 
 
+def _sum_of_squares(x: Array, y: Array) -> Array:
+    difference = (x - y).ravel()
+    return xp.dot(difference, difference)
+
+
+_squared_error = Op("squared_error(x, y) = (x - y)^2 summed over all elements",
+                    _sum_of_squares,
+                    lambda g, total, x, y: 2 * g * (x - y),
+                    lambda g, total, x, y: 2 * g * (y - x))
+
+
 def squared_error(x: Any, reconstruction: Any) -> Any:
     """The reconstruction term of Eq. 6: the squared error summed over all pixels of an image, mean over the batch.
 
     Eq. 6 prints E log p(x | z), and section 3.1 "the mean squared error": for p(x | z) = N(x; reconstruction, I / 2) the
-    two are the same up to a constant.
+    two are the same up to a constant. ``ValueError`` if the shapes differ.
     """
-    difference = x - reconstruction
-    return ops.sum(difference * difference) / len(x)
+    if x.shape != reconstruction.shape:
+        raise ValueError(f"squared_error: x has shape {x.shape}, but reconstruction {reconstruction.shape}")
+    return _squared_error(x, reconstruction) / len(x)
 
 
 _gaussian_kl = Op("gaussian_kl(mu, logvar) = (mu^2 + exp(logvar) - 1 - logvar) / 2 summed over the last axis",

@@ -95,6 +95,8 @@ def test_gaussian_kl():
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"mu has shape \(4, 3\), but logvar \(4, 1\)"):
         losses.gaussian_kl(numpy.zeros((4, 3)), numpy.zeros((4, 1)))
+    with pytest.raises(ValueError, match=r"x has shape \(4, 3\), but reconstruction \(4, 1\)"):
+        losses.squared_error(numpy.zeros((4, 3)), numpy.zeros((4, 1)))
     for labels in (numpy.zeros((4, 1), int), numpy.zeros(2, int)):
         with pytest.raises(ValueError, match=r"labels of shape \(4,\) expected"):
             losses.softmax_cross_entropy(numpy.zeros((4, 3)), labels)

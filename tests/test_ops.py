@@ -196,6 +196,7 @@ CASES = {
     ops._concatenate: (joined, lambda *parts, axis: numpy.hstack(parts) if axis else numpy.vstack(parts)),
     ops.matmul: (product, numpy.matmul),
     ops.linear: (affine, lambda x, w, b: numpy.einsum("...i,io->...o", x, w) + b),
+    losses._squared_error: (moments, lambda x, y: numpy.array(math.fsum((a - b) ** 2 for a, b in zip(x.flat, y.flat)))),
     losses._gaussian_kl: (moments, lambda mu, logvar: numpy.array(
         [sum(0.5 * (m * m + math.exp(v) - 1 - v) for m, v in zip(*rows)) for rows in zip(mu.tolist(), logvar.tolist())])),
 }
