@@ -104,7 +104,7 @@ def test_constrained_vaegan(small_mnist, environment, tmp_path):
     assert (settings["gan_weight"], settings["d"], settings["per_sample"], settings["seed"]) == (5, 0.7, True, 1)
     for wrong, message in ((["--lambda", -1], "--lambda: at least 0 expected, -1.0 found"), (["--seeds", 1], "--seeds: at least 2"),
                            (["--d", "nan"], "--d: a finite number expected, 'nan' found"),
-                           (["--seeds", 2, "--resume", "--d", 3], "cannot be resumed: its settings is")):
+                           (["--seeds", 2, "--resume", "--d", 3], "its settings.gan_weight is 5.0, but 1.0 is asked for")):
         err = finish(start("mnist_constrained_vaegan", [*flags, *wrong], environment, tmp_path), 2)[1]
         assert message in err and err.count("\n") == 1
 

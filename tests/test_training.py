@@ -244,7 +244,8 @@ def test_without_resume_an_earlier_run_is_replaced_and_other_files_stay(straight
 
 @pytest.mark.parametrize("changes, message", [
     ({"seed": 1}, "its seed is 0, but 1 is asked for"), ({"batch_size": 9}, "its batch_size is 8, but 9"),
-    ({"kind": models.WGAN}, "its model is GAN, but WGAN"), ({"model": models.GAN(**{**SETTINGS, "lr": 1.0})}, "its settings is"),
+    ({"kind": models.WGAN}, "its model is GAN, but WGAN"),
+    ({"model": models.GAN(**{**SETTINGS, "lr": 1.0})}, "its settings.lr is 0.001, but 1.0 is"),
     ({"images": IMAGES[:199]}, "its data is"), ({"images": 1 - IMAGES}, "its data is"),
     ({"iterations": 29}, "already at iteration 30, beyond the 29 asked for")])
 def test_a_run_with_other_settings_is_not_resumed(tmp_path, changes, message):

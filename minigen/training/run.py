@@ -53,10 +53,11 @@ class Run:
         anew and the result is 0. ``RunError`` if the earlier run had other settings, or went beyond ``iterations``.
         """
         before = self.config()
-        after = json.loads(json.dumps(config))
-        for key in _SAME:
-            if before[key] != after[key]:
-                raise RunError(f"{self.folder} cannot be resumed: its {key} is {before[key]}, but {after[key]} is asked for")
+        earlier, asked = _flat(before), _flat(json.loads(json.dumps(config)))
+        for key in {**earlier, **asked}:
+            one, other = earlier.get(key), asked.get(key)
+            if one != other:
+                raise RunError(f"{self.folder} cannot be resumed: its {key} is {one}, but {other} is asked for")
         if before["environment"] != _environment():
             warnings.warn(f"{self.folder} is resumed in another environment than it began in, so its last bits may differ from "
                           f"an uninterrupted run's ({before['environment']}, now {_environment()})", stacklevel=2)
@@ -97,6 +98,7 @@ class Run:
         """What config.json records; ``RunError`` if it is not there or damaged."""
         try:
             config = json.loads(self.config_path.read_text())
+            config["settings"] = dict(config["settings"])
             return {key: config[key] for key in (*_SAME, "iterations", "environment")}
         except OSError as error:
             raise RunError(f"{self.folder} is no run directory: {self.config_path.name}: {error.strerror}") from error
@@ -144,6 +146,12 @@ class Run:
 
     def _checkpoints(self) -> list[Path]:
         return sorted((path for path in self.checkpoints_folder.glob("*.npz") if path.stem.isdigit()), reverse=True)
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    """What a resumed run must share with its beginning, each of the model's settings by itself."""
+    same = {key: config[key] for key in _SAME if key != "settings"}
+    return {**same, **{f"settings.{key}": value for key, value in config["settings"].items()}}
 
 
 def _environment() -> dict[str, Any]:
