@@ -151,7 +151,7 @@ def in_turns(contenders, seconds):
 
 
 def compare(model, images, torch_step, implementations, seconds):
-    """minigen's and PyTorch's milliseconds per training step, and PyTorch's by minigen's."""
+    """minigen's and PyTorch's milliseconds per training step, PyTorch's with its default optimiser, and PyTorch's by minigen's."""
     rng = numpy.random.default_rng(0)
     contenders = {"minigen": lambda: model.step(images, rng)}
     if torch:
@@ -159,7 +159,8 @@ def compare(model, images, torch_step, implementations, seconds):
     times = in_turns(contenders, seconds)
     minigen_ms = times.pop("minigen")
     torch_ms = min(times.values(), default=None)
-    return {"minigen_ms": minigen_ms, "torch_ms": torch_ms, "ratio": torch_ms and torch_ms / minigen_ms}
+    return {"minigen_ms": minigen_ms, "torch_ms": torch_ms, "torch_default_ms": times.get("torch {}"),
+            "ratio": torch_ms and torch_ms / minigen_ms}
 
 
 def op_us(seconds):
@@ -216,12 +217,13 @@ def main():
               for name, (model, step, options) in rows.items()}
     result |= {"op_us": op_us(args.seconds / 4), "sgemm_gflops": peak}
     print(f"milliseconds per training step, batch {BATCH}; sgemm peak {peak:.0f} GFLOP/s")
-    print(f"{'':12}{'minigen':>9}{'PyTorch':>9}{'ratio':>7}{'of the peak':>13}")
+    print(f"{'':12}{'minigen':>9}{'PyTorch':>9}{'ratio':>7}{'of the peak':>13}{'PyTorch, default optimiser':>28}")
     for name, (model, *_) in rows.items():
         row = result[name.lower().replace("-", "")]
         other = f"{row['torch_ms']:9.2f}{row['ratio']:7.2f}" if torch else f"{'-':>9}{'-':>7}"
         row["peak_share"] = step_gflop(model) / row["minigen_ms"] * 1e3 / peak
-        print(f"{name:12}{row['minigen_ms']:9.2f}{other}{row['peak_share']:13.0%}")
+        default = f"{row['torch_default_ms']:28.2f}" if torch else f"{'-':>28}"
+        print(f"{name:12}{row['minigen_ms']:9.2f}{other}{row['peak_share']:13.0%}{default}")
     costs = result["op_us"]
     print(f"microseconds per op at 4 x 4: {costs['forward']:.2f} forward, {costs['forward_backward']:.2f} forward and backward")
     if not torch:
