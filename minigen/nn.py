@@ -1,7 +1,7 @@
 """Layers: modules that own parameters and apply ops to what they are called with.
 
-Weights are (in, out). Every layer is built from an explicit NumPy random generator and draws on the host, so that the
-same seed gives the same network on NumPy and on CuPy.
+Weights are (in, out), and (kernel height, kernel width, in, out). Every layer is built from an explicit NumPy random
+generator and draws on the host, so that the same seed gives the same network on NumPy and on CuPy.
 """
 
 from __future__ import annotations
@@ -98,6 +98,41 @@ class Linear(Module):
 
     def forward(self, x: Any) -> Any:
         return ops.linear(x, self.weight, self.bias)
+
+
+class Conv2d(Module):
+    """The convolution ``ops.conv2d`` plus a bias: (N, H, W, n_in) to (N, H', W', n_out).
+
+    The weight is (kernel, kernel, n_in, n_out), from ``init``, the bias (n_out,) zero.
+    """
+
+    def __init__(self, n_in: int, n_out: int, kernel: int, rng: numpy.random.Generator, stride: int = 1, padding: int = 0,
+                 init: Initialiser = fan_in_uniform, dtype: str = "float32") -> None:
+        self.weight = Tensor(to_device(init(rng, (kernel, kernel, n_in, n_out)).astype(dtype)))
+        self.bias = Tensor(to_device(numpy.zeros(n_out, dtype)))
+        self.stride = stride
+        self.padding = padding
+
+    def forward(self, x: Any) -> Any:
+        return ops.conv2d(x, self.weight, self.stride, self.padding) + self.bias
+
+
+class ConvTranspose2d(Module):
+    """The transposed convolution ``ops.conv_transpose2d`` plus a bias: (N, H, W, n_in) to (N, H', W', n_out).
+
+    The weight is (kernel, kernel, n_in, n_out), from ``init``, the bias (n_out,) zero.
+    """
+
+    def __init__(self, n_in: int, n_out: int, kernel: int, rng: numpy.random.Generator, stride: int = 1, padding: int = 0,
+                 output_padding: int = 0, init: Initialiser = fan_in_uniform, dtype: str = "float32") -> None:
+        self.weight = Tensor(to_device(init(rng, (kernel, kernel, n_in, n_out)).astype(dtype)))
+        self.bias = Tensor(to_device(numpy.zeros(n_out, dtype)))
+        self.stride = stride
+        self.padding = padding
+        self.output_padding = output_padding
+
+    def forward(self, x: Any) -> Any:
+        return ops.conv_transpose2d(x, self.weight, self.stride, self.padding, self.output_padding) + self.bias
 
 
 class ReLU(Module):

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from minigen.backend import Array, xp
+from minigen.conv import conv2d, conv_transpose2d
 from minigen.core import Op, Tensor, broadcast_to, sum_to
 
 __all__ = ["add", "sub", "mul", "div", "neg", "power", "exp", "log", "sqrt", "abs", "sign", "tanh", "sigmoid", "relu",
            "leaky_relu", "softplus", "maximum", "minimum", "clip", "where", "sum", "mean", "var", "max", "logsumexp",
            "softmax", "log_softmax", "reshape", "transpose", "broadcast_to", "sum_to", "concatenate", "getitem", "scatter",
-           "matmul", "linear"]
+           "matmul", "linear", "conv2d", "conv_transpose2d"]
 
 # Elementwise arithmetic
 

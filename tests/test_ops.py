@@ -1,5 +1,6 @@
 """Every op, in one harness: value, gradients of order 1 and 2, dtype, broadcast, non-contiguous and empty inputs."""
 
+import itertools
 import math
 import warnings
 
@@ -9,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, mutually_broadcastable_shapes
 
-from minigen import core, losses, ops
+from minigen import conv, core, losses, ops
 from minigen.core import Op, Tensor, grad, to_host
 from minigen.gradcheck import check_grad, check_subgradient
 
-OPS = {value for module in (core, ops, losses) for value in vars(module).values() if isinstance(value, Op)}
+OPS = {value for module in (core, conv, ops, losses) for value in vars(module).values() if isinstance(value, Op)}
 
 
 def values(draw, *shapes):
@@ -154,7 +155,57 @@ def elementwise(function):
 
 
 # op: (strategy for arguments and options, independent value)
+@st.composite
+def convolved(draw, kind, empty=False):
+    """The arguments of one of the three maps of a convolution: image, weights and output of shapes that belong together."""
+    stride, padding = draw(st.integers(1, 3)), draw(st.integers(0, 3))
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    size = tuple(max(k - 2 * padding, 1) + draw(st.integers(0, 4)) for k in kernel)
+    n, c_in, c_out = 0 if empty else draw(st.integers(1, 2)), draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    small = tuple((length + 2 * padding - k) // stride + 1 for length, k in zip(size, kernel))
+    x, w, y = (n, *size, c_in), (*kernel, c_in, c_out), (n, *small, c_out)
+    options = {"stride": stride, "padding": padding}
+    if kind == "output":
+        return values(draw, x, w), options
+    if kind == "input":
+        return values(draw, y, (*kernel, c_out, c_in)), {**options, "size": size}
+    return values(draw, x, y), {**options, "kernel": kernel}
+
+
+def taps(size, small, kernel, stride, padding):
+    """Every pair of a place in the image and a place in the output that a kernel's row and column connect."""
+    for h, w, i, j in itertools.product(*map(range, (*small, *kernel))):
+        row, column = h * stride + i - padding, w * stride + j - padding
+        if 0 <= row < size[0] and 0 <= column < size[1]:
+            yield row, column, h, w, i, j
+
+
+def loop_conv2d(x, w, stride, padding):
+    small = [(length + 2 * padding - k) // stride + 1 for length, k in zip(x.shape[1:3], w.shape)]
+    y = numpy.zeros((len(x), *small, w.shape[3]))
+    for row, column, h, v, i, j in taps(x.shape[1:3], small, w.shape[:2], stride, padding):
+        y[:, h, v] += x[:, row, column] @ w[i, j]
+    return y
+
+
+def loop_conv_transpose2d(x, w, stride, padding, size):
+    y = numpy.zeros((len(x), *size, w.shape[3]))
+    for row, column, h, v, i, j in taps(size, x.shape[1:3], w.shape[:2], stride, padding):
+        y[:, row, column] += x[:, h, v] @ w[i, j]
+    return y
+
+
+def loop_conv_weight(x, y, stride, padding, kernel):
+    w = numpy.zeros((*kernel, x.shape[3], y.shape[3]))
+    for row, column, h, v, i, j in taps(x.shape[1:3], y.shape[1:3], kernel, stride, padding):
+        w[i, j] += x[:, row, column].T @ y[:, h, v]
+    return w
+
+
 CASES = {
+    conv._conv2d: (lambda **k: convolved("output", **k), loop_conv2d),
+    conv._conv_transpose2d: (lambda **k: convolved("input", **k), loop_conv_transpose2d),
+    conv._conv_weight: (lambda **k: convolved("weight", **k), loop_conv_weight),
     ops.add: (binary, numpy.add),
     ops.sub: (binary, numpy.subtract),
     ops.mul: (binary, numpy.multiply),

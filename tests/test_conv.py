@@ -1,0 +1,104 @@
+"""Convolution beyond its values and gradients (those are in test_ops.py): blocks, memory, sizes, errors, layers."""
+
+import tracemalloc
+
+import numpy
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minigen import conv, nn, ops
+from minigen.core import Tensor, grad
+
+
+@given(stride=st.integers(1, 3), padding=st.integers(0, 2), patches=st.integers(1, 300), seed=st.integers(0, 99))
+def test_blocks_of_any_size_give_the_same(stride, padding, patches, seed):
+    rng = numpy.random.default_rng(seed)
+    x, w = rng.normal(size=(5, 7, 6, 2)), rng.normal(size=(3, 4, 2, 3))
+
+    def everything():
+        leaves = [Tensor(x), Tensor(w)]
+        y = ops.conv2d(*leaves, stride, padding)
+        return [y.data, *grad(ops.sum(y * y), leaves)]
+    whole = everything()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conv, "_PATCHES", patches)
+        for one, other in zip(whole, everything()):
+            numpy.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-12)
+
+
+def test_blocks_are_of_images_and_of_rows(monkeypatch):
+    x = numpy.zeros((5, 8, 8, 2))
+    for patches, expected in ((10 ** 6, [(5, 8)]), (2 * 8 * 8 * 18, [(2, 8), (2, 8), (1, 8)]),
+                              (3 * 8 * 18, [(1, 3), (1, 3), (1, 2)] * 5)):
+        monkeypatch.setattr(conv, "_PATCHES", patches)
+        blocks = conv._patches(x, 1, 1, (8, 8), (3, 3), 1)
+        assert [(images.stop - images.start, rows.stop - rows.start) for images, rows, _ in blocks] == expected
+
+
+def test_the_patches_of_a_batch_are_never_in_memory_at_once():
+    x, w = numpy.zeros((64, 32, 32, 16), "float32"), numpy.zeros((5, 5, 16, 8), "float32")
+    y = ops.conv2d(x, w, 1, 2)
+    whole = y[..., 0].size * 25 * 16 * 4            # 105 MB
+    for call, kept in ((lambda: conv._conv2d(x, w, stride=1, padding=2), y.nbytes),
+                       (lambda: conv._conv_transpose2d(y, w.transpose(0, 1, 3, 2), stride=1, padding=2, size=(32, 32)), x.nbytes),
+                       (lambda: conv._conv_weight(x, y, stride=1, padding=2, kernel=(5, 5)), w.nbytes)):
+        tracemalloc.start()
+        call()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak - kept < 16e6 < whole
+
+
+@pytest.mark.parametrize("stride, padding, kernel", [(1, 0, 3), (2, 2, 5), (3, 1, 4), (4, 0, 2)])
+def test_transposed_sizes_are_those_a_convolution_takes_to_the_input(stride, padding, kernel):
+    w = numpy.ones((kernel, kernel, 1, 1))
+    for output_padding in range(stride):
+        x = numpy.ones((1, 4, 5, 1))
+        y = ops.conv_transpose2d(x, w, stride, padding, output_padding)
+        more = kernel - 2 * padding + output_padding
+        assert y.shape == (1, 3 * stride + more, 4 * stride + more, 1)
+        assert ops.conv2d(y, w, stride, padding).shape == x.shape
+
+
+def test_the_three_maps_are_adjoint(rng):
+    x, w = rng.normal(size=(2, 9, 8, 3)), rng.normal(size=(5, 5, 3, 4))
+    y = ops.conv2d(x, w, 2, 2)
+    v = rng.normal(size=y.shape)
+    back = conv._conv_transpose2d(v, w.transpose(0, 1, 3, 2), stride=2, padding=2, size=(9, 8))
+    weights = conv._conv_weight(x, v, stride=2, padding=2, kernel=(5, 5))
+    assert (y * v).sum() == pytest.approx((x * back).sum(), rel=1e-12) == pytest.approx((w * weights).sum(), rel=1e-12)
+    numpy.testing.assert_allclose(ops.conv_transpose2d(v, w.transpose(0, 1, 3, 2), 2, 2), back[:, :, :7], rtol=1e-12)
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda x, w: ops.conv2d(x[0], w), r"conv2d: x \(N, H, W, in\) and w .* expected, \(4, 4, 2\) and \(3, 3, 2, 1\) found"),
+    (lambda x, w: ops.conv2d(x[..., :1], w), r"\(1, 4, 4, 1\) and \(3, 3, 2, 1\) found"),
+    (lambda x, w: ops.conv2d(x[:, :2], w), r"a kernel of \(3, 3\) is larger than images of \(2, 4\) with padding 0"),
+    (lambda x, w: ops.conv2d(x, w, stride=0), "a stride of at least 1 and a padding of at least 0 expected, 0 and 0 found"),
+    (lambda x, w: ops.conv2d(x, w, padding=-1), "1 and -1 found"),
+    (lambda x, w: ops.conv_transpose2d(x, w, 2, 0, 2), "an output_padding from 0 to 1 expected, 2 found"),
+    (lambda x, w: ops.conv_transpose2d(x, w, 1, 3), r"images of \(4, 4\) would become images of \(0, 0\)"),
+    (lambda x, w: ops.conv_transpose2d(x, w[0]), "conv_transpose2d: x"),
+])
+def test_what_does_not_fit_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(numpy.ones((1, 4, 4, 2)), numpy.ones((3, 3, 2, 1)))
+
+
+def test_layers(rng):
+    x = rng.normal(size=(2, 7, 7, 3)).astype("float32")
+    layer = nn.Conv2d(3, 4, 5, numpy.random.default_rng(0), stride=2, padding=2)
+    up = nn.ConvTranspose2d(4, 2, 5, numpy.random.default_rng(0), stride=2, padding=2, output_padding=1)
+    small = rng.normal(size=(2, 4, 4, 4)).astype("float32")
+    for one, input_, op, extra in ((layer, x, ops.conv2d, ()), (up, small, ops.conv_transpose2d, (1,))):
+        weight, bias = one.parameters()
+        assert [name for name, _ in one.named_parameters()] == ["weight", "bias"] and (bias.data == 0).all()
+        bias.data = rng.normal(size=bias.shape).astype("float32")
+        numpy.testing.assert_allclose(one(input_).data, op(input_, weight.data, 2, 2, *extra) + bias.data, rtol=1e-6)
+        bound = (25 * weight.shape[2]) ** -0.5                # fan_in_uniform
+        assert 0.9 * bound < abs(weight.data).max() <= bound and weight.dtype == "float32"
+    assert layer(x).shape == (2, 4, 4, 4) and up(layer(x)).shape == (2, 8, 8, 2)
+    assert layer.weight.shape == (5, 5, 3, 4) and up.weight.shape == (5, 5, 4, 2)
+    doubled = nn.Conv2d(3, 4, 5, numpy.random.default_rng(0), init=nn.he_normal, dtype="float64")
+    assert doubled.weight.dtype == "float64" and abs(doubled.weight.data.std() - (2 / 75) ** 0.5) < 0.02
