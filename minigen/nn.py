@@ -47,8 +47,12 @@ def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
 class Module:
     """A part of a network: what it holds as attributes (Tensors, modules, lists of modules) are its parameters and parts.
 
-    Subclasses define ``forward``; calling the module calls it.
+    Subclasses define ``forward``; calling the module calls it. ``buffers`` names attributes that are arrays and belong to the
+    state without being parameters; ``training`` is for layers that behave differently then, see ``train`` and ``eval``.
     """
+
+    buffers: tuple[str, ...] = ()
+    training = True
 
     def forward(self, x: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
@@ -56,36 +60,66 @@ class Module:
     def __call__(self, x: Any) -> Any:
         return self.forward(x)
 
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        for name, part in vars(self).items():
+            if isinstance(part, (list, tuple)):
+                yield from ((f"{name}.{i}", item) for i, item in enumerate(part))
+            else:
+                yield name, part
+
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
         """Each parameter with its name, such as ``layers.0.weight``, in the order in which they were defined."""
-        for name, part in vars(self).items():
-            for key, item in enumerate(part) if isinstance(part, (list, tuple)) else ((None, part),):
-                path = f"{prefix}{name}" if key is None else f"{prefix}{name}.{key}"
-                if isinstance(item, Tensor):
-                    yield path, item
-                elif isinstance(item, Module):
-                    yield from item.named_parameters(f"{path}.")
+        for name, part in self._parts():
+            if isinstance(part, Tensor):
+                yield prefix + name, part
+            elif isinstance(part, Module):
+                yield from part.named_parameters(f"{prefix}{name}.")
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all modules in it, each with the prefix of the names of what it holds, such as ``layers.0.``."""
+        yield prefix, self
+        for name, part in self._parts():
+            if isinstance(part, Module):
+                yield from part.named_modules(f"{prefix}{name}.")
 
     def parameters(self) -> list[Tensor]:
         """The parameters in the order in which they were defined."""
         return [parameter for _, parameter in self.named_parameters()]
 
+    def train(self) -> None:
+        """Let this module and all in it behave as in training, which they do at first."""
+        for _, module in self.named_modules():
+            module.training = True
+
+    def eval(self) -> None:
+        """Let this module and all in it behave as when their training is over."""
+        for _, module in self.named_modules():
+            module.training = False
+
+    def _named_buffers(self) -> Iterator[tuple[str, Module, str]]:
+        for prefix, module in self.named_modules():
+            yield from ((prefix + name, module, name) for name in module.buffers)
+
     def state(self) -> dict[str, numpy.ndarray]:
-        """A copy of every parameter on the host, by name."""
-        return {name: numpy.array(to_host(parameter.data)) for name, parameter in self.named_parameters()}
+        """A copy of every parameter and buffer on the host, by name."""
+        parameters = {name: numpy.array(to_host(parameter.data)) for name, parameter in self.named_parameters()}
+        return {**parameters, **{path: numpy.array(to_host(getattr(module, name)))
+                                 for path, module, name in self._named_buffers()}}
 
     def load_state(self, state: dict[str, numpy.ndarray]) -> None:
-        """Set every parameter from ``state``; ``ValueError`` if names, shapes or dtypes are not exactly those of ``state()``."""
-        mine = dict(self.named_parameters())
+        """Set parameters and buffers from ``state``; ``ValueError`` if names, shapes or dtypes are not exactly ``state()``'s."""
+        mine = self.state()
         if mine.keys() != state.keys():
             raise ValueError(f"load_state: parameters missing: {sorted(mine.keys() - state.keys())}, "
                              f"unknown: {sorted(state.keys() - mine.keys())}")
-        for name, parameter in mine.items():
-            if state[name].shape != parameter.shape or state[name].dtype != parameter.dtype:
-                raise ValueError(f"load_state: {name} is {parameter.dtype} {parameter.shape}, "
+        for name, array in mine.items():
+            if state[name].shape != array.shape or state[name].dtype != array.dtype:
+                raise ValueError(f"load_state: {name} is {array.dtype} {array.shape}, "
                                  f"found {state[name].dtype} {state[name].shape}")
-        for name, parameter in mine.items():
+        for name, parameter in self.named_parameters():
             parameter.data = to_device(state[name].copy())
+        for path, module, name in self._named_buffers():
+            setattr(module, name, to_device(state[path].copy()))
 
 
 class Linear(Module):
@@ -133,6 +167,42 @@ class ConvTranspose2d(Module):
 
     def forward(self, x: Any) -> Any:
         return ops.conv_transpose2d(x, self.weight, self.stride, self.padding, self.output_padding) + self.bias
+
+
+class BatchNorm(Module):
+    """Each of the n channels (the last axis) of (..., n) normalised, then scaled and shifted (Ioffe and Szegedy, 2015).
+
+    y = weight (x - mean) / sqrt(variance + eps) + bias. In training, mean and biased variance are the batch's, over all other
+    axes, and the running ones move towards them, the variance unbiased: running = (1 - momentum) running + momentum batch.
+    Afterwards the running ones are used. The constants are PyTorch's. ``ValueError`` if a batch has one value per channel.
+    """
+
+    buffers = ("running_mean", "running_var")
+
+    def __init__(self, n: int, eps: float = 1e-5, momentum: float = 0.1, dtype: str = "float32") -> None:
+        self.weight = Tensor(to_device(numpy.ones(n, dtype)))
+        self.bias = Tensor(to_device(numpy.zeros(n, dtype)))
+        self.running_mean = to_device(numpy.zeros(n, dtype))
+        self.running_var = to_device(numpy.ones(n, dtype))
+        self.eps = eps
+        self.momentum = momentum
+
+    def forward(self, x: Any) -> Any:
+        if self.training:
+            count = math.prod(x.shape[:-1])
+            if count < 2:
+                raise ValueError(f"BatchNorm: more than 1 value per channel expected in training, shape {x.shape} found")
+            axes = tuple(range(len(x.shape) - 1))
+            mean, var = ops.mean(x, axis=axes), ops.var(x, axis=axes)
+            self._move("running_mean", mean)
+            self._move("running_var", var * (count / (count - 1)))
+        else:
+            mean, var = self.running_mean, self.running_var
+        return (x - mean) * (self.weight / ops.sqrt(var + self.eps)) + self.bias
+
+    def _move(self, name: str, batch: Any) -> None:
+        before, now = getattr(self, name), batch.data if isinstance(batch, Tensor) else batch
+        setattr(self, name, ((1 - self.momentum) * before + self.momentum * now).astype(before.dtype))
 
 
 class ReLU(Module):

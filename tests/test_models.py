@@ -152,6 +152,19 @@ def test_samples(model, monkeypatch):
     numpy.testing.assert_allclose(first, to_host(model.sample(2500, rng=3)), rtol=1e-5)
 
 
+def test_samples_are_made_as_when_training_is_over():
+    model = models.GAN(**SIZES)
+    generator = model.networks["generator"]
+    generator.layers.insert(1, nn.BatchNorm(5))
+    before = generator.state()
+    first = to_host(model.sample(3, rng=1))
+    assert (first[:1] == to_host(model.sample(1, rng=1))).all() and generator.training
+    assert all((generator.state()[key] == before[key]).all() for key in before)
+    generator.eval()
+    model.sample(1)
+    assert not generator.training
+
+
 @pytest.mark.parametrize("kind, player", [(models.GAN, "discriminator"), (models.WGAN, "critic")])
 def test_every_setting_reaches_what_it_sets(kind, player):
     model = kind(lr=0.3, init="glorot_uniform", **SIZES)

@@ -99,6 +99,81 @@ def test_a_network_is_gradient_checked(rng):
     check_grad(lambda x, *_: net(x), [x, *net.parameters()], order=2)
 
 
+def channels(x):
+    """The values of each channel, as lists of Python floats."""
+    return x.reshape(-1, x.shape[-1]).astype("float64").T.tolist()
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (2, 3, 4, 3)])
+def test_batch_norm_is_its_definition(shape, rng):
+    layer = nn.BatchNorm(3)
+    layer.weight.data, layer.bias.data = (rng.normal(size=3).astype("float32") for _ in range(2))
+    running_mean, running_var = [0.0] * 3, [1.0] * 3
+    for _ in range(3):
+        x = (rng.normal(size=shape) * [1, 2, 3] + [0, 5, -4]).astype("float32")
+        y = layer(x)
+        for c, values in enumerate(channels(x)):
+            mean = math.fsum(values) / len(values)
+            var = math.fsum((v - mean) ** 2 for v in values) / len(values)
+            expected = [(v - mean) / math.sqrt(var + 1e-5) * layer.weight.data[c] + layer.bias.data[c] for v in values]
+            numpy.testing.assert_allclose(to_host(y).reshape(-1, 3)[:, c], expected, rtol=1e-4, atol=1e-5)
+            running_mean[c] = 0.9 * running_mean[c] + 0.1 * mean
+            running_var[c] = 0.9 * running_var[c] + 0.1 * var * len(values) / (len(values) - 1)
+        numpy.testing.assert_allclose(layer.running_mean, running_mean, rtol=1e-5, atol=1e-6)
+        numpy.testing.assert_allclose(layer.running_var, running_var, rtol=1e-5)
+    layer.eval()
+    before = layer.state()
+    y = to_host(layer(x[:1]))                       # one image, with the running statistics, which stay as they are
+    for c, values in enumerate(channels(x[:1])):
+        expected = [(v - running_mean[c]) / math.sqrt(running_var[c] + 1e-5) * layer.weight.data[c] + layer.bias.data[c]
+                    for v in values]
+        numpy.testing.assert_allclose(y.reshape(-1, 3)[:, c], expected, rtol=1e-4, atol=1e-5)
+    assert all((layer.state()[key] == before[key]).all() for key in before) and y.dtype == "float32"
+
+
+def test_batch_norm_in_training_needs_two_values():
+    with pytest.raises(ValueError, match=r"more than 1 value per channel expected in training, shape \(1, 3\) found"):
+        nn.BatchNorm(3)(numpy.ones((1, 3), "float32"))
+    nn.BatchNorm(3)(numpy.ones((1, 2, 1, 3), "float32"))
+
+
+def test_batch_norm_is_gradient_checked(rng):
+    flat = nn.Sequential(nn.Linear(3, 4, rng), nn.BatchNorm(4), nn.Tanh())
+    deep = nn.Sequential(nn.Conv2d(2, 3, 3, rng, 2, 1), nn.BatchNorm(3), nn.Tanh(), nn.ConvTranspose2d(3, 2, 4, rng, 2, 1))
+    for net, x in ((flat, rng.normal(size=(5, 3))), (deep, rng.normal(size=(2, 4, 4, 2)))):
+        for mode in (net.train, net.eval):
+            mode()
+            check_grad(lambda x, *_: net(x), [x, *net.parameters()], order=2)
+        assert all(array.dtype == "float32" for array in net.state().values())
+
+
+def test_buffers_are_in_the_state_but_no_parameters(rng):
+    net, other = (nn.Sequential(nn.Linear(3, 2, rng), nn.Sequential(nn.BatchNorm(2))) for _ in range(2))
+    names = ["layers.0.weight", "layers.0.bias", "layers.1.layers.0.weight", "layers.1.layers.0.bias"]
+    assert [name for name, _ in net.named_parameters()] == names
+    assert list(net.state()) == [*names, "layers.1.layers.0.running_mean", "layers.1.layers.0.running_var"]
+    net(rng.normal(size=(8, 3)).astype("float32"))
+    state = net.state()
+    other.load_state(state)
+    for one in (net, other):
+        one.eval()
+    x = rng.normal(size=(4, 3)).astype("float32")
+    assert (to_host(net(x)) == to_host(other(x))).all() and state["layers.1.layers.0.running_mean"].any()
+    del state["layers.1.layers.0.running_var"]
+    with pytest.raises(ValueError, match=r"missing: \['layers.1.layers.0.running_var'\]"):
+        net.load_state(state)
+
+
+def test_train_and_eval_reach_every_part(rng):
+    net = nn.Sequential(nn.Linear(1, 1, rng), nn.Sequential(nn.BatchNorm(1)))
+    everything = [module for _, module in net.named_modules()]
+    assert len(everything) == 4 and all(module.training for module in everything)
+    net.eval()
+    assert not any(module.training for module in everything)
+    net.train()
+    assert all(module.training for module in everything)
+
+
 @pytest.mark.parametrize("init, variance, bound", [
     (nn.he_normal, 2 / 600, None), (nn.glorot_uniform, 2 / 1000, math.sqrt(6 / 1000)),
     (nn.fan_in_uniform, 1 / 1800, math.sqrt(1 / 600))])

@@ -17,8 +17,13 @@ _CHUNK = 1000       # rows at once, which bounds the memory for hidden layers
 
 @no_grad()
 def in_chunks(network: Module, x: Array) -> Array:
-    """network(x) for any number of rows, a raw array."""
-    return xp.concatenate([network(x[i:i + _CHUNK]).data for i in range(0, max(len(x), 1), _CHUNK)])
+    """network(x) for any number of rows, as when its training is over: a raw array."""
+    training = network.training
+    network.eval()
+    y = xp.concatenate([network(x[i:i + _CHUNK]).data for i in range(0, max(len(x), 1), _CHUNK)])
+    if training:
+        network.train()
+    return y
 
 
 class Model:
