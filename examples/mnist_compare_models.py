@@ -44,17 +44,17 @@ def main():
 
     figures.image_rows(args.out / "figure4.png", {name: result["images"] for name, result in shown.items()},
                        {name: result["labels"] for name, result in shown.items()},
-                       title="Ten images of each model, and what the classifier takes them for")
+                       title=f"Ten images of each model, and what the classifier takes them for (seed {args.seed})")
     figures.image_entropies(args.out / "figure5.png", {name: result["entropies"] for name, result in shown.items()},
-                            title="How sure the classifier is of an image")
-    encoders = {name: result["model"] for name, result in shown.items() if hasattr(result["model"], "encode")}
+                            title=f"How sure the classifier is of an image (seed {args.seed})")
+    encoders = {name: result["model"] for name, result in shown.items() if isinstance(result["model"], models.VAE)}
     first = [int(numpy.flatnonzero(data.test_labels == label)[0]) for label in numpy.unique(data.test_labels)]
     originals = data.test_images[first]
     figures.image_rows(args.out / "reconstructions.png",
                        {"test images": originals, **{name: model.reconstruct(originals) for name, model in encoders.items()}},
                        title="Images of the test set, encoded and decoded")
     figures.image_rows(args.out / "interpolations.png",
-                       {name: numpy.concatenate(to_host(model.interpolate(originals[:2], originals[-2:], steps=10)))
+                       {name: numpy.concatenate(to_host(model.interpolate(originals[:2], originals[[-1, -2]], steps=10)))
                         for name, model in encoders.items()},
                        title="From one test image to another through the latent space")
 
@@ -62,7 +62,8 @@ def main():
           f"mean (standard deviation) over {args.seeds} seeds")
     print(f"{'':8}{'minigen':>16}{'report':>9}{'image entropy':>18}")
     for name, row in table.items():
-        cells = [f"{numpy.mean(values):.3f} ({numpy.std(values, ddof=min(1, args.seeds - 1)):.3f})" for values in row.values()]
+        cells = [f"{numpy.mean(values):.3f}" + (f" ({numpy.std(values, ddof=1):.3f})" if args.seeds > 1 else "")
+                 for values in row.values()]
         print(f"{name:8}{cells[0]:>16}{REPORT[name]:9.3f}{cells[1]:>18}")
     print(f"\n{args.out}: figure4.png, figure5.png, reconstructions.png, interpolations.png, summary.json, "
           "and a run directory per model and seed")

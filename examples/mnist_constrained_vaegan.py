@@ -49,7 +49,7 @@ def interval(differences):
 def verdict(difference):
     """What an interval says, in words."""
     if difference["low"] > 0 or difference["high"] < 0:
-        return f"{'higher' if difference['mean'] > 0 else 'lower'} by {abs(difference['mean']):.3f}"
+        return f"{'higher' if difference['mean'] > 0 else 'lower'} by {abs(difference['mean']):.3f} nats"
     return "not shown to change (its interval contains 0)"
 
 
@@ -60,12 +60,13 @@ def compare(args, data, judge):
                                        per_sample=not args.on_mean)}
     plain, constrained = results.values()
     differences = {name: interval(numpy.subtract(constrained[name], plain[name])) for name in MEASURES}
-    summary = {"samples": SAMPLES, "seeds": args.seeds, "lambda": lam, "d": args.d,
+    summary = {"samples": SAMPLES, "seeds": args.seeds, "iterations": args.iterations, "lambda": lam, "d": args.d,
+               "on_mean": args.on_mean, "reconstruction_weight": args.reconstruction_weight,
                "vaegan": {name: plain[name] for name in MEASURES},
                "constrained": {name: constrained[name] for name in (*MEASURES, "inside")}, "difference": differences}
     (args.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     figures.grids(args.out / "figure7.png", {name: result["images"] for name, result in results.items()},
-                  title="Images of the same latents")
+                  title=f"64 images of each (seed {args.seed})")
     figures.entropy_histogram(args.out / "figure8.png", {name: result["image_entropies"] for name, result in results.items()},
                               title=f"Entropies of {SAMPLES:,} images, mean and range over {args.seeds} seeds")
 
@@ -113,6 +114,8 @@ def main():
     flags.add_argument("--sweep", action="store_true",
                        help=f"compare lambdas {SWEEP_LAMBDAS} and ds {SWEEP_DS} instead")
     args, data = cli.parse(flags)
+    if args.sweep and (args.gan_weight, args.d) != (flags.get_default("gan_weight"), flags.get_default("d")):
+        flags.error("argument --sweep: not allowed with --lambda or --d, which it chooses itself")
     if args.seeds < 2 and not args.sweep:
         flags.error(f"argument --seeds: at least 2 expected, for an interval, {args.seeds} found")
     judge = classifier.trained(data.train_images, data.train_labels)

@@ -1,7 +1,6 @@
 """How far apart two discrete distributions are: the D_phi family of the report's section 1, and the Wasserstein distance.
 
-Distributions are vectors (N,) of probabilities. Everything is computed on the host in float64; all but ``wasserstein_1``
-and ``total_variation`` are in nats.
+Distributions are vectors (N,) of probabilities. Everything is computed on the host in float64; ``kl`` and ``js`` are in nats.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ def d_phi(p: Any, q: Any, phi: Callable[[numpy.ndarray], numpy.ndarray], slope: 
     p, q = _distribution("p", p), _distribution("q", q)
     if p.shape != q.shape:
         raise ValueError(f"two distributions of one length expected, {p.shape} and {q.shape} found")
-    support = p >= numpy.finfo("float64").tiny          # below it, q / p may overflow
-    with numpy.errstate(divide="ignore"):               # -log 0 is infinite, as it should be
+    support = p > 1e-300 * q                            # where p is less, q / p would overflow
+    with numpy.errstate(divide="ignore", over="ignore"):        # what is infinite should be: -log 0, (1e200)^2
         inside = float(numpy.sum(p[support] * phi(q[support] / p[support])))
     outside = float(numpy.sum(q[~support]))
     return inside + slope * outside if outside else inside
@@ -58,9 +57,9 @@ def chi_squared(p: Any, q: Any) -> float:
 
 
 def wasserstein_1(p: Any, q: Any, positions: Any) -> float:
-    """The least mean distance over which p's mass must be moved to become q: the integral of |F_p - F_q|, in units of x.
+    """The least mean distance over which p's mass must be moved to become q: the integral of |F_p - F_q|.
 
-    ``positions`` (N,), ascending, say where on the line the probabilities lie.
+    ``positions`` (N,), ascending, say where on the line the probabilities lie; the result is in their units.
     """
     p, q, x = _distribution("p", p), _distribution("q", q), numpy.asarray(to_host(positions), "float64")
     if not p.shape == q.shape == x.shape:

@@ -34,5 +34,6 @@ def image_entropy(probabilities: Any) -> Array:
 
 def measure(probabilities: Any) -> dict[str, float]:
     """Both measures of generated images from their class probabilities (N, classes), the second as its mean over the images."""
+    probabilities = to_device(probabilities)
     return {"mode_entropy": mode_entropy(xp.argmax(probabilities, axis=1), probabilities.shape[1]),
             "image_entropy": float(xp.mean(image_entropy(probabilities)))}

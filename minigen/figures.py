@@ -82,7 +82,7 @@ def entropy_curves(path: str | os.PathLike[str], curves: Mapping[str, tuple[Sequ
 
 def image_rows(path: str | os.PathLike[str], rows: Mapping[str, Any], labels: Mapping[str, Sequence[Any]] | None = None, *,
                title: str) -> None:
-    """The report's Figure 4: a strip of images per model, ten in a line, with a label under each image if there are any."""
+    """The report's Figure 4: a strip of images per model, ten in a line, with a label under each of at most ten."""
     strips = {name: tile(images, columns=10) for name, images in rows.items()}
     heights = [strip.shape[0] for strip in strips.values()]
     width = max(strip.shape[1] for strip in strips.values())
@@ -94,7 +94,7 @@ def image_rows(path: str | os.PathLike[str], rows: Mapping[str, Any], labels: Ma
         _image(ax, strip)
         ax.set_xlim(-0.5, width - 0.5)
         ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=12, color=COLOURS.get(name, "black"), fontweight="bold")
-        side = (strip.shape[1] - 1) / min(10, len(rows[name]))
+        side = (strip.shape[1] - 1) / 10
         for i, label in enumerate(labels[name] if labels else ()):
             ax.text((i + 0.5) * side, strip.shape[0], str(label), ha="center", va="top", fontsize=12)
     figure.savefig(path)
@@ -109,7 +109,7 @@ def image_entropies(path: str | os.PathLike[str], entropies: Mapping[str, Any], 
         few.plot(range(1, 11), values[:10], label=name, color=COLOURS[name], marker="osD^"[i], linewidth=1.2)
         all_.ecdf(values, label=f"{name}: mean {numpy.mean(values):.2f}", color=COLOURS[name], linewidth=2)
     few.set(title="the ten images of Figure 4", xlabel="image", ylabel="entropy of an image (nats)", xticks=range(1, 11))
-    all_.set(title=f"all {len(values):,} images", xlabel="entropy of an image (nats)", xlim=(0, 2), ylim=(0, 1.02),
+    all_.set(title=f"all {len(values):,} images", xlabel="entropy of an image (nats)", xlim=(0, math.log(10)), ylim=(0, 1.02),
              ylabel="share of the images with at most this")
     all_.legend(loc="lower right", frameon=False)
     for ax in (few, all_):
@@ -134,12 +134,12 @@ def entropy_histogram(path: str | os.PathLike[str], entropies: Mapping[str, Any]
     """
     figure = Figure(figsize=(7.5, 4.4), dpi=110, layout="constrained")
     ax = figure.subplots()
-    edges = numpy.linspace(0, 2, 41)
+    edges = numpy.arange(0, math.log(10) + 0.05, 0.05)
     for name, runs in entropies.items():
         counts = numpy.array([numpy.histogram(run, edges)[0] for run in runs])
         ax.stairs(counts.max(axis=0), edges, baseline=counts.min(axis=0), fill=True, color=COLOURS[name], alpha=0.3)
         ax.stairs(counts.mean(axis=0), edges, label=name, color=COLOURS[name], linewidth=2)
-    ax.set(title=title, xlabel="entropy of an image (nats)", ylabel="images per 0.05 nats", yscale="log", xlim=(0, 2))
+    ax.set(title=title, xlabel="entropy of an image (nats)", ylabel="images per 0.05 nats", yscale="log", xlim=(0, edges[-1]))
     ax.yaxis.set_major_formatter("{x:,.0f}")
     _plain(ax)
     ax.legend(frameon=False)
@@ -169,7 +169,7 @@ def manifold(path: str | os.PathLike[str], xs: Any, ys: Any, l_gan: Any, squared
              points: Mapping[str, tuple[Any, str]], d: float, title: str) -> None:
     """The report's Figure 6 (b): a discriminator's L_GAN as shades, the squared error to an image as rings, the bound d.
 
-    ``l_gan`` and ``squared_error`` (len(ys), len(xs)) are given on a grid; ``curve`` (N, 2) is the support of the data;
+    ``l_gan`` and ``squared_error`` (len(ys), len(xs)) are given on a grid; ``curve`` (N, 2) is where the data are centred;
     ``points`` has the place and the meaning of each of three points, whose surroundings the right panel shows.
     """
     figure = Figure(figsize=(11, 5.2), dpi=110, layout="constrained")
@@ -181,7 +181,7 @@ def manifold(path: str | os.PathLike[str], xs: Any, ys: Any, l_gan: Any, squared
         shades = ax.contourf(xs, ys, l_gan, levels=numpy.arange(0, 8.5, 0.5), cmap="Blues", extend="max")
         rings = ax.contour(xs, ys, squared_error, levels=levels, colors="#555555", linewidths=0.9, linestyles="dashed")
         ax.clabel(rings, fontsize=8)
-        ax.plot(*numpy.asarray(curve).T, color="black", linewidth=2.5, label="support of the data")
+        ax.plot(*numpy.asarray(curve).T, color="black", linewidth=2.5, label="centre of the data")
         ax.contour(xs, ys, l_gan, levels=[d], colors=COLOURS["constrained VAE-GAN"], linewidths=2.5)
         ax.plot([], color=COLOURS["constrained VAE-GAN"], linewidth=2.5, label=f"$L_{{GAN}}$ = d = {d:.2f}")
         ax.plot([], color="#555555", linewidth=0.9, linestyle="dashed", label="squared error to x")
@@ -204,12 +204,14 @@ def moving_apart(path: str | os.PathLike[str], distances: Any, curves: Mapping[s
     figure = Figure(figsize=(10, 4.4), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
     value, slope = figure.subplots(1, 2)
-    for (name, values), colour, style in zip(curves.items(), COLOURS.values(), ("-", "-", "--", ":", "-.")):
+    greys = ("#000000", "#56B4E9", "#777777", "#777777", "#000000")
+    for (name, values), colour, style in zip(curves.items(), greys, ("-", "-", "--", ":", "-.")):
         value.plot(distances, values, label=name, color=colour, linestyle=style, linewidth=2)
         slope.plot(distances, numpy.gradient(values, distances), color=colour, linestyle=style, linewidth=2)
-    value.set(xlabel="distance of the two distributions", ylabel="value", ylim=(-2, 6))
-    slope.set(xlabel="distance of the two distributions", ylabel="slope", ylim=(-1.5, 3))
+    value.set(ylabel="value (nats; Wasserstein: standard deviations)", ylim=(-2, 6))
+    slope.set(ylabel="slope (per standard deviation)", ylim=(-1.5, 3))
     for ax in (value, slope):
+        ax.set(xlabel="distance of the means (standard deviations)")
         ax.axhline(0, color=_CEILING, linewidth=0.8)
         _plain(ax)
     figure.legend(*value.get_legend_handles_labels(), loc="outside lower center", ncols=len(curves), frameon=False)

@@ -4,7 +4,7 @@ D(x) is a probability; every function here takes the discriminator's *logits* in
 
     -log D(x) = softplus(-logit)        -log(1 - D(x)) = softplus(logit)
 
-never overflows. Each returns one scalar in nats: the mean over the batch and over the discriminator's outputs.
+never overflows. Losses are scalars: the mean over the batch and over the discriminator's outputs, in nats.
 """
 
 from __future__ import annotations
@@ -40,7 +40,15 @@ def gan_generator(fake_logits: Any) -> Any:
 
     At the optimal D its gradient is that of KL(P_G || P_data) - 2 JS(P_data || P_G) (Eq. 4).
     """
-    return ops.mean(ops.softplus(-fake_logits))
+    return ops.mean(gan_generator_each(fake_logits))
+
+
+def gan_generator_each(fake_logits: Any) -> Any:
+    """L_GAN(x) of each generated image, Eq. 7 before the expectation: -log D(x), mean over D's outputs.
+
+    ``fake_logits`` is (N, outputs), the result (N,). D = 1/2 everywhere has L_GAN = log 2.
+    """
+    return ops.mean(ops.softplus(-fake_logits), axis=-1)
 
 
 def wgan_critic(real_scores: Any, fake_scores: Any) -> Any:
@@ -100,14 +108,6 @@ def vae(reconstruction_error: Any, kl: Any, reconstruction_weight: float = 1.0) 
     Eq. 6 is printed as -KL + E log p(x | z), to be maximised; its terms are ``squared_error`` and ``gaussian_kl``.
     """
     return reconstruction_weight * reconstruction_error + kl
-
-
-def l_gan(fake_logits: Any) -> Any:
-    """L_GAN(x) of each generated image, Eq. 7 before the expectation: -log D(x), mean over D's outputs.
-
-    ``fake_logits`` is (N, outputs), the result (N,). D = 1/2 everywhere has L_GAN = log 2.
-    """
-    return ops.mean(ops.softplus(-fake_logits), axis=-1)
 
 
 def vaegan(l_vae: Any, l_gan: Any, gan_weight: float = 1.0) -> Any:

@@ -55,6 +55,7 @@ def test_against_sums(pq):
 def test_every_divergence_is_least_at_q_equal_to_p(pq):
     p, q = pq
     for divergence in (kl, js, total_variation, chi_squared):
+        assert divergence([1.0, 1e-320], [1.0, 1e-320]) == 0
         assert divergence(p, p) == pytest.approx(0, abs=1e-15)
         assert divergence(p, q) > 1e-6 or numpy.allclose(p, q)
 
@@ -66,6 +67,7 @@ def test_where_p_and_q_do_not_overlap():
     assert d_phi(p, q, lambda t: abs(t - 1) / 2, 0.0) == 0.5        # as printed, q's mass outside of p's support is free
     tiny = [1 - 1e-320, 1e-320]
     assert js(tiny, [0.0, 1.0]) == pytest.approx(math.log(2))
+    assert js([1.0, 1e-306], [0.0, 1.0]) == pytest.approx(math.log(2)) and chi_squared([1.0, 1e-200], [0.0, 1.0]) == math.inf
     assert kl([0.0, 1.0], tiny) == pytest.approx(320 * math.log(10), rel=1e-3)
 
 

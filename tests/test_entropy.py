@@ -40,7 +40,7 @@ def test_the_bias_of_the_plug_in_estimate_is_as_documented():
 
 
 def test_measure():
-    probabilities = numpy.array([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0], [0.1, 0.8, 0.1]])
+    probabilities = numpy.array([[0.5, 0.3, 0.2], [0.0, 1.0, 0.0], [0.1, 0.8, 0.1]])
     images = [-math.fsum(p * math.log(p) for p in row if p) for row in probabilities.tolist()]
     modes = -math.fsum(p * math.log(p) for p in (1 / 3, 2 / 3))
     assert measure(probabilities) == {"mode_entropy": pytest.approx(modes), "image_entropy": pytest.approx(math.fsum(images) / 3)}

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -88,7 +89,8 @@ def test_compare_models(small_mnist, environment, tmp_path):
 
 def test_constrained_vaegan(small_mnist, environment, tmp_path):
     flags = ["--data", small_mnist, "--batch-size", 16, "--iterations", 5, "--out", "o"]
-    out, err = finish(start("mnist_constrained_vaegan", [*flags, "--seeds", 2, "--lambda", 5, "--d", 0.7], environment, tmp_path))
+    chosen = ["--seeds", 2, "--lambda", 5, "--d", 0.7, "--on-mean", "--reconstruction-weight", 0.5]
+    out, err = finish(start("mnist_constrained_vaegan", [*flags, *chosen], environment, tmp_path))
     summary = json.loads((tmp_path / "o" / "summary.json").read_text())
     assert (summary["samples"], summary["seeds"], summary["lambda"], summary["d"]) == (10_000, 2, 5, 0.7) and err == ""
     assert all(0 <= share <= 1 for share in summary["constrained"]["inside"])
@@ -100,11 +102,18 @@ def test_constrained_vaegan(small_mnist, environment, tmp_path):
     assert "With the constraint, the mean entropy of an image is " in out
     for name in ("figure7.png", "figure8.png"):
         assert (tmp_path / "o" / name).stat().st_size > 10_000
-    settings = json.loads((tmp_path / "o" / "constrained_seed1" / "config.json").read_text())["settings"]
-    assert (settings["gan_weight"], settings["d"], settings["per_sample"], settings["seed"]) == (5, 0.7, True, 1)
+    plain, constrained = (json.loads((tmp_path / "o" / f"{name}_seed1" / "config.json").read_text())
+                          for name in ("vaegan", "constrained"))
+    assert (plain["model"], constrained["model"]) == ("VAEGAN", "ConstrainedVAEGAN")
+    assert plain["seed"] == 1 and plain["settings"]["gan_weight"] == 5 and plain["settings"]["reconstruction_weight"] == 0.5
+    own = {key: constrained["settings"].pop(key) for key in ("d", "per_sample")}
+    assert own == {"d": 0.7, "per_sample": False}
+    for key in ("settings", "seed", "batch_size", "iterations", "data"):         # only the one function differs
+        assert plain[key] == constrained[key], key
     for wrong, message in ((["--lambda", -1], "--lambda: at least 0 expected, -1.0 found"), (["--seeds", 1], "--seeds: at least 2"),
                            (["--d", "nan"], "--d: a finite number expected, 'nan' found"),
-                           (["--seeds", 2, "--resume", "--d", 3], "its settings.gan_weight is 5.0, but 1.0 is asked for")):
+                           (["--sweep", "--d", 3], "--sweep: not allowed with --lambda or --d"),
+                           (["--seeds", 2, "--resume", "--d", 3], "cannot be resumed: its settings.")):
         err = finish(start("mnist_constrained_vaegan", [*flags, *wrong], environment, tmp_path), 2)[1]
         assert message in err and err.count("\n") == 1
 
@@ -113,6 +122,16 @@ def test_constrained_vaegan(small_mnist, environment, tmp_path):
 def constrained(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "examples")
     return importlib.import_module("mnist_constrained_vaegan")
+
+
+def test_two_normal_distributions_in_closed_form(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    apart, curves = importlib.import_module("manifold_distances").two_normal_distributions()
+    eq3, eq4, kl, js, wasserstein = curves.values()
+    for i in (0, 40, 160):                                  # 0, 2 and 8 standard deviations apart
+        assert kl[i] == pytest.approx(apart[i] ** 2 / 2, abs=1e-6) and wasserstein[i] == pytest.approx(apart[i], abs=1e-9)
+        assert eq4[i] == pytest.approx(kl[i] + js[i]) and js[i] == pytest.approx(-eq3[i] - 2 * math.log(2))
+    assert eq3[0] == pytest.approx(-2 * math.log(2)) and eq3[160] == pytest.approx(0, abs=1e-3)
 
 
 def test_sweep_of_the_constraint(constrained, small_mnist, environment, tmp_path, monkeypatch, capsys):
@@ -144,8 +163,8 @@ def test_intervals_are_students(constrained, n, t):
 
 
 def test_verdicts(constrained):
-    assert constrained.verdict({"mean": 0.2, "low": 0.1, "high": 0.3}) == "higher by 0.200"
-    assert constrained.verdict({"mean": -0.2, "low": -0.3, "high": -0.1}) == "lower by 0.200"
+    assert constrained.verdict({"mean": 0.2, "low": 0.1, "high": 0.3}) == "higher by 0.200 nats"
+    assert constrained.verdict({"mean": -0.2, "low": -0.3, "high": -0.1}) == "lower by 0.200 nats"
     assert "not shown" in constrained.verdict({"mean": 0.2, "low": -0.1, "high": 0.5})
 
 
@@ -158,7 +177,7 @@ def test_manifold_distances(environment, tmp_path):
     assert z["vaegan"] < y["vaegan"] and y["constrained"] < z["constrained"]            # the report's argument
     for row in (x, y, z):
         assert row["vaegan"] == pytest.approx(row["l_vae"] + row["l_gan"])
-        assert row["constrained"] == pytest.approx(row["l_vae"] + summary["lambda"] * max(row["l_gan"] - summary["d"], 0))
+        assert row["constrained"] == pytest.approx(row["l_vae"] + max(row["l_gan"] - summary["d"], 0))
         assert f"{row['vaegan']:.3f}" in out
     assert (folder / "figure6.png").stat().st_size > 10_000 and (folder / "section22.png").stat().st_size > 10_000 and err == ""
     assert "--iterations: at least 1" in finish(start("manifold_distances", ["--iterations", 0], environment, tmp_path), 2)[1]

@@ -68,6 +68,8 @@ def test_image_rows_put_each_label_under_its_image(drawn):
             assert 4 * i < x < 4 * i + 4 and y == picture.shape[0] and (picture[1:4, round(x)] == picture[1, 4 * i + 1]).all()
     figures.image_rows("x.png", {"VAE": numpy.concatenate([images, images])}, title="title")
     assert drawn[1].axes[0].images[0].get_array().shape == (9, 41) and not drawn[1].axes[0].texts
+    figures.image_rows("x.png", {"VAE": images[:3]}, {"VAE": "abc"}, title="title")
+    assert [t.get_position()[0] for t in drawn[2].axes[0].texts] == [2, 6, 10]
 
 
 def test_image_entropies(drawn, rng):

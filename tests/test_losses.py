@@ -119,17 +119,18 @@ def test_vae():
 ROWS = [mean(map(minus_log_d, row)) for row in FAKE]
 
 
-def test_l_gan_of_each_image():
-    numpy.testing.assert_allclose(losses.l_gan(numpy.array(FAKE)), ROWS, rtol=1e-14)
-    check_grad(losses.l_gan, [numpy.array(FAKE) / 10], order=2)
-    numpy.testing.assert_allclose(losses.l_gan(numpy.zeros((4, 2))), [math.log(2)] * 4, rtol=1e-15)
+def test_gan_generator_of_each_image():
+    numpy.testing.assert_allclose(losses.gan_generator_each(numpy.array(FAKE)), ROWS, rtol=1e-14)
+    check_grad(losses.gan_generator_each, [numpy.array(FAKE) / 10], order=2)
+    numpy.testing.assert_allclose(losses.gan_generator_each(numpy.zeros((4, 2))), [math.log(2)] * 4, rtol=1e-15)
 
 
 def test_vaegan():
     assert losses.vaegan(numpy.float64(7), numpy.array(ROWS)) == pytest.approx(7 + mean(ROWS), rel=1e-14)
     assert losses.vaegan(numpy.float64(7), numpy.array(ROWS), gan_weight=0.2) == pytest.approx(7 + 0.2 * mean(ROWS), rel=1e-14)
     assert mean(ROWS) == pytest.approx(losses.gan_generator(numpy.array(FAKE)), rel=1e-14)        # Eq. 7 is G's part of Eq. 2
-    check_grad(lambda v, f: losses.vaegan(v, losses.l_gan(f), 3.0), [numpy.array(7.0), numpy.array(FAKE) / 10], order=2)
+    check_grad(lambda v, f: losses.vaegan(v, losses.gan_generator_each(f), 3.0),
+               [numpy.array(7.0), numpy.array(FAKE) / 10], order=2)
 
 
 def test_constrained():
@@ -140,7 +141,7 @@ def test_constrained():
             found = losses.constrained(numpy.float64(7), numpy.array(ROWS), d, 0.5, per_sample)
             assert found == pytest.approx(expected, rel=1e-14)
     for per_sample in (True, False):
-        check_grad(lambda v, f: losses.constrained(v, losses.l_gan(f), 0.8, 3.0, per_sample),
+        check_grad(lambda v, f: losses.constrained(v, losses.gan_generator_each(f), 0.8, 3.0, per_sample),
                    [numpy.array(7.0), numpy.array(FAKE) / 10], order=2)
 
 

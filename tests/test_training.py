@@ -28,8 +28,12 @@ def measure(model):
     return {"brightness": float(model.sample(10, rng=0).mean())}
 
 
+def build(kind):
+    return kind(**{key: value for key, value in SETTINGS.items() if key in kind.__dataclass_fields__})
+
+
 def run(out, kind=models.GAN, model=None, images=IMAGES, **changes):
-    model = model or kind(**SETTINGS)
+    model = model or build(kind)
     return model, training.train(model, images, out=out, **{"evaluate": measure, **LENGTH, **changes})
 
 
@@ -40,7 +44,8 @@ def record(run):
         (p.name, {k: v.tobytes() for k, v in storage.load(p).items()}) for p in run._checkpoints()]
 
 
-@pytest.fixture(scope="module", params=[models.GAN, models.WGAN], ids=["gan", "wgan"])
+@pytest.fixture(scope="module", params=[models.GAN, models.WGAN, models.VAE, models.VAEGAN, models.ConstrainedVAEGAN],
+                ids=lambda kind: kind.__name__)
 def straight(request, tmp_path_factory):
     """An uninterrupted run: kind of model, final state, record."""
     model, result = run(tmp_path_factory.mktemp("straight") / "run", request.param)
@@ -72,7 +77,7 @@ def test_the_record(straight):
     lines = [json.loads(line) for line in files["metrics.jsonl"].decode().splitlines()]
     assert [line["iteration"] for line in lines] == [1, 4, 7, 8, 12, 16, 18, 20, 24, 28, 30]
     assert [line["iteration"] for line in lines if "brightness" in line] == [1, 7, 18, 30]
-    assert all(isinstance(line["g_loss"], float) for line in lines)
+    assert all(isinstance(line["l_vae" if issubclass(kind, models.VAE) else "g_loss"], float) for line in lines)
     config = json.loads(files["config.json"])
     assert config["model"] == kind.__name__ and config["settings"]["latent"] == 3 and config["iterations"] == 30
     assert {"numpy", "python", "backend", "threads", "processors", "minigen"} == set(config["environment"])
@@ -86,7 +91,7 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_the_same(straight, tmp_path, monk
         with pytest.raises(KeyboardInterrupt, match=f"stopped at iteration {n} of 30; .*run can be resumed"):
             run(tmp_path / "run", straight[0])
     assert training.Run(tmp_path / "run").newest_checkpoint()[0] == n
-    model, result = run(tmp_path / "run", model=straight[0](**SETTINGS), resume=True)
+    model, result = run(tmp_path / "run", model=build(straight[0]), resume=True)
     files, checkpoints = straight[2]
     assert record(result)[0] == files and record(result)[1][0] == checkpoints[0]
     assert all((model.state()[key] == value).all() for key, value in straight[1].items())
@@ -267,6 +272,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, value):
     with pytest.raises(training.Diverged, match=f"g_loss is {value} at iteration 13"):
         run(tmp_path)
     assert training.Run(tmp_path).newest_checkpoint()[0] == 10 and len(training.load(tmp_path).state()) > 0
+
+
+@pytest.mark.parametrize("kind", [models.VAE, models.VAEGAN, models.ConstrainedVAEGAN])
+def test_images_that_are_not_finite_stop_the_vaes(tmp_path, kind):
+    images = IMAGES.copy()
+    images[3, 3] = numpy.nan
+    with pytest.raises(training.Diverged, match="(d_loss|l_vae) is nan at iteration"):
+        run(tmp_path, kind, images=images)
 
 
 def test_a_parameter_that_is_not_finite_is_never_saved(tmp_path, monkeypatch):

@@ -50,7 +50,7 @@ class Model:
         return asdict(self)
 
     def step(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
-        """One training iteration on ``images`` (batches_per_step * batch, ...); losses as 0-d arrays, in nats."""
+        """One training iteration on ``images`` (batches_per_step * batch, ...); what it reports, losses in nats, as 0-d arrays."""
         raise NotImplementedError
 
     def noise(self, n: int, rng: numpy.random.Generator) -> Array:

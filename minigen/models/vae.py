@@ -34,7 +34,7 @@ class VAE(Model):
 
     def __post_init__(self) -> None:
         if not 0 <= self.reconstruction_weight < math.inf:
-            raise ValueError(f"{type(self).__name__}: a reconstruction_weight of at least 0 expected, "
+            raise ValueError(f"{type(self).__name__}: a finite reconstruction_weight of at least 0 expected, "
                              f"{self.reconstruction_weight} found")
         rng, init = numpy.random.default_rng(self.seed), self.initialiser(self.init)
         encoder = networks.discriminator(rng, 2 * self.latent, self.sizes, init)
@@ -54,7 +54,9 @@ class VAE(Model):
 
     def posterior(self, images: Any) -> tuple[Any, Any]:
         """mu and logvar of q(z | x), each (N, latent)."""
-        both = self.networks["encoder"](images)
+        return self._halves(self.networks["encoder"](images))
+
+    def _halves(self, both: Any) -> tuple[Any, Any]:
         return both[:, :self.latent], both[:, self.latent:]
 
     def latents(self, mu: Any, logvar: Any, rng: numpy.random.Generator) -> Any:
@@ -63,8 +65,7 @@ class VAE(Model):
 
     def encode(self, images: Any) -> tuple[Array, Array]:
         """The posterior's mu and logvar, each (N, latent), of images (N, pixels)."""
-        both = in_chunks(self.networks["encoder"], to_device(images))
-        return both[:, :self.latent], both[:, self.latent:]
+        return self._halves(in_chunks(self.networks["encoder"], to_device(images)))
 
     def decode(self, latents: Any) -> Array:
         """Images (N, pixels), the mean of p(x | z), from latents (N, latent)."""

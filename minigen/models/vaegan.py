@@ -21,6 +21,7 @@ class VAEGAN(VAE):
 
     ``gan_weight`` is the weight of L_GAN beside L_vae, ``outputs`` the number of D's logits, whose losses are averaged,
     ``d_lr`` D's learning rate; ``sizes`` are D's layers as well. L_GAN is of prior samples, so it does not reach the encoder.
+    ``step`` also reports the shares of D's outputs that are right, for real images and for generated ones.
     """
 
     gan_weight: float = 0.2
@@ -30,8 +31,8 @@ class VAEGAN(VAE):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.gan_weight < math.inf:
-            raise ValueError(f"{type(self).__name__}: a gan_weight (lambda) of at least 0 expected, {self.gan_weight} found")
-        rng = numpy.random.default_rng((self.seed, 1))
+            raise ValueError(f"{type(self).__name__}: a finite gan_weight (lambda) of at least 0 expected, {self.gan_weight} found")
+        rng = numpy.random.default_rng((self.seed, 1))     # not the numbers that the encoder, of the same shapes, has got
         D = networks.discriminator(rng, self.outputs, self.sizes, self.initialiser(self.init))
         self.networks["discriminator"] = D
         self.optimizers["discriminator"] = Adam(D.parameters(), self.d_lr)
@@ -50,11 +51,12 @@ class VAEGAN(VAE):
 
         error, kl = losses.squared_error(images, reconstruction), losses.gaussian_kl(mu, logvar)
         l_vae = losses.vae(error, kl, self.reconstruction_weight)
-        l_gan = losses.l_gan(D(fake))
+        l_gan = losses.gan_generator_each(D(fake))
         player.step(grad(self.objective(l_vae, l_gan), player.parameters))
         taken_for_real = logits.data > 0
         return {"d_loss": d_loss.data, "l_vae": l_vae.data, "reconstruction_error": error.data, "kl": kl.data,
-                **self.measures(l_gan.data), "d_real": xp.mean(taken_for_real[:n]), "d_fake": 1 - xp.mean(taken_for_real[n:])}
+                **self.measures(l_gan.data), "accuracy_real": xp.mean(taken_for_real[:n]),
+                "accuracy_fake": 1 - xp.mean(taken_for_real[n:])}
 
     def objective(self, l_vae: Any, l_gan: Any) -> Any:
         """What encoder and decoder minimise, from the scalar L_vae and the L_GAN (N,) of prior samples."""
@@ -69,10 +71,11 @@ class VAEGAN(VAE):
 class ConstrainedVAEGAN(VAEGAN):
     """The VAE-GAN with one function exchanged: lambda max(L_GAN - d, 0), lambda being ``gan_weight``, instead of L_GAN.
 
-    The hinge acts on each prior sample, or, without ``per_sample``, on their mean.
+    The hinge acts on each prior sample, or, without ``per_sample``, on their mean. ``step`` also reports the share of the
+    samples whose own L_GAN is at most ``d``, as ``inside``. With the default weights L_GAN is between 5 and 7 nats.
     """
 
-    d: float = 2.0
+    d: float = 6.0
     per_sample: bool = True
 
     def __post_init__(self) -> None:
