@@ -7,10 +7,18 @@ that ``use("cupy")`` switches code that is already imported. No other module nam
 from __future__ import annotations
 
 import importlib
+import math
 import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache, wraps
 from typing import Any
 
 import numpy
+import threadpoolctl
 
 Array = Any     # an ndarray of the backend in use
 
@@ -65,6 +73,111 @@ def _cupy() -> Any:
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" =\t")]
     return lines[0] if lines else type(error).__name__
+
+
+@cache
+def _blas() -> Any:
+    """What sets the number of threads that NumPy's matrix products take."""
+    return threadpoolctl.ThreadpoolController().select(user_api="blas")
+
+
+@cache
+def threads() -> int:
+    """How many threads NumPy's work is shared among: as many as its matrix products take. A GPU needs but one to drive it."""
+    return max((library["num_threads"] for library in _blas().info()), default=1)
+
+
+def block_numbers() -> int:
+    """How many numbers a thread's workspace should have at most: for NumPy, what its core's own cache holds."""
+    return 1 << 19 if _module is numpy else 1 << 23
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads() - 1, thread_name_prefix="minigen")
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Within this context NumPy's matrix products run on the thread that calls them, which leaves the others to ``parallel``.
+
+    After a product BLAS's own threads wait for the next one so busily that they would take the processor from those here.
+    """
+    threads()       # counted before
+    with _blas().limit(limits=1):
+        yield
+
+
+_one_at_a_time = threading.Lock()
+_LARGE = 1 << 19        # numbers in an array from which on threads gain more than they cost
+
+
+def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
+    """Call ``work`` with each of ``jobs``, on several threads at once if NumPy is used.
+
+    Each thread takes its part of the list from the front, so that memory side by side is first touched by one thread, and then
+    helps another from the back. Meanwhile the matrix products of each run on that thread alone.
+    """
+    jobs = list(jobs)
+    count = min(threads(), len(jobs)) if _module is numpy else 1
+    if count < 2:
+        for job in jobs:
+            work(job)
+        return
+    parts = [deque(jobs[i * len(jobs) // count:(i + 1) * len(jobs) // count]) for i in range(count)]
+
+    def take(own: int) -> None:
+        for i in range(count):
+            part = parts[(own + i) % count]
+            while (job := _taken(part, last=i > 0)) is not None:
+                work(job)
+    with _one_at_a_time, one_blas_thread():
+        others = [_pool().submit(take, i) for i in range(1, count)]
+        take(0)
+        for other in others:
+            other.result()
+
+
+def _taken(part: deque[Any], last: bool) -> Any:
+    try:
+        return part.pop() if last else part.popleft()
+    except IndexError:      # another thread may have been quicker
+        return None
+
+
+def wide(columns: int, rows: int) -> int:
+    """How many rows of an array to take for one, so that NumPy's inner loops, along a row, are long enough."""
+    return math.gcd(rows, 1 << max(0, (4096 // max(1, columns)).bit_length() - 1))
+
+
+def row_blocks(shape: tuple[int, ...]) -> list[slice]:
+    """The rows of an array of this shape (rows, columns), cut so that several passes over a block find it in the cache."""
+    rows, columns = shape
+    step = max(1, block_numbers() // (8 * max(1, columns)))
+    return [slice(i, i + step) for i in range(0, rows, step)]
+
+
+def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function that works element by element take large arrays of NumPy's block by block, on several threads.
+
+    Its result is of the first argument's shape and dtype. The others are arrays of this shape, vectors that are broadcast along
+    the last axis, or numbers.
+    """
+    @wraps(function)
+    def call(first: Any, *others: Any, **options: Any) -> Any:
+        if type(first) is not numpy.ndarray or first.size < _LARGE or first.ndim < 2:
+            return function(first, *others, **options)
+        columns = first.shape[-1]
+        times = wide(columns, first.size // columns)
+        rows = [a.reshape(-1, times * columns) if a.shape == first.shape else numpy.tile(a, times) if a.ndim else a
+                for a in map(numpy.asarray, (first, *others))]
+        result = numpy.empty(rows[0].shape, first.dtype)
+
+        def work(block: slice) -> None:
+            result[block] = function(*[a[block] if a.ndim == 2 else a for a in rows], **options)
+        parallel(work, row_blocks(result.shape))
+        return result.reshape(first.shape)
+    return call
 
 
 def to_device(array: Any) -> Array:

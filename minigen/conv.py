@@ -11,87 +11,194 @@ patches of a whole batch are never in memory at once.
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
+from minigen import backend
 from minigen.backend import Array, xp
-from minigen.core import Op
+from minigen.core import Op, column_sums
 
-_PATCHES = 1 << 20      # numbers in the patches that are multiplied at once, if a single row of them is not more
+_Block = tuple[slice, slice]        # some images of a batch, and some of their rows
+_memory = threading.local()
 
 
-def _patches(x: Array, top: int, left: int, size: tuple[int, int], kernel: tuple[int, int],
-             stride: int) -> Iterator[tuple[slice, slice, Array]]:
-    """The patches of x (N, H, W, C) that make up an output of ``size``, block by block: its images, its rows, the patches.
+def _workspace(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Memory of this thread, whatever is in it, until the same name is asked for again."""
+    size, key = math.prod(shape), (name, xp.dtype(dtype), backend.name())
+    known = _memory.__dict__.setdefault("arrays", {})
+    if key not in known or known[key].size < size:
+        known[key] = xp.empty(size, dtype)
+    return known[key][:size].reshape(shape)
 
-    ``top`` and ``left`` rows and columns of zeros precede x, or, if negative, so many of x are left out. The patches are
-    (images * rows * columns, kernel height * kernel width * C); their memory is used again for the next block.
+
+class _Correlation(NamedTuple):
+    """How images (N, H, W, C) and weights (kernel height, kernel width, C, out) make an output with so many rows and columns.
+
+    ``top`` and ``left`` rows and columns of zeros precede an image, or, if negative, so many of its own are left out.
+
+    There are two ways. Patches: for each output pixel all that the kernel sees is copied and multiplied at once. Strips: for
+    each row of the image only what a row of the kernel sees is copied, and multiplied with each row of the kernel that sees
+    it, product after product. Strips copy less, but there are more products to add up.
     """
-    n, height, width, channels = x.shape
-    (rows, columns), (k_height, k_width) = size, kernel
-    per_row = max(1, columns * k_height * k_width * channels)
-    block_rows = max(1, min(rows, _PATCHES // per_row))
-    block_images = max(1, min(n, _PATCHES // (per_row * block_rows)))
-    span = (columns - 1) * stride + k_width
-    padded = xp.zeros((block_images, (block_rows - 1) * stride + k_height, span, channels), x.dtype)
-    buffer = xp.empty(block_images * block_rows * per_row, x.dtype)
-    from_column, to_column = max(left, 0), min(left + width, span)
-    for i in range(0, n, block_images):
-        images = slice(i, min(i + block_images, n))
-        for r in range(0, rows, block_rows):
-            block = slice(r, min(r + block_rows, rows))
-            count, taken = images.stop - i, block.stop - r
-            first = r * stride - top                # the row of x at the block's upper edge
-            from_row, to_row = max(-first, 0), min(height - first, (taken - 1) * stride + k_height)
-            padded[:, :from_row] = 0
-            padded[:, max(to_row, 0):] = 0
-            if from_row < to_row and from_column < to_column:
-                padded[:count, from_row:to_row, from_column:to_column] = x[
-                    images, first + from_row:first + to_row, from_column - left:to_column - left]
-            step = padded.strides
-            windows = xp.lib.stride_tricks.as_strided(
-                padded, (count, taken, columns, k_height, k_width * channels),
-                (step[0], stride * step[1], stride * step[2], step[1], step[3]))
-            patches = buffer[:windows.size].reshape(windows.shape)
-            patches[...] = windows
-            yield images, block, patches.reshape(-1, k_height * k_width * channels)
+
+    kernel: tuple[int, int]
+    rows: int
+    columns: int
+    top: int
+    left: int
+    stride: int
+
+    def by_strips(self, channels: int, out: int) -> bool:
+        """Whether strips take less copying, what is read again to be added to counted too, per output pixel."""
+        height, width = self.kernel
+        return self.stride * width * channels + 2 * (height - 1) * out < height * width * channels
+
+    def blocks(self, n: int, channels: int, out: int) -> list[_Block]:
+        """The rows of n images in blocks for which the workspace is enough."""
+        numbers, height, width = backend.block_numbers(), *self.kernel
+        copies = self.stride * width * channels + 2 * out if self.by_strips(channels, out) else height * width * channels
+        per_row = self.columns * copies
+        rows = -(-self.rows // -(-self.rows // max(1, min(self.rows, numbers // per_row))))       # about as many in each block
+        images = max(1, min(-(-n // backend.threads()), numbers // (per_row * rows)))
+        return [(slice(i, min(i + images, n)), slice(r, min(r + rows, self.rows)))
+                for i in range(0, n, images) for r in range(0, self.rows, rows)]
+
+    def write(self, y: Array, block: _Block, x: Array, w: Array, bias: Array | None) -> None:
+        """Write a block of the output y (N, rows, columns, out)."""
+        channels, out = w.shape[2:]
+        part = y[block]
+        if self.by_strips(channels, out):
+            count, rows, columns, _ = part.shape
+            total, product = (_workspace(name, (rows * count * columns, out), x.dtype) for name in ("total", "product"))
+            for i, strips in enumerate(self.strips(x, block)):
+                xp.matmul(strips, w[i].reshape(-1, out), out=product if i else total)
+                if i:
+                    total += product
+            part[...] = total.reshape(rows, count, columns, out).transpose((1, 0, 2, 3))
+        else:
+            patches, flat = self.patches(x, block), w.reshape(-1, out)
+            if part.flags.c_contiguous:
+                xp.matmul(patches, flat, out=part.reshape(-1, out))
+            else:
+                part[...] = (patches @ flat).reshape(part.shape)
+        if bias is not None:
+            part += bias
+
+    def add_weights(self, w: Array, x: Array, y: Array, block: _Block) -> None:
+        """Add to the gradient w in the weights what comes of a block of the gradient y in the output."""
+        channels, out = w.shape[2:]
+        part = y[block]
+        if self.by_strips(channels, out):
+            part = part.transpose((1, 0, 2, 3)).reshape(-1, out)
+            for i, strips in enumerate(self.strips(x, block)):
+                w[i] += (strips.T @ part).reshape(w.shape[1:])
+        else:
+            w += (self.patches(x, block).T @ part.reshape(-1, out)).reshape(w.shape)
+
+    def patches(self, x: Array, block: _Block) -> Array:
+        """(images * rows * columns, kernel height * kernel width * C), in the workspace.
+
+        They are copied in the longest runs there are: along a row of the kernel, or, if C is small, along a row of the image.
+        """
+        (height, width), channels, s = self.kernel, x.shape[3], self.stride
+        run_along_row = width * channels < self.columns
+        padded = self._padded(x, block, channels_first=run_along_row)
+        count, rows = len(padded), block[1].stop - block[1].start
+        image, row, column, channel = padded.strides
+        windows = xp.lib.stride_tricks.as_strided(padded, (count, rows, self.columns, height, width, channels),
+                                                  (image, s * row, s * column, row, column, channel))
+        if run_along_row:
+            windows = windows.transpose((3, 4, 5, 0, 1, 2))
+        patches = _workspace("copies", windows.shape, x.dtype)
+        patches[...] = windows
+        if run_along_row:
+            return patches.reshape(height * width * channels, -1).T
+        return patches.reshape(count * rows * self.columns, -1)
+
+    def strips(self, x: Array, block: _Block) -> Iterator[Array]:
+        """For each row of the kernel what it sees: (rows * images * columns, kernel width * C), in the workspace."""
+        (height, width), channels, s = self.kernel, x.shape[3], self.stride
+        padded = self._padded(x, block)
+        count, rows = len(padded), block[1].stop - block[1].start
+        image, row, column, channel = padded.strides
+        windows = xp.lib.stride_tricks.as_strided(padded, (s, padded.shape[1] // s, count, self.columns, width, channels),
+                                                  (row, s * row, image, s * column, column, channel))
+        strips = _workspace("copies", windows.shape, x.dtype)
+        strips[...] = windows
+        for i in range(height):
+            yield strips[i % s, i // s:i // s + rows].reshape(-1, width * channels)
+
+    def _padded(self, x: Array, block: _Block, channels_first: bool = False) -> Array:
+        """What a block of the output sees of x, with zeros around and below, in the workspace: (images, height, width, C)."""
+        images, rows = block
+        count, s = images.stop - images.start, self.stride
+        height, width = ((n - 1) * s + k for n, k in zip((rows.stop - rows.start, self.columns), self.kernel))
+        height += -height % s
+        if channels_first:
+            padded = _workspace("padded", (x.shape[3], count, height, width), x.dtype).transpose((1, 2, 3, 0))
+        else:
+            padded = _workspace("padded", (count, height, width, x.shape[3]), x.dtype)
+        top, left = self.top - rows.start * s, self.left
+        down, across = _inside(top, x.shape[1], height), _inside(left, x.shape[2], width)
+        padded[:, :down.start] = 0
+        padded[:, down.stop:] = 0
+        padded[:, down, :across.start] = 0
+        padded[:, down, across.stop:] = 0
+        padded[:, down, across] = x[images, down.start - top:down.stop - top, across.start - left:across.stop - left]
+        return padded
 
 
-def _correlate(y: Array, x: Array, w: Array, top: int, left: int, stride: int) -> None:
-    """Write the correlation of x with w (kernel height, kernel width, in, out) into y (N, rows, columns, out)."""
-    flat = w.reshape(-1, w.shape[3])
-    for images, rows, patches in _patches(x, top, left, y.shape[1:3], w.shape[:2], stride):
-        y[images, rows] = (patches @ flat).reshape(y[images, rows].shape)
+def _inside(before: int, length: int, span: int) -> slice:
+    """Which of ``span`` places are taken by an axis of so much ``length`` that begins at place ``before``."""
+    start = min(max(before, 0), span)
+    return slice(start, max(min(before + length, span), start))
 
 
-def _output(x: Array, w: Array, stride: int, padding: int) -> Array:
-    size = [(length + 2 * padding - kernel) // stride + 1 for length, kernel in zip(x.shape[1:3], w.shape[:2])]
-    y = xp.empty((x.shape[0], *size, w.shape[3]), x.dtype)
-    _correlate(y, x, w, padding, padding, stride)
+def _output(x: Array, w: Array, bias: Array | None = None, *, stride: int, padding: int) -> Array:
+    n, kernel, channels, out = x.shape[0], w.shape[:2], *w.shape[2:]
+    rows, columns = ((length + 2 * padding - k) // stride + 1 for length, k in zip(x.shape[1:3], kernel))
+    y, w = xp.empty((n, rows, columns, out), x.dtype), xp.ascontiguousarray(w)
+    correlation = _Correlation(kernel, rows, columns, padding, padding, stride)
+    backend.parallel(lambda block: correlation.write(y, block, x, w, bias), correlation.blocks(n, channels, out))
     return y
 
 
-def _input_gradient(x: Array, w: Array, stride: int, padding: int, size: tuple[int, int]) -> Array:
+def _input_gradient(x: Array, w: Array, bias: Array | None = None, *, stride: int, padding: int, size: tuple[int, int]) -> Array:
     # The output's rows h s + i - p with the same remainder modulo s are reached by every s-th row i of the kernel only:
     # each such phase, in both directions, is a correlation of stride 1 with a part of the kernel, turned round.
-    y = xp.zeros((x.shape[0], *size, w.shape[3]), x.dtype)
+    n, channels, out = x.shape[0], *w.shape[2:]
+    y = xp.zeros((n, *size, out), x.dtype)
+    jobs = []
     for a in range(stride):
         for b in range(stride):
-            part = w[a::stride, b::stride][::-1, ::-1]
+            part = xp.ascontiguousarray(w[a::stride, b::stride][::-1, ::-1])
             first_row, first_column = (a - padding) % stride, (b - padding) % stride
             phase = y[:, first_row::stride, first_column::stride]
+            if bias is not None and not part.size:
+                phase += bias
             if part.size and phase.size:
-                top = part.shape[0] - 1 - (first_row + padding) // stride
-                left = part.shape[1] - 1 - (first_column + padding) // stride
-                _correlate(phase, x, part, top, left, 1)
+                kernel = part.shape[:2]
+                correlation = _Correlation(kernel, *phase.shape[1:3], kernel[0] - 1 - (first_row + padding) // stride,
+                                           kernel[1] - 1 - (first_column + padding) // stride, 1)
+                jobs += [(correlation, phase, block, part) for block in correlation.blocks(n, channels, out)]
+    backend.parallel(lambda job: job[0].write(job[1], job[2], x, job[3], bias), jobs)
     return y
 
 
 def _weight_gradient(x: Array, y: Array, stride: int, padding: int, kernel: tuple[int, int]) -> Array:
-    w = xp.zeros((kernel[0] * kernel[1] * x.shape[3], y.shape[3]), x.dtype)
-    for images, rows, patches in _patches(x, padding, padding, y.shape[1:3], kernel, stride):
-        w += patches.T @ y[images, rows].reshape(-1, y.shape[3])
-    return w.reshape(*kernel, x.shape[3], y.shape[3])
+    (n, rows, columns, out), channels = y.shape, x.shape[3]
+    correlation = _Correlation(kernel, rows, columns, padding, padding, stride)
+    blocks = correlation.blocks(n, channels, out)
+    shares = backend.threads()          # each adds up its own blocks in their order: the same sum every time
+    sums = xp.zeros((shares, *kernel, channels, out), x.dtype)
+
+    def add_up(i: int) -> None:
+        for block in blocks[i * len(blocks) // shares:(i + 1) * len(blocks) // shares]:
+            correlation.add_weights(sums[i], x, y, block)
+    backend.parallel(add_up, range(shares))
+    return xp.sum(sums, axis=0)
 
 
 def _turn(w: Any) -> Any:
@@ -100,17 +207,19 @@ def _turn(w: Any) -> Any:
 
 
 _conv2d = Op(
-    "conv2d(x, w, stride, padding) = y[n, h, w', :] = sum over i, j of x[n, h stride + i - padding, ...] w[i, j]",
+    "conv2d(x, w, bias, stride, padding) = y[n, h, w', :] = bias + sum over i, j of x[n, h stride + i - padding, ...] w[i, j]",
     _output,
-    lambda g, y, x, w, stride, padding: _conv_transpose2d(g, _turn(w), stride=stride, padding=padding, size=x.shape[1:3]),
-    lambda g, y, x, w, stride, padding: _conv_weight(x, g, stride=stride, padding=padding, kernel=w.shape[:2]))
+    lambda g, y, x, w, *bias, stride, padding: _conv_transpose2d(g, _turn(w), stride=stride, padding=padding, size=x.shape[1:3]),
+    lambda g, y, x, w, *bias, stride, padding: _conv_weight(x, g, stride=stride, padding=padding, kernel=w.shape[:2]),
+    lambda g, *_, stride, padding: column_sums(g))
 
 _conv_transpose2d = Op(
-    "conv_transpose2d(x, w, stride, padding, size) = the gradient in the input, of height and width `size`, of a conv2d",
+    "conv_transpose2d(x, w, bias, stride, padding, size) = bias + the gradient in the input, of this size, of a conv2d",
     _input_gradient,
-    lambda g, y, x, w, stride, padding, size: _conv2d(g, _turn(w), stride=stride, padding=padding),
-    lambda g, y, x, w, stride, padding, size: _turn(
-        _conv_weight(g, x, stride=stride, padding=padding, kernel=w.shape[:2])))
+    lambda g, y, x, w, *bias, stride, padding, size: _conv2d(g, _turn(w), stride=stride, padding=padding),
+    lambda g, y, x, w, *bias, stride, padding, size: _turn(
+        _conv_weight(g, x, stride=stride, padding=padding, kernel=w.shape[:2])),
+    lambda g, *_, stride, padding, size: column_sums(g))
 
 _conv_weight = Op(
     "conv_weight(x, y, stride, padding, kernel) = the gradient in the weights, of height and width `kernel`, of a conv2d",
@@ -120,37 +229,40 @@ _conv_weight = Op(
     lambda g, w, x, y, stride, padding, kernel: _conv2d(x, g, stride=stride, padding=padding))
 
 
-def conv2d(x: Any, w: Any, stride: int = 1, padding: int = 0) -> Any:
-    """The cross-correlation that is called convolution: (N, H, W, in) with w (kernel height, kernel width, in, out).
+def conv2d(x: Any, w: Any, bias: Any = None, stride: int = 1, padding: int = 0) -> Any:
+    """The cross-correlation that is called convolution: x (N, H, W, in), w (kernel height, kernel width, in, out), bias (out,).
 
     The output is (N, H', W', out), H' = (H + 2 padding - kernel height) // stride + 1 and W' likewise, of the dtype of x.
     ``ValueError`` if the shapes do not fit, or the kernel is larger than the padded image.
     """
-    _check("conv2d", x, w, stride, padding)
+    _check("conv2d", x, w, bias, stride, padding)
     if any(length + 2 * padding < kernel for length, kernel in zip(x.shape[1:3], w.shape[:2])):
         raise ValueError(f"conv2d: a kernel of {w.shape[:2]} is larger than images of {x.shape[1:3]} with padding {padding}")
-    return _conv2d(x, w, stride=stride, padding=padding)
+    return _conv2d(x, w, *(() if bias is None else (bias,)), stride=stride, padding=padding)
 
 
-def conv_transpose2d(x: Any, w: Any, stride: int = 1, padding: int = 0, output_padding: int = 0) -> Any:
-    """The transposed convolution: (N, H, W, in) with w (kernel height, kernel width, in, out), the adjoint of ``conv2d``.
+def conv_transpose2d(x: Any, w: Any, bias: Any = None, stride: int = 1, padding: int = 0, output_padding: int = 0) -> Any:
+    """The transposed convolution: (N, H, W, in) with w (kernel height, kernel width, in, out), plus bias (out,).
 
-    The output is (N, H', W', out), H' = (H - 1) stride - 2 padding + kernel height + output_padding and W' likewise: of the
-    ``stride`` sizes that a convolution takes to H, ``output_padding`` chooses one. ``ValueError`` if the shapes do not fit.
+    Without the bias it is the adjoint of ``conv2d``. The output is (N, H', W', out), H' = (H - 1) stride - 2 padding + kernel
+    height + output_padding and W' likewise: of the ``stride`` sizes that a convolution takes to H, ``output_padding`` chooses
+    one. ``ValueError`` if the shapes do not fit.
     """
-    _check("conv_transpose2d", x, w, stride, padding)
+    _check("conv_transpose2d", x, w, bias, stride, padding)
     if not 0 <= output_padding < stride:
         raise ValueError(f"conv_transpose2d: an output_padding from 0 to {stride - 1} expected, {output_padding} found")
     size = tuple((length - 1) * stride - 2 * padding + kernel + output_padding
                  for length, kernel in zip(x.shape[1:3], w.shape[:2]))
     if min(size) < 1:
         raise ValueError(f"conv_transpose2d: images of {x.shape[1:3]} would become images of {size}")
-    return _conv_transpose2d(x, w, stride=stride, padding=padding, size=size)
+    return _conv_transpose2d(x, w, *(() if bias is None else (bias,)), stride=stride, padding=padding, size=size)
 
 
-def _check(name: str, x: Any, w: Any, stride: int, padding: int) -> None:
+def _check(name: str, x: Any, w: Any, bias: Any, stride: int, padding: int) -> None:
     if len(x.shape) != 4 or len(w.shape) != 4 or x.shape[3] != w.shape[2]:
         raise ValueError(f"{name}: x (N, H, W, in) and w (kernel height, kernel width, in, out) expected, "
                          f"{x.shape} and {w.shape} found")
+    if bias is not None and bias.shape != w.shape[3:]:
+        raise ValueError(f"{name}: a bias of shape {w.shape[3:]} expected, {bias.shape} found")
     if stride < 1 or padding < 0:
         raise ValueError(f"{name}: a stride of at least 1 and a padding of at least 0 expected, {stride} and {padding} found")

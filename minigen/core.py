@@ -16,6 +16,7 @@ itself a recorded function and can be differentiated again, to any order.
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -132,13 +133,17 @@ class Op:
     derivative that is zero everywhere. Partials that share work are one function instead: ``joint(wanted, g, y, *args,
     **options)`` with a bool per argument returns a gradient per argument, ``None`` where not wanted.
 
+    With ``elementwise`` the output has the shape of the first argument, and large arrays are worked on block by block.
+
     The output of an op has the dtype of its Tensors: what would promote float32 to float64 is a TypeError.
     """
 
     def __init__(self, doc: str, forward: Callable[..., Array], *partials: Callable[..., Any] | None,
-                 joint: Callable[..., Sequence[Any]] | None = None) -> None:
+                 joint: Callable[..., Sequence[Any]] | None = None, elementwise: bool = False) -> None:
         self.name = doc.split("(")[0]
         self.__doc__ = doc
+        if elementwise:
+            forward, partials = backend.elementwise(forward), tuple(map(backend.elementwise, partials))
         self.forward = forward
         self.partials = partials
         self.joint = joint
@@ -236,8 +241,8 @@ def grad(y: Tensor, xs: Tensor | Sequence[Tensor], create_graph: bool = False) -
         op, raw = node.op, node.raw
         value, args = (node, node.args) if create_graph else (node._data, raw)
         parts = op.joint(needed, g, value, *args, **node.options) if op.joint else op.partials
-        for i, part in enumerate(parts):
-            if part is None or not needed[i]:
+        for i, (part, wanted_here) in enumerate(zip(parts, needed)):
+            if part is None or not wanted_here:
                 continue
             if op.joint is None:
                 part = part(g, value, *args, **node.options)
@@ -286,6 +291,12 @@ def _path(y: Tensor, targets: set[int]) -> list[tuple[Tensor, list[bool]]]:
             reached.add(id(node))
             path.append((node, needed))
     return path
+
+
+def column_sums(a: Any) -> Any:
+    """The sum of a (..., columns) over all axes but the last."""
+    rows = a.reshape((math.prod(a.shape[:-1]), a.shape[-1]))
+    return xp.ones(len(rows), a.dtype) @ rows       # BLAS sums over rows in half the time of xp.sum
 
 
 def _sum_to(a: Array, shape: tuple[int, ...]) -> Array:

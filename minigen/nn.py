@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 
 from minigen import ops
-from minigen.backend import to_device, to_host
+from minigen.backend import Array, to_device, to_host
 from minigen.core import Tensor
 
 Initialiser = Callable[[numpy.random.Generator, tuple[int, ...]], numpy.ndarray]
@@ -123,50 +123,50 @@ class Module:
 
 
 class Linear(Module):
-    """x w + b: (..., n_in) to (..., n_out), with weight (n_in, n_out) from ``init`` and bias (n_out,) zero."""
+    """x w + b: (..., n_in) to (..., n_out), with weight (n_in, n_out) from ``init`` and, if wanted, bias (n_out,) zero."""
 
     def __init__(self, n_in: int, n_out: int, rng: numpy.random.Generator, init: Initialiser = fan_in_uniform,
-                 dtype: str = "float32") -> None:
+                 bias: bool = True, dtype: str = "float32") -> None:
         self.weight = Tensor(to_device(init(rng, (n_in, n_out)).astype(dtype)))
-        self.bias = Tensor(to_device(numpy.zeros(n_out, dtype)))
+        self.bias = Tensor(to_device(numpy.zeros(n_out, dtype))) if bias else None
 
     def forward(self, x: Any) -> Any:
-        return ops.linear(x, self.weight, self.bias)
+        return ops.matmul(x, self.weight) if self.bias is None else ops.linear(x, self.weight, self.bias)
 
 
 class Conv2d(Module):
-    """The convolution ``ops.conv2d`` plus a bias: (N, H, W, n_in) to (N, H', W', n_out).
+    """The convolution ``ops.conv2d``: (N, H, W, n_in) to (N, H', W', n_out).
 
-    The weight is (kernel, kernel, n_in, n_out), from ``init``, the bias (n_out,) zero.
+    The weight is (kernel, kernel, n_in, n_out), from ``init``, the bias, if wanted, (n_out,) zero.
     """
 
     def __init__(self, n_in: int, n_out: int, kernel: int, rng: numpy.random.Generator, stride: int = 1, padding: int = 0,
-                 init: Initialiser = fan_in_uniform, dtype: str = "float32") -> None:
+                 init: Initialiser = fan_in_uniform, bias: bool = True, dtype: str = "float32") -> None:
         self.weight = Tensor(to_device(init(rng, (kernel, kernel, n_in, n_out)).astype(dtype)))
-        self.bias = Tensor(to_device(numpy.zeros(n_out, dtype)))
+        self.bias = Tensor(to_device(numpy.zeros(n_out, dtype))) if bias else None
         self.stride = stride
         self.padding = padding
 
     def forward(self, x: Any) -> Any:
-        return ops.conv2d(x, self.weight, self.stride, self.padding) + self.bias
+        return ops.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
 
 class ConvTranspose2d(Module):
-    """The transposed convolution ``ops.conv_transpose2d`` plus a bias: (N, H, W, n_in) to (N, H', W', n_out).
+    """The transposed convolution ``ops.conv_transpose2d``: (N, H, W, n_in) to (N, H', W', n_out).
 
-    The weight is (kernel, kernel, n_in, n_out), from ``init``, the bias (n_out,) zero.
+    The weight is (kernel, kernel, n_in, n_out), from ``init``, the bias, if wanted, (n_out,) zero.
     """
 
     def __init__(self, n_in: int, n_out: int, kernel: int, rng: numpy.random.Generator, stride: int = 1, padding: int = 0,
-                 output_padding: int = 0, init: Initialiser = fan_in_uniform, dtype: str = "float32") -> None:
+                 output_padding: int = 0, init: Initialiser = fan_in_uniform, bias: bool = True, dtype: str = "float32") -> None:
         self.weight = Tensor(to_device(init(rng, (kernel, kernel, n_in, n_out)).astype(dtype)))
-        self.bias = Tensor(to_device(numpy.zeros(n_out, dtype)))
+        self.bias = Tensor(to_device(numpy.zeros(n_out, dtype))) if bias else None
         self.stride = stride
         self.padding = padding
         self.output_padding = output_padding
 
     def forward(self, x: Any) -> Any:
-        return ops.conv_transpose2d(x, self.weight, self.stride, self.padding, self.output_padding) + self.bias
+        return ops.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding)
 
 
 class BatchNorm(Module):
@@ -188,21 +188,20 @@ class BatchNorm(Module):
         self.momentum = momentum
 
     def forward(self, x: Any) -> Any:
-        if self.training:
-            count = math.prod(x.shape[:-1])
-            if count < 2:
-                raise ValueError(f"BatchNorm: more than 1 value per channel expected in training, shape {x.shape} found")
-            axes = tuple(range(len(x.shape) - 1))
-            mean, var = ops.mean(x, axis=axes), ops.var(x, axis=axes)
-            self._move("running_mean", mean)
-            self._move("running_var", var * (count / (count - 1)))
-        else:
-            mean, var = self.running_mean, self.running_var
-        return (x - mean) * (self.weight / ops.sqrt(var + self.eps)) + self.bias
+        if not self.training:
+            scale = self.weight / ops.sqrt(self.running_var + self.eps)
+            return (x - self.running_mean) * scale + self.bias
+        count = math.prod(x.shape[:-1])
+        if count < 2:
+            raise ValueError(f"BatchNorm: more than 1 value per channel expected in training, shape {x.shape} found")
+        y, (mean, var) = ops.batch_norm(x, self.weight, self.bias, self.eps)
+        self._move("running_mean", mean)
+        self._move("running_var", var * (count / (count - 1)))
+        return y
 
-    def _move(self, name: str, batch: Any) -> None:
-        before, now = getattr(self, name), batch.data if isinstance(batch, Tensor) else batch
-        setattr(self, name, ((1 - self.momentum) * before + self.momentum * now).astype(before.dtype))
+    def _move(self, name: str, batch: Array) -> None:
+        before = getattr(self, name)
+        setattr(self, name, ((1 - self.momentum) * before + self.momentum * batch).astype(before.dtype))
 
 
 class ReLU(Module):

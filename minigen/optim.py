@@ -8,7 +8,7 @@ and views may still hold the old one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy
@@ -18,6 +18,7 @@ from minigen.backend import Array, to_device, to_host, xp
 from minigen.core import Tensor
 
 _BLOCK = 1 << 16    # elements; a block of parameter, gradient, two states and the new value is then 1.3 MB in float32
+_MANY = 16          # blocks from which on threads gain more than they cost
 
 
 class Optimizer:
@@ -47,10 +48,16 @@ class Optimizer:
             if g.shape != p.shape:
                 raise ValueError(f"{type(self).__name__}.step: a gradient of shape {p.shape} expected, {g.shape} found")
             before, after = p.data, xp.empty(p.shape, p.dtype)
-            for rows in blocks:
+
+            def update(rows: Any) -> None:
                 block = after[rows]
                 self._change(g[rows], block, *[a[rows] for a in arrays])
                 xp.subtract(before[rows], block, out=block)
+            if len(blocks) < _MANY:
+                for rows in blocks:
+                    update(rows)
+            else:
+                backend.parallel(update, blocks)
             p.data = after
 
     def state(self) -> dict[str, numpy.ndarray]:
@@ -144,6 +151,9 @@ class Adam(Optimizer):
         work += self.eps / scale
         xp.divide(m, work, out=work)
         work *= rate / scale
+
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {kind.__name__: kind for kind in (SGD, RMSProp, Adam)}
 
 
 def _decay_and_add_square(v: Array, decay: float, g: Array, work: Array) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigen import conv, nn, ops
+from minigen import backend, conv, nn, ops
 from minigen.core import Tensor, grad
 
 
@@ -18,27 +18,30 @@ def test_blocks_of_any_size_give_the_same(stride, padding, patches, seed):
 
     def everything():
         leaves = [Tensor(x), Tensor(w)]
-        y = ops.conv2d(*leaves, stride, padding)
+        y = ops.conv2d(*leaves, None, stride, padding)
         return [y.data, *grad(ops.sum(y * y), leaves)]
     whole = everything()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conv, "_PATCHES", patches)
+        patch.setattr(backend, "block_numbers", lambda: patches)
         for one, other in zip(whole, everything()):
             numpy.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-12)
 
 
-def test_blocks_are_of_images_and_of_rows(monkeypatch):
-    x = numpy.zeros((5, 8, 8, 2))
-    for patches, expected in ((10 ** 6, [(5, 8)]), (2 * 8 * 8 * 18, [(2, 8), (2, 8), (1, 8)]),
-                              (3 * 8 * 18, [(1, 3), (1, 3), (1, 2)] * 5)):
-        monkeypatch.setattr(conv, "_PATCHES", patches)
-        blocks = conv._patches(x, 1, 1, (8, 8), (3, 3), 1)
-        assert [(images.stop - images.start, rows.stop - rows.start) for images, rows, _ in blocks] == expected
+@pytest.mark.parametrize("out, per_row", [(50, 8 * 18), (1, 8 * (6 + 2))], ids=["patches", "strips"])
+def test_blocks_are_of_images_and_of_rows(out, per_row, monkeypatch):
+    monkeypatch.setattr(backend, "threads", lambda: 2)
+    correlation = conv._Correlation((3, 3), 8, 8, 1, 1, 1)
+    assert correlation.by_strips(2, out) == (out == 1)
+    for numbers, expected in ((10 ** 6, [(3, 8), (2, 8)]), (2 * 8 * per_row, [(2, 8), (2, 8), (1, 8)]),
+                              (7 * per_row, [(1, 4), (1, 4)] * 5), (1, [(1, 1)] * 40)):
+        monkeypatch.setattr(backend, "block_numbers", lambda: numbers)
+        blocks = correlation.blocks(5, 2, out)
+        assert [(images.stop - images.start, rows.stop - rows.start) for images, rows in blocks] == expected
 
 
 def test_the_patches_of_a_batch_are_never_in_memory_at_once():
     x, w = numpy.zeros((64, 32, 32, 16), "float32"), numpy.zeros((5, 5, 16, 8), "float32")
-    y = ops.conv2d(x, w, 1, 2)
+    y = ops.conv2d(x, w, None, 1, 2)
     whole = y[..., 0].size * 25 * 16 * 4            # 105 MB
     for call, kept in ((lambda: conv._conv2d(x, w, stride=1, padding=2), y.nbytes),
                        (lambda: conv._conv_transpose2d(y, w.transpose(0, 1, 3, 2), stride=1, padding=2, size=(32, 32)), x.nbytes),
@@ -55,20 +58,20 @@ def test_transposed_sizes_are_those_a_convolution_takes_to_the_input(stride, pad
     w = numpy.ones((kernel, kernel, 1, 1))
     for output_padding in range(stride):
         x = numpy.ones((1, 4, 5, 1))
-        y = ops.conv_transpose2d(x, w, stride, padding, output_padding)
+        y = ops.conv_transpose2d(x, w, None, stride, padding, output_padding)
         more = kernel - 2 * padding + output_padding
         assert y.shape == (1, 3 * stride + more, 4 * stride + more, 1)
-        assert ops.conv2d(y, w, stride, padding).shape == x.shape
+        assert ops.conv2d(y, w, None, stride, padding).shape == x.shape
 
 
 def test_the_three_maps_are_adjoint(rng):
     x, w = rng.normal(size=(2, 9, 8, 3)), rng.normal(size=(5, 5, 3, 4))
-    y = ops.conv2d(x, w, 2, 2)
+    y = ops.conv2d(x, w, None, 2, 2)
     v = rng.normal(size=y.shape)
     back = conv._conv_transpose2d(v, w.transpose(0, 1, 3, 2), stride=2, padding=2, size=(9, 8))
     weights = conv._conv_weight(x, v, stride=2, padding=2, kernel=(5, 5))
     assert (y * v).sum() == pytest.approx((x * back).sum(), rel=1e-12) == pytest.approx((w * weights).sum(), rel=1e-12)
-    numpy.testing.assert_allclose(ops.conv_transpose2d(v, w.transpose(0, 1, 3, 2), 2, 2), back[:, :, :7], rtol=1e-12)
+    numpy.testing.assert_allclose(ops.conv_transpose2d(v, w.transpose(0, 1, 3, 2), None, 2, 2), back[:, :, :7], rtol=1e-12)
 
 
 @pytest.mark.parametrize("call, message", [
@@ -77,8 +80,8 @@ def test_the_three_maps_are_adjoint(rng):
     (lambda x, w: ops.conv2d(x[:, :2], w), r"a kernel of \(3, 3\) is larger than images of \(2, 4\) with padding 0"),
     (lambda x, w: ops.conv2d(x, w, stride=0), "a stride of at least 1 and a padding of at least 0 expected, 0 and 0 found"),
     (lambda x, w: ops.conv2d(x, w, padding=-1), "1 and -1 found"),
-    (lambda x, w: ops.conv_transpose2d(x, w, 2, 0, 2), "an output_padding from 0 to 1 expected, 2 found"),
-    (lambda x, w: ops.conv_transpose2d(x, w, 1, 3), r"images of \(4, 4\) would become images of \(0, 0\)"),
+    (lambda x, w: ops.conv_transpose2d(x, w, None, 2, 0, 2), "an output_padding from 0 to 1 expected, 2 found"),
+    (lambda x, w: ops.conv_transpose2d(x, w, None, 1, 3), r"images of \(4, 4\) would become images of \(0, 0\)"),
     (lambda x, w: ops.conv_transpose2d(x, w[0]), "conv_transpose2d: x"),
 ])
 def test_what_does_not_fit_is_refused(call, message):
@@ -95,7 +98,7 @@ def test_layers(rng):
         weight, bias = one.parameters()
         assert [name for name, _ in one.named_parameters()] == ["weight", "bias"] and (bias.data == 0).all()
         bias.data = rng.normal(size=bias.shape).astype("float32")
-        numpy.testing.assert_allclose(one(input_).data, op(input_, weight.data, 2, 2, *extra) + bias.data, rtol=1e-6)
+        numpy.testing.assert_allclose(one(input_).data, op(input_, weight.data, None, 2, 2, *extra) + bias.data, rtol=1e-6)
         bound = (25 * weight.shape[2]) ** -0.5                # fan_in_uniform
         assert 0.9 * bound < abs(weight.data).max() <= bound and weight.dtype == "float32"
     assert layer(x).shape == (2, 4, 4, 4) and up(layer(x)).shape == (2, 8, 8, 2)

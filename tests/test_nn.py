@@ -138,8 +138,9 @@ def test_batch_norm_in_training_needs_two_values():
 
 
 def test_batch_norm_is_gradient_checked(rng):
-    flat = nn.Sequential(nn.Linear(3, 4, rng), nn.BatchNorm(4), nn.Tanh())
-    deep = nn.Sequential(nn.Conv2d(2, 3, 3, rng, 2, 1), nn.BatchNorm(3), nn.Tanh(), nn.ConvTranspose2d(3, 2, 4, rng, 2, 1))
+    flat = nn.Sequential(nn.Linear(3, 4, rng, bias=False), nn.BatchNorm(4), nn.Tanh())
+    deep = nn.Sequential(nn.Conv2d(2, 3, 3, rng, 2, 1, bias=False), nn.BatchNorm(3), nn.Tanh(),
+                         nn.ConvTranspose2d(3, 2, 4, rng, 2, 1))
     for net, x in ((flat, rng.normal(size=(5, 3))), (deep, rng.normal(size=(2, 4, 4, 2)))):
         for mode in (net.train, net.eval):
             mode()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
+from functools import wraps
 from typing import Any
 
 import numpy
 
+from minigen import backend
 from minigen.backend import Array, to_device, xp
 from minigen.core import no_grad
 from minigen.nn import INITIALISERS, Initialiser, Module
@@ -24,6 +28,18 @@ def in_chunks(network: Module, x: Array) -> Array:
     if training:
         network.train()
     return y
+
+
+Step = Callable[["Model", Array, numpy.random.Generator], dict[str, Array]]
+
+
+def convolutional(step: Step) -> Step:
+    """Let a model's ``step`` on images (N, H, W, C) keep all threads for the convolutions, by far most of its work."""
+    @wraps(step)
+    def call(self: Model, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
+        with backend.one_blas_thread() if images.ndim == 4 else nullcontext():
+            return step(self, images, rng)
+    return call
 
 
 class Model:
@@ -60,6 +76,10 @@ class Model:
     def sample(self, n: int, rng: numpy.random.Generator | int | None = None) -> Array:
         """n generated images (n, ...) for latents from the prior; ``rng`` is a generator, a seed, or fresh randomness."""
         return in_chunks(self.networks[self.maker], self.noise(n, numpy.random.default_rng(rng)))
+
+    def pictures(self, images: Any) -> Array:
+        """The images with black at 0 and white at 1, as ``figures`` takes them."""
+        return images
 
     def state(self) -> dict[str, numpy.ndarray]:
         """Everything training changes, on the host, by name: parameters and optimiser states."""

@@ -11,24 +11,27 @@ import numpy
 
 from minigen import losses, networks, ops
 from minigen.backend import Array, to_device
-from minigen.core import grad
-from minigen.models.model import Model, in_chunks
-from minigen.optim import Adam
+from minigen.core import Tensor, grad
+from minigen.models.model import Model, convolutional, in_chunks
+from minigen.optim import OPTIMIZERS, Optimizer
 
 
 @dataclass(eq=False)
 class VAE(Model):
     """An encoder gives the posterior N(mu, diag exp(logvar)) of an image's latent; a decoder makes images from latents.
 
-    ``sizes`` are the encoder's layers and, reversed, the decoder's; ``latent`` the number of latent variables;
-    ``reconstruction_weight`` the weight of the squared error beside the KL divergence; ``init`` names an initialiser of ``nn``.
+    ``sizes`` are the encoder's layers and, reversed, the decoder's; or, with ``width``, the networks are Larsen et al.'s, so much
+    as wide. ``latent`` is the number of latent variables; ``reconstruction_weight`` the weight of the squared error beside the KL
+    divergence; ``init`` names an initialiser of ``nn``, ``optimizer`` a class of ``optim``.
     """
 
     maker = "decoder"
     reconstruction_weight: float = 1.0
     latent: int = 100
     sizes: Sequence[int] = networks.SIZES
+    width: float | None = None
     init: str = "fan_in_uniform"
+    optimizer: str = "Adam"
     lr: float = 1e-3
     seed: int = 0
 
@@ -36,12 +39,25 @@ class VAE(Model):
         if not 0 <= self.reconstruction_weight < math.inf:
             raise ValueError(f"{type(self).__name__}: a finite reconstruction_weight of at least 0 expected, "
                              f"{self.reconstruction_weight} found")
+        if self.width is not None and not 0 < self.width < math.inf:
+            raise ValueError(f"{type(self).__name__}: a positive, finite width expected, {self.width} found")
         rng, init = numpy.random.default_rng(self.seed), self.initialiser(self.init)
-        encoder = networks.discriminator(rng, 2 * self.latent, self.sizes, init)
-        decoder = networks.generator(rng, self.latent, self.sizes, init)
+        encoder = self.architecture.encoder(rng, 2 * self.latent, init)
+        decoder = self.architecture.decoder(rng, self.latent, init)
         self.networks = {"encoder": encoder, "decoder": decoder}
-        self.optimizers = {"autoencoder": Adam([*encoder.parameters(), *decoder.parameters()], self.lr)}
+        self.optimizers = {"autoencoder": self.player([*encoder.parameters(), *decoder.parameters()], self.lr)}
 
+    @property
+    def architecture(self) -> networks.FullyConnected | networks.Larsen:
+        return networks.FullyConnected(self.sizes) if self.width is None else networks.Larsen(self.width)
+
+    def player(self, parameters: Sequence[Tensor], lr: float) -> Optimizer:
+        """An optimiser of the class that ``optimizer`` names."""
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"{type(self).__name__}: optimizer one of {', '.join(OPTIMIZERS)} expected, {self.optimizer!r} found")
+        return OPTIMIZERS[self.optimizer](parameters, lr)
+
+    @convolutional
     def step(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
         player = self.optimizers["autoencoder"]
         mu, logvar = self.posterior(images)
@@ -64,19 +80,23 @@ class VAE(Model):
         return mu + ops.exp(0.5 * logvar) * self.noise(len(mu), rng)
 
     def encode(self, images: Any) -> tuple[Array, Array]:
-        """The posterior's mu and logvar, each (N, latent), of images (N, pixels)."""
+        """The posterior's mu and logvar, each (N, latent), of images (N, ...)."""
         return self._halves(in_chunks(self.networks["encoder"], to_device(images)))
 
     def decode(self, latents: Any) -> Array:
-        """Images (N, pixels), the mean of p(x | z), from latents (N, latent)."""
+        """Images (N, ...), the mean of p(x | z), from latents (N, latent)."""
         return in_chunks(self.networks["decoder"], to_device(latents))
 
     def reconstruct(self, images: Any) -> Array:
-        """Images (N, pixels) encoded to mu and decoded again."""
+        """Images (N, ...) encoded to mu and decoded again."""
         return self.decode(self.encode(images)[0])
 
+    def pictures(self, images: Any) -> Array:
+        """The images with black at 0 and white at 1, as ``figures`` takes them."""
+        return images if self.width is None else (images + 1) / 2
+
     def interpolate(self, first: Any, second: Any, steps: int) -> Array:
-        """(N, steps, pixels): images decoded on the line between the mu of each of ``first`` and of ``second`` (N, pixels).
+        """(N, steps, ...): images decoded on the line between the mu of each of ``first`` and of ``second`` (N, ...).
 
         The first and the last of them are the two reconstructions.
         """
@@ -85,4 +105,4 @@ class VAE(Model):
         start, end = self.encode(first)[0][:, None], self.encode(second)[0][:, None]
         t = to_device(numpy.linspace(0, 1, steps, dtype="float32"))[:, None]
         images = self.decode(((1 - t) * start + t * end).reshape(-1, self.latent))
-        return images.reshape(-1, steps, images.shape[1])
+        return images.reshape(-1, steps, *images.shape[1:])

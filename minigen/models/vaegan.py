@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy
 
-from minigen import losses, networks, ops
+from minigen import losses, ops
 from minigen.backend import Array, xp
-from minigen.core import grad
+from minigen.core import grad, no_grad
+from minigen.models.model import convolutional
 from minigen.models.vae import VAE
-from minigen.optim import Adam
 
 
 @dataclass(eq=False)
@@ -20,23 +20,28 @@ class VAEGAN(VAE):
     """A VAE, and a discriminator D that tells images from those decoded from the prior; the decoder is to fool it too.
 
     ``gan_weight`` is the weight of L_GAN beside L_vae, ``outputs`` the number of D's logits, whose losses are averaged,
-    ``d_lr`` D's learning rate; ``sizes`` are D's layers as well. L_GAN is of prior samples, so it does not reach the encoder.
-    ``step`` also reports the shares of D's outputs that are right, for real images and for generated ones.
+    ``d_lr`` D's learning rate; ``sizes`` or ``width`` hold for D as well. L_GAN is of prior samples, so it does not reach the
+    encoder. With ``learned_similarity`` reconstructions are compared by D's features instead of pixels, for which D has to be
+    Larsen et al.'s. ``step`` also reports the shares of D's outputs that are right, for real images and for generated ones.
     """
 
     gan_weight: float = 0.2
     outputs: int = 100
     d_lr: float = 1e-4
+    learned_similarity: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.learned_similarity and self.width is None:
+            raise ValueError(f"{type(self).__name__}: learned_similarity needs a width: only Larsen's discriminator has features")
         if not 0 <= self.gan_weight < math.inf:
             raise ValueError(f"{type(self).__name__}: a finite gan_weight (lambda) of at least 0 expected, {self.gan_weight} found")
         rng = numpy.random.default_rng((self.seed, 1))     # not the numbers that the encoder, of the same shapes, has got
-        D = networks.discriminator(rng, self.outputs, self.sizes, self.initialiser(self.init))
+        D = self.architecture.discriminator(rng, self.outputs, self.initialiser(self.init))
         self.networks["discriminator"] = D
-        self.optimizers["discriminator"] = Adam(D.parameters(), self.d_lr)
+        self.optimizers["discriminator"] = self.player(D.parameters(), self.d_lr)
 
+    @convolutional
     def step(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
         n = len(images)
         decoder, D = self.networks["decoder"], self.networks["discriminator"]
@@ -45,18 +50,26 @@ class VAEGAN(VAE):
         decoded = decoder(ops.concatenate([self.latents(mu, logvar, rng), self.noise(n, rng)]))     # both in one pass
         reconstruction, fake = decoded[:n], decoded[n:]
 
-        logits = D(ops.concatenate([images, fake.data]))
-        d_loss = losses.gan_discriminator(logits[:n], logits[n:])
+        real_logits, fake_logits = D(images), D(fake.data)      # not in one pass: BatchNorm would mix their statistics
+        d_loss = losses.gan_discriminator(real_logits, fake_logits)
         d_player.step(grad(d_loss, d_player.parameters))
 
-        error, kl = losses.squared_error(images, reconstruction), losses.gaussian_kl(mu, logvar)
+        error, kl = self.reconstruction_error(images, reconstruction), losses.gaussian_kl(mu, logvar)
         l_vae = losses.vae(error, kl, self.reconstruction_weight)
         l_gan = losses.gan_generator_each(D(fake))
         player.step(grad(self.objective(l_vae, l_gan), player.parameters))
-        taken_for_real = logits.data > 0
         return {"d_loss": d_loss.data, "l_vae": l_vae.data, "reconstruction_error": error.data, "kl": kl.data,
-                **self.measures(l_gan.data), "accuracy_real": xp.mean(taken_for_real[:n]),
-                "accuracy_fake": 1 - xp.mean(taken_for_real[n:])}
+                **self.measures(l_gan.data), "accuracy_real": xp.mean(real_logits.data > 0),
+                "accuracy_fake": xp.mean(fake_logits.data <= 0)}
+
+    def reconstruction_error(self, images: Array, reconstruction: Any) -> Any:
+        """The squared error of the pixels or, with ``learned_similarity``, half that of D's features, a scalar."""
+        if not self.learned_similarity:
+            return losses.squared_error(images, reconstruction)
+        features = self.networks["discriminator"].features
+        with no_grad():
+            wanted = features(images).data
+        return 0.5 * losses.squared_error(wanted, features(reconstruction))
 
     def objective(self, l_vae: Any, l_gan: Any) -> Any:
         """What encoder and decoder minimise, from the scalar L_vae and the L_GAN (N,) of prior samples."""

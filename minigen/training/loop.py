@@ -69,7 +69,7 @@ def train(model: Model, images: numpy.ndarray, *, iterations: int, out: str | os
                 metrics = evaluate(model) if evaluate and iteration in evaluate_at else {}
                 run.log({"iteration": iteration, **losses, **metrics})
             if iteration in sample_at:
-                run.save_samples(iteration, to_host(model.sample(samples, numpy.random.default_rng((seed, _SAMPLE)))))
+                run.save_samples(iteration, model.pictures(model.sample(samples, numpy.random.default_rng((seed, _SAMPLE)))))
             stopped = interrupted.is_set()
             if stopped or iteration % checkpoint_every == 0 or iteration == iterations:
                 if pending:
