@@ -18,7 +18,11 @@ _UNSIGNED_BYTE = 0x08
 
 
 class Dataset(NamedTuple):
-    """Images (N, 784) float32 in [0, 1], row by row from the top left, and labels (N,) int64, for training and test."""
+    """Images and their labels, for training and test.
+
+    MNIST: (N, 784) float32 in [0, 1], row by row from the top left, with classes (N,) int64. ``faces``: (N, 64, 64, 3) uint8 with
+    the factors that each was drawn from.
+    """
 
     train_images: numpy.ndarray
     train_labels: numpy.ndarray
