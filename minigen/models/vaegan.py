@@ -43,23 +43,32 @@ class VAEGAN(VAE):
 
     @convolutional
     def step(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
-        n = len(images)
-        decoder, D = self.networks["decoder"], self.networks["discriminator"]
-        player, d_player = self.optimizers["autoencoder"], self.optimizers["discriminator"]
+        gradients, report = self.differentiate(images, rng)     # the graph, which is large, is gone before the update
+        self.optimizers["autoencoder"].step(gradients)
+        return report
+
+    def differentiate(self, images: Array, rng: numpy.random.Generator) -> tuple[list[Array], dict[str, Array]]:
+        """The gradient in the parameters of encoder and decoder, and what is reported; D, in between, does its part."""
+        n, decoder = len(images), self.networks["decoder"]
         mu, logvar = self.posterior(images)
         decoded = decoder(ops.concatenate([self.latents(mu, logvar, rng), self.noise(n, rng)]))     # both in one pass
         reconstruction, fake = decoded[:n], decoded[n:]
-
-        real_logits, fake_logits = D(images), D(fake.data)      # not in one pass: BatchNorm would mix their statistics
-        d_loss = losses.gan_discriminator(real_logits, fake_logits)
-        d_player.step(grad(d_loss, d_player.parameters))
+        d_report = self.discriminate(images, fake.data)
 
         error, kl = self.reconstruction_error(images, reconstruction), losses.gaussian_kl(mu, logvar)
         l_vae = losses.vae(error, kl, self.reconstruction_weight)
-        l_gan = losses.gan_generator_each(D(fake))
-        player.step(grad(self.objective(l_vae, l_gan), player.parameters))
-        return {"d_loss": d_loss.data, "l_vae": l_vae.data, "reconstruction_error": error.data, "kl": kl.data,
-                **self.measures(l_gan.data), "accuracy_real": xp.mean(real_logits.data > 0),
+        l_gan = losses.gan_generator_each(self.networks["discriminator"](fake))
+        gradients = grad(self.objective(l_vae, l_gan), self.optimizers["autoencoder"].parameters)
+        return gradients, {**d_report, "l_vae": l_vae.data, "reconstruction_error": error.data, "kl": kl.data,
+                           **self.measures(l_gan.data)}
+
+    def discriminate(self, images: Array, fake: Array) -> dict[str, Array]:
+        """D's part of a step."""
+        D, player = self.networks["discriminator"], self.optimizers["discriminator"]
+        real_logits, fake_logits = D(images), D(fake)       # not in one pass: BatchNorm would mix their statistics
+        d_loss = losses.gan_discriminator(real_logits, fake_logits)
+        player.step(grad(d_loss, player.parameters))
+        return {"d_loss": d_loss.data, "accuracy_real": xp.mean(real_logits.data > 0),
                 "accuracy_fake": xp.mean(fake_logits.data <= 0)}
 
     def reconstruction_error(self, images: Array, reconstruction: Any) -> Any:
