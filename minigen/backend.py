@@ -170,7 +170,8 @@ def wide(columns: int, rows: int) -> int:
 def row_blocks(shape: tuple[int, ...]) -> list[slice]:
     """The rows of an array of this shape (rows, columns), cut so that several passes over a block find it in the cache."""
     rows, columns = shape
-    step = max(1, block_numbers() // (8 * max(1, columns)))
+    numbers = min(block_numbers(), max(1 << 16, rows * columns // threads()))
+    step = max(1, numbers // max(1, columns))
     return [slice(i, i + step) for i in range(0, rows, step)]
 
 
