@@ -16,7 +16,7 @@ from minigen.core import no_grad
 from minigen.nn import INITIALISERS, Initialiser, Module
 from minigen.optim import Optimizer
 
-_CHUNK = 1000       # rows at once, which bounds the memory for hidden layers
+_CHUNK = 250        # rows at once, which bounds the memory for hidden layers
 
 
 @no_grad()

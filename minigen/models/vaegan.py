@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from minigen import losses, ops
+from minigen import losses
 from minigen.backend import Array, xp
 from minigen.core import grad, no_grad
 from minigen.models.model import convolutional
@@ -49,10 +49,10 @@ class VAEGAN(VAE):
 
     def differentiate(self, images: Array, rng: numpy.random.Generator) -> tuple[list[Array], dict[str, Array]]:
         """The gradient in the parameters of encoder and decoder, and what is reported; D, in between, does its part."""
-        n, decoder = len(images), self.networks["decoder"]
+        decoder = self.networks["decoder"]
         mu, logvar = self.posterior(images)
-        decoded = decoder(ops.concatenate([self.latents(mu, logvar, rng), self.noise(n, rng)]))     # both in one pass
-        reconstruction, fake = decoded[:n], decoded[n:]
+        # Not in one pass: through BatchNorm's statistics L_GAN would reach the encoder.
+        reconstruction, fake = decoder(self.latents(mu, logvar, rng)), decoder(self.noise(len(images), rng))
         d_report = self.discriminate(images, fake.data)
 
         error, kl = self.reconstruction_error(images, reconstruction), losses.gaussian_kl(mu, logvar)
@@ -65,7 +65,7 @@ class VAEGAN(VAE):
     def discriminate(self, images: Array, fake: Array) -> dict[str, Array]:
         """D's part of a step."""
         D, player = self.networks["discriminator"], self.optimizers["discriminator"]
-        real_logits, fake_logits = D(images), D(fake)       # not in one pass: BatchNorm would mix their statistics
+        real_logits, fake_logits = D(images), D(fake)
         d_loss = losses.gan_discriminator(real_logits, fake_logits)
         player.step(grad(d_loss, player.parameters))
         return {"d_loss": d_loss.data, "accuracy_real": xp.mean(real_logits.data > 0),
