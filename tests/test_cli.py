@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from minigen import backend, cli, training
+from minigen import backend, cli, datasets, training
 
 
 @pytest.fixture
@@ -33,9 +33,18 @@ def test_seeds(tmp_path):
     assert cli.parse(flags, [])[0].seeds == 5 and cli.parse(flags, ["--seeds", "2"])[0].seeds == 2
 
 
+def test_an_example_with_other_data_and_its_own_full(tmp_path, small_mnist):
+    flags = cli.parser("Test.", iterations=None, full=None, out=str(tmp_path), data="what it takes")
+    flags.add_argument("--full", action="store_true", help="as it says")
+    seen = []
+    values, data = cli.parse(flags, ["--full", "--data", "x"], load=lambda path: seen.append(str(path)) or datasets.mnist(small_mnist))
+    assert seen == ["x"]
+    assert values.full and values.iterations is None and len(data.train_images) == 640 and "what it takes" in flags.format_help()
+
+
 @pytest.mark.parametrize("kind, text, value", [
     (cli.finite, "-1.5", -1.5), (cli.weight, "0", 0.0), (cli.weight, "1e-3", 1e-3), (cli.positive, "1_000", 1000),
-    (cli.natural, "0", 0)])
+    (cli.natural, "0", 0), (cli.more_than_0, "0.1", 0.1)])
 def test_types_of_flags(kind, text, value):
     assert kind(text) == value and type(kind(text)) is type(value)
 
@@ -43,7 +52,8 @@ def test_types_of_flags(kind, text, value):
 @pytest.mark.parametrize("kind, text, message", [
     (cli.finite, "nan", "a finite number expected, 'nan' found"), (cli.finite, "many", "a finite number expected, 'many' found"),
     (cli.finite, "-inf", "a finite number expected"), (cli.weight, "-0.1", "at least 0 expected, -0.1 found"),
-    (cli.weight, "inf", "a finite number expected"), (cli.positive, "0", "at least 1 expected, 0 found")])
+    (cli.weight, "inf", "a finite number expected"), (cli.positive, "0", "at least 1 expected, 0 found"),
+    (cli.more_than_0, "0", "a number above 0 expected, 0.0 found")])
 def test_what_is_not_of_a_flags_type(kind, text, message):
     with pytest.raises(argparse.ArgumentTypeError, match=message):
         kind(text)
@@ -91,6 +101,7 @@ def test_gpu_without_cupy(flags, capsys, monkeypatch):
     (None, 0, ""), (KeyboardInterrupt(), 130, "interrupted"),
     (KeyboardInterrupt("stopped at iteration 5"), 130, "stopped at iteration 5: --resume goes on"),
     (training.Diverged("d_loss is nan at iteration 3"), 1, "d_loss is nan at iteration 3"),
+    (training.LoadError("the images of iteration 3"), 2, "the images of iteration 3"),
     (training.RunError("cannot be resumed"), 2, "cannot be resumed"), (OSError(28, "No space left"), 2, "No space left")])
 def test_how_a_program_ends(capsys, error, status, message):
     def main():

@@ -10,7 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy
 import pytest
+from PIL import Image
+
+from minigen import datasets, storage
 
 ROOT = Path(__file__).parent.parent
 
@@ -181,6 +185,75 @@ def test_manifold_distances(environment, tmp_path):
         assert f"{row['vaegan']:.3f}" in out
     assert (folder / "figure6.png").stat().st_size > 10_000 and (folder / "section22.png").stat().st_size > 10_000 and err == ""
     assert "--iterations: at least 1" in finish(start("manifold_distances", ["--iterations", 0], environment, tmp_path), 2)[1]
+
+
+@pytest.fixture(scope="module")
+def small_celeba(tmp_path_factory):
+    """A folder of 60 drawn faces, laid out like CelebA."""
+    folder = tmp_path_factory.mktemp("celeba") / "img_align_celeba"
+    folder.mkdir()
+    for i, face in enumerate(datasets.faces(60, 1, side=178).train_images, 1):
+        Image.fromarray(numpy.pad(face, ((20, 20), (0, 0), (0, 0)), "edge")).save(folder / f"{i:06d}.jpg")
+    return folder
+
+
+CELEBA = ["--iterations", 4, "--batch-size", 8, "--width", 0.02]
+
+
+def test_celeba_vaegan(small_celeba, environment, tmp_path):
+    flags = [*CELEBA, "--data", small_celeba, "--out", "o", "--d", 0.6, "--lambda", 3]
+    out, err = finish(start("celeba_vaegan", flags, environment, tmp_path))
+    summary = json.loads((tmp_path / "o" / "summary.json").read_text())
+    assert (summary["width"], summary["iterations"], summary["data"]) == (0.02, 4, str(small_celeba)) and err == ""
+    assert "NOT CelebA" not in out and summary["frechet_training_images"] > 0
+    for name, model in (("vaegan", "VAEGAN"), ("constrained", "ConstrainedVAEGAN")):
+        config = json.loads((tmp_path / "o" / name / "config.json").read_text())
+        assert config["model"] == model and config["settings"]["width"] == 0.02 and config["settings"]["gan_weight"] == 3
+        last = json.loads((tmp_path / "o" / name / "metrics.jsonl").read_text().splitlines()[-1])
+        assert all(summary[name][key] == value for key, value in last.items()) and last["iteration"] == 4
+        assert summary[name]["images_per_second"] > 0 and summary[name]["frechet_samples"] > 0
+        assert f"{summary[name]['frechet_samples']:.4f}" in out and f"{summary[name]['images_per_second']:,.0f}" in out
+    assert json.loads((tmp_path / "o" / "constrained" / "config.json").read_text())["settings"]["d"] == 0.6
+    for figure in ("figure7", "reconstructions", "interpolations", "losses"):
+        assert (tmp_path / "o" / f"{figure}.png").stat().st_size > 10_000
+    again, _ = finish(start("celeba_vaegan", [*flags, "--resume"], environment, tmp_path))
+    assert json.loads((tmp_path / "o" / "summary.json").read_text())["vaegan"]["images_per_second"] is None and " -" in again
+
+
+def test_celeba_vaegan_resumes_mid_epoch_bit_for_bit(small_celeba, environment, tmp_path):
+    flags = [*CELEBA, "--data", small_celeba, "--model", "constrained"]         # 48 images: an epoch has 6 iterations
+    finish(start("celeba_vaegan", [*flags, "--out", "straight"], environment, tmp_path))
+    process = start("celeba_vaegan", [*flags, "--out", "stopped"], environment, tmp_path)
+    metrics = tmp_path / "stopped" / "constrained" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, err = finish(process, 130)
+    assert "--resume goes on" in err and "Traceback" not in err
+    finish(start("celeba_vaegan", [*flags, "--out", "stopped", "--resume"], environment, tmp_path))
+    for name in ("figure7.png", "reconstructions.png", "constrained/metrics.jsonl"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
+    one, other = (storage.load(tmp_path / out / "constrained" / "checkpoints" / "00000004.npz") for out in ("straight", "stopped"))
+    assert one.keys() == other.keys() and all((one[key] == other[key]).all() for key in one)
+    assert not (tmp_path / "stopped" / "vaegan").exists()
+
+
+def test_celeba_vaegan_without_celeba_says_so_loudly(environment, tmp_path):
+    flags = ["--iterations", 1, "--width", 0.02, "--batch-size", 8, "--model", "vaegan"]
+    out, err = finish(start("celeba_vaegan", flags, environment, tmp_path))
+    assert "This is NOT CelebA" in out and "mmlab" in out and "--data img_align_celeba.zip" in out and err == ""
+    assert json.loads((tmp_path / "runs" / "celeba_vaegan" / "summary.json").read_text())["data"] == "drawn faces"
+
+
+def test_what_celeba_vaegan_cannot_do(small_celeba, environment, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for wrong, message in ((["--data", "nowhere"], "nowhere: no such file or folder: give img_align_celeba.zip"),
+                           (["--data", "empty"], "empty: no CelebA in this folder"), (["--width", 0], "--width: a number above 0"),
+                           (["--model", "gan"], "--model: invalid choice"),
+                           (["--data", small_celeba, "--batch-size", 49], "--batch-size: at most 48 expected")):
+        err = finish(start("celeba_vaegan", wrong, environment, tmp_path), 2)[1]
+        assert message in err and err.count("\n") == 1
 
 
 def test_benchmark_without_torch(environment, tmp_path):
