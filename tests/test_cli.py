@@ -37,7 +37,8 @@ def test_an_example_with_other_data_and_its_own_full(tmp_path, small_mnist):
     flags = cli.parser("Test.", iterations=None, full=None, out=str(tmp_path), data="what it takes")
     flags.add_argument("--full", action="store_true", help="as it says")
     seen = []
-    values, data = cli.parse(flags, ["--full", "--data", "x"], load=lambda path: seen.append(str(path)) or datasets.mnist(small_mnist))
+    values, data = cli.parse(flags, ["--full", "--data", "x"],
+                             load=lambda path: seen.append(str(path)) or datasets.mnist(small_mnist))
     assert seen == ["x"]
     assert values.full and values.iterations is None and len(data.train_images) == 640 and "what it takes" in flags.format_help()
 
