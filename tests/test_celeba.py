@@ -154,6 +154,13 @@ def test_the_second_time_nothing_is_decoded(contents, tmp_path, monkeypatch):
     assert all((one == other).all() for one, other in zip(first, second))
 
 
+def test_a_cache_that_lost_its_end_is_made_again(contents, tmp_path, cache):
+    source = make_zip(tmp_path / "c.zip", contents)
+    datasets.celeba(source)
+    os.truncate(next(cache.glob("*.bin")), 5000)
+    check(datasets.celeba(source), range(16), range(18, 20))
+
+
 @pytest.mark.parametrize("kind", ["zip", "folder"])
 def test_a_changed_source_is_read_again(contents, tmp_path, kind):
     def make(contents):
@@ -262,6 +269,13 @@ def test_few_images_are_in_memory_at_once(contents, tmp_path, monkeypatch):
         time.sleep(0.005)           # a disk slower than the decoder
         alive[0] -= 1
     assert most[0] <= 10
+
+
+def test_without_a_partition_the_shares_are_celebas():
+    source = reader._Folder.__new__(reader._Folder)
+    source.path, source.names = reader.Path("/nowhere"), list(range(202_599))
+    train, test = reader._parts(source)
+    assert (train[0], train[-1], test[0], test[-1]) == (0, 162_769, 182_637, 202_598)
 
 
 def test_the_cache_is_keyed_and_small(contents, tmp_path, cache):

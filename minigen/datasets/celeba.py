@@ -26,7 +26,7 @@ ARCHIVE, FOLDER, PARTITION = "img_align_celeba.zip", "img_align_celeba", "list_e
 
 _BOX = (15 / 178, 40 / 218, 163 / 178, 188 / 218)       # left, top, right and bottom of what is cut out, as shares of a side
 _MOST_BYTES, _MOST_PIXELS = 16 << 20, 16 << 20          # of one image; a photograph of CelebA has 10 kB and 39 thousand pixels
-_TRAIN, _TEST = 0.8, 0.1                                # shares, about CelebA's own, where there is no partition
+_TRAIN, _TEST = 162_770 / 202_599, 19_962 / 202_599     # CelebA's own shares, where there is no partition
 _LAYOUT = (f"give {ARCHIVE} (\"Align&Cropped Images\" of https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html), or a folder with it "
            f"or with its unpacked 000001.jpg, 000002.jpg, ..., and {PARTITION} beside them if you have it")
 
@@ -36,7 +36,7 @@ def celeba(root: str | os.PathLike[str], side: int = 64) -> Dataset:
 
     ``root`` is img_align_celeba.zip, which is read in place, or a folder with it or with the unpacked images NNNNNN.jpg, itself or
     in its folder img_align_celeba. If list_eval_partition.txt is with them it says which are for training and test (those for
-    validation are left out), else the first 80 % and the last 10 % by name are. Of an image of 178 x 218 the square of rows 40 to
+    validation are left out), else, by name, the first 80 % and the last 10 % are, as in CelebA. Of an image of 178 x 218 the square of rows 40 to
     188 and columns 15 to 163 is taken, of other sizes the same shares, and made smaller with antialiasing.
 
     That is done once, on all processors, into a file in ``storage.cache_folder()``, which is mapped into the memory, not read.
@@ -49,7 +49,7 @@ def celeba(root: str | os.PathLike[str], side: int = 64) -> Dataset:
         key = hashlib.sha256(json.dumps([source.stamp, parts, side, _BOX]).encode()).hexdigest()[:16]
         pixels = storage.cache_folder() / f"celeba_{key}.bin"
         index_path = pixels.with_suffix(".json")
-        if not (pixels.exists() and index_path.exists()):
+        if not _complete(pixels, index_path, side):
             _build(source, parts, side, pixels, index_path)
     finally:
         source.close()
@@ -171,6 +171,13 @@ def _parts(source: _Folder | _Archive) -> list[list[str]]:
     if unknown:
         raise ValueError(f"{where}: nothing is said of {len(unknown)} of the {n} images, the first of them {unknown[0]}")
     return [[name for name in source.names if part_of[name] == part] for part in ("0", "2")]
+
+
+def _complete(pixels: Path, index_path: Path, side: int) -> bool:
+    """Whether an earlier call has written all of both files."""
+    if not (pixels.exists() and index_path.exists()):
+        return False
+    return pixels.stat().st_size == sum(map(len, json.loads(index_path.read_text())["names"])) * side * side * 3
 
 
 def _build(source: _Folder | _Archive, parts: list[list[str]], side: int, pixels: Path, index_path: Path) -> None:
