@@ -36,8 +36,8 @@ def celeba(root: str | os.PathLike[str], side: int = 64) -> Dataset:
 
     ``root`` is img_align_celeba.zip, which is read in place, or a folder with it or with the unpacked images NNNNNN.jpg, itself or
     in its folder img_align_celeba. If list_eval_partition.txt is with them it says which are for training and test (those for
-    validation are left out), else, by name, the first 80 % and the last 10 % are, as in CelebA. Of an image of 178 x 218 the square of rows 40 to
-    188 and columns 15 to 163 is taken, of other sizes the same shares, and made smaller with antialiasing.
+    validation are left out), else, by name, the first 80 % and the last 10 % are, as in CelebA. Of an image of 178 x 218 the
+    square of rows 40 to 188 and columns 15 to 163 is taken, of other sizes the same shares, and made smaller with antialiasing.
 
     That is done once, on all processors, into a file in ``storage.cache_folder()``, which is mapped into the memory, not read.
     Images that cannot be decoded are left out, and a warning counts and names them. ``FileNotFoundError`` says where CelebA comes
