@@ -88,7 +88,6 @@ def common(one, other):
     return ", ".join(kept).removesuffix(", *")
 
 
-
 if __name__ == "__main__":
     result = collect()
     if "--common" in sys.argv[1:]:

@@ -89,7 +89,8 @@ class ndarray:
 
     @property
     def flags(self):
-        return types.SimpleNamespace(**{name: getattr(self._host.flags, name) for name in ("c_contiguous", "f_contiguous", "owndata")})
+        names = ("c_contiguous", "f_contiguous", "owndata")
+        return types.SimpleNamespace(**{name: getattr(self._host.flags, name) for name in names})
 
     def __getitem__(self, index):
         return on_device(self._host[_index(index)])
@@ -194,7 +195,7 @@ class Ufunc:
     def at(self, a, indices, b=None):
         if not NAMES["ufuncs"][self.name]:
             raise NotImplementedError(f"`{self.name}.at` is not supported yet")
-        if a.dtype not in ("int32", "float16", "float32", "float64", "uint32", "uint64"):
+        if a.dtype not in ("int32", "uint32", "uint64", "float16", "float32", "float64"):
             raise TypeError(f"cupy.{self.name}.at does not support {a.dtype}")
         self.numpys.at(a._host, _index(indices), operand(b))
 
