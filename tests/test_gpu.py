@@ -32,7 +32,7 @@ def on_both(compute):
 
 
 def assert_close(one, other, tolerance):
-    """Equal up to ``tolerance`` of the largest number in either array, or of 0.1: where numbers cancel, rounding errors are left."""
+    """Equal up to ``tolerance`` of the largest number in either array, or of 0.1: where numbers cancel, rounding errors stay."""
     assert one.shape == other.shape and one.dtype == other.dtype
     scale = max(abs(one).max(initial=0.1), abs(other).max(initial=0.1))
     numpy.testing.assert_allclose(one, other, rtol=0, atol=tolerance * scale)
