@@ -213,11 +213,28 @@ def test_layers_optimisers_and_clipping(device):
         loss = losses.softmax_cross_entropy(network(x), to_device(numpy.array([0, 1, 1, 0, 1])))
         player.step(grad(loss, player.parameters))
         optim.clip_weights(player.parameters, 0.2)
-        assert counts.synchronisations == 0
+        assert (counts.synchronisations, counts.copies_to_device) == (0, 1)         # the labels
         assert all(abs(to_host(p.data)).max() <= numpy.float32(0.2) for p in player.parameters)
         player.load_state(player.state())
     network.eval()
     assert network(x).shape == (5, 2) and repr(network(x)).startswith("Tensor([[")
+
+
+def test_arrays_that_numpy_works_on_in_blocks():
+    def trained():
+        rng = numpy.random.default_rng(0)
+        network = nn.Sequential(nn.Linear(600, 900, rng, bias=False), nn.BatchNorm(900), nn.ReLU(),
+                                nn.Linear(900, 600, rng), nn.Sigmoid())
+        images = to_device(rng.random((900, 600), dtype="float32"))
+        player = optim.SGD(network.parameters(), 0.01)
+        for _ in range(2):
+            player.step(grad(losses.squared_error(images, network(images)), player.parameters))
+        return [to_host(p.data) for p in player.parameters] + list(player.state().values())
+    expected = trained()
+    with on_device():
+        found = trained()
+    for one, other in zip(found, expected, strict=True):
+        numpy.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3 * abs(other).max())
 
 
 def test_gradients_are_checked_on_the_device(device):
