@@ -20,9 +20,8 @@ import numpy
 
 NAMES = json.loads(Path(__file__).with_name("cupy_names.json").read_text())
 SCALARS = (bool, int, float, complex, numpy.generic)
-WITHOUT_ARRAYS = {"arange", "array", "asanyarray", "asarray", "ascontiguousarray", "can_cast", "empty", "eye", "full", "identity",
-                  "linspace", "ones", "result_type", "zeros"}
-# What CuPy's documentation does not say of its methods: these give something to the host, or need a number from the device.
+WITHOUT_ARRAYS = {"arange", "can_cast", "eye", "full", "identity", "linspace", "ones", "result_type", "zeros"}
+# To those whose documentation says that they may wait for the device: what gives something to the host.
 WAITING = {*NAMES["synchronising"], "compress", "dump", "dumps", "item", "nonzero", "tobytes", "tofile", "tolist",
            "array2string", "array_repr", "array_str"}
 
@@ -189,8 +188,10 @@ class Ufunc:
     def __init__(self, name):
         self.name, self.numpys = name, getattr(numpy, name)
 
-    def __call__(self, *args, out=None, dtype=None, casting="same_kind"):
-        return on_device(self.numpys(*map(operand, args), out=on_host(out), dtype=dtype, casting=casting))
+    def __call__(self, *args, **options):
+        if options.keys() - {"out", "dtype", "casting"}:
+            raise TypeError(f"Wrong arguments {options}")
+        return on_device(self.numpys(*map(operand, args), **{key: on_host(value) for key, value in options.items()}))
 
     def at(self, a, indices, b=None):
         if not NAMES["ufuncs"][self.name]:
