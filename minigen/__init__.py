@@ -13,8 +13,8 @@ from minigen.core import Op, Tensor, grad, no_grad, to_host
 __version__ = "0.1.0"
 __all__ = ["BackendError", "Op", "Tensor", "grad", "no_grad", "to_device", "to_host", "use"]
 
-_ROOMS = ("classifier", "cli", "datasets", "divergences", "entropy", "figures", "gradcheck", "losses", "models", "networks",
-          "nn", "ops", "optim", "training")
+_ROOMS = ("classifier", "cli", "datasets", "divergences", "entropy", "figures", "frechet", "gradcheck", "losses", "models",
+          "networks", "nn", "ops", "optim", "training")
 
 
 def __getattr__(name: str) -> Any:

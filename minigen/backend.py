@@ -6,9 +6,11 @@ that ``use("cupy")`` switches code that is already imported. No other module nam
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import math
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -97,14 +99,29 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads() - 1, thread_name_prefix="minigen")
 
 
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Within this context NumPy's matrix products run on the thread that calls them, which leaves the others to ``parallel``.
+@cache
+def _keep_memory() -> None:
+    """Let the C library keep freed memory for the next large array, whose pages the system would have to clear again."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        never_map, never_trim = (-4, 0), (-1, -1)       # M_MMAP_MAX and M_TRIM_THRESHOLD in malloc.h
+        mallopt(*never_map)
+        mallopt(*never_trim)
 
-    After a product BLAS's own threads wait for the next one so busily that they would take the processor from those here.
-    """
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    # After a product BLAS's own threads wait for the next one so busily that they would take the processor from those here.
     threads()       # counted before
     with _blas().limit(limits=1):
+        yield
+
+
+@contextmanager
+def large_arrays() -> Iterator[None]:
+    """Within this context all threads are for ``parallel``, matrix products run on the one that calls them; memory is reused."""
+    _keep_memory()
+    with _one_blas_thread():
         yield
 
 
@@ -131,7 +148,7 @@ def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
             part = parts[(own + i) % count]
             while (job := _taken(part, last=i > 0)) is not None:
                 work(job)
-    with _one_at_a_time, one_blas_thread():
+    with _one_at_a_time, _one_blas_thread():
         others = [_pool().submit(take, i) for i in range(1, count)]
         take(0)
         for other in others:
@@ -153,7 +170,8 @@ def wide(columns: int, rows: int) -> int:
 def row_blocks(shape: tuple[int, ...]) -> list[slice]:
     """The rows of an array of this shape (rows, columns), cut so that several passes over a block find it in the cache."""
     rows, columns = shape
-    step = max(1, block_numbers() // (8 * max(1, columns)))
+    numbers = min(block_numbers(), max(1 << 16, rows * columns // threads()))
+    step = max(1, numbers // max(1, columns))
     return [slice(i, i + step) for i in range(0, rows, step)]
 
 

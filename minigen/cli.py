@@ -23,30 +23,33 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def parser(description: str, iterations: int, out: str, batch_size: int = 64, seeds: int | None = None) -> Parser:
+def parser(description: str, iterations: int | None, out: str, batch_size: int = 64, seeds: int | None = None,
+           full: int | None = FULL, data: str = "four IDX files, as of Fashion-MNIST, instead of MNIST") -> Parser:
     """A parser with the flags that all examples share; the arguments are their defaults. To be used with ``parse``.
 
-    ``--seeds`` is there if it has a default.
+    ``--seeds`` is there if it has a default, ``--full`` if the report's number of iterations is given. ``data`` says what
+    ``--data`` takes.
     """
     flags = Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     length = flags.add_mutually_exclusive_group()
     length.add_argument("--iterations", type=positive, default=iterations, metavar="N", help="training iterations per model")
-    length.add_argument("--full", dest="iterations", action="store_const", const=FULL, default=argparse.SUPPRESS,
-                        help=f"the report's {FULL:,} iterations")
+    if full:
+        length.add_argument("--full", dest="iterations", action="store_const", const=full, default=argparse.SUPPRESS,
+                            help=f"the report's {full:,} iterations")
     flags.add_argument("--batch-size", type=positive, default=batch_size, metavar="N", help="images per batch")
     flags.add_argument("--seed", type=natural, default=0, metavar="N", help="seed of all random numbers")
     if seeds:
         flags.add_argument("--seeds", type=positive, default=seeds, metavar="N", help="runs per model, seeds from --seed upwards")
     flags.add_argument("--out", type=Path, default=Path(out), metavar="FOLDER", help="where everything is written")
     flags.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
-    flags.add_argument("--data", type=Path, metavar="FOLDER", help="four IDX files, as of Fashion-MNIST, instead of MNIST")
+    flags.add_argument("--data", type=Path, metavar="PATH", help=data)
     flags.add_argument("--gpu", action="store_true", help="compute with CuPy on a CUDA device")
     return flags
 
 
-def parse(flags: Parser, arguments: Sequence[str] | None = None,
-          batches_per_step: int = 1) -> tuple[argparse.Namespace, datasets.Dataset]:
-    """The flags' values and the data they name. The backend is set and ``--out`` made; what cannot be is an error.
+def parse(flags: Parser, arguments: Sequence[str] | None = None, batches_per_step: int = 1,
+          load: Callable[[Path | None], Any] = datasets.mnist) -> tuple[argparse.Namespace, Any]:
+    """The flags' values and the data they name, ``load(--data)``. The backend is set, ``--out`` made; what cannot be is an error.
 
     ``batches_per_step`` is the most that one of the models to be trained takes, all of different images.
     """
@@ -54,7 +57,7 @@ def parse(flags: Parser, arguments: Sequence[str] | None = None,
     try:
         if values.gpu:
             backend.use("cupy")
-        data = datasets.mnist(values.data)
+        data = load(values.data)
     except (backend.BackendError, OSError, ValueError) as error:
         flags.error(str(error))
     most = len(data.train_images) // batches_per_step
@@ -86,7 +89,7 @@ def run(main: Callable[[], Any]) -> NoReturn:
     except training.Diverged as error:
         print(f"training stopped: {error}", file=sys.stderr)
         sys.exit(1)
-    except (training.RunError, OSError) as error:
+    except (training.RunError, training.LoadError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
     sys.exit(0)

@@ -369,12 +369,20 @@ _centred_sums = Op("centred_sums(g, x, mean) = the sums of g and of g (x - mean)
 
 @backend.elementwise
 def _combined(x: Any, mean: Any, scale: Any, shift: Any) -> Any:
-    return (x - mean) * scale + shift
+    y = x - mean
+    y *= scale
+    y += shift
+    return y
 
 
 @backend.elementwise
 def _corrected(g: Any, x: Any, mean: Any, scale: Any, g_mean: Any, slope: Any) -> Any:
-    return (g - g_mean - (x - mean) * slope) * scale
+    y = x - mean
+    y *= slope
+    y += g_mean
+    y = g - y
+    y *= scale
+    return y
 
 
 def _batch_norm_gradients(wanted: Sequence[bool], g: Any, y: Any, x: Any, weight: Any, bias: Any, known: Array,

@@ -2,13 +2,17 @@
 
 import subprocess
 import sys
+import threading
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minigen import backend, ops
-from minigen.core import Tensor
+from minigen.core import Tensor, grad
 
 
 @pytest.fixture
@@ -84,3 +88,95 @@ def test_host_and_device():
     assert backend.to_host(OnDevice()).tolist() == [1, 1]
     a = numpy.ones(2)
     assert backend.to_device(a) is a and backend.to_host(a) is a
+
+
+@pytest.fixture
+def three_threads(monkeypatch):
+    """Work is shared among three threads, and arrays of a few numbers are large, however many processors there are."""
+    pool = ThreadPoolExecutor(2)
+    monkeypatch.setattr(backend, "threads", lambda: 3)
+    monkeypatch.setattr(backend, "_pool", lambda: pool)
+    monkeypatch.setattr(backend, "_LARGE", 8)
+    monkeypatch.setattr(backend, "block_numbers", lambda: 16)
+    monkeypatch.setattr(backend, "row_blocks", lambda shape: [slice(i, i + 2) for i in range(0, shape[0], 2)])
+    with pool:
+        yield
+
+
+@pytest.mark.parametrize("jobs", [0, 1, 2, 3, 7, 100])
+def test_every_job_is_done_once(jobs, three_threads):
+    done = []
+    backend.parallel(done.append, range(jobs))
+    assert sorted(done) == list(range(jobs))
+
+
+def test_work_is_shared(three_threads):
+    meeting = threading.Barrier(3, timeout=30)          # passed only if three threads come
+    backend.parallel(lambda job: meeting.wait(), range(3))
+
+
+def test_a_thread_that_is_done_helps_the_others(three_threads):
+    rest, done = threading.Event(), []
+
+    def work(job):
+        if job == 0:
+            assert rest.wait(30)            # the rest of the first thread's part is done by the others meanwhile
+        done.append(job)
+        if len(done) == 8:
+            rest.set()
+    backend.parallel(work, range(9))
+    assert sorted(done) == list(range(9)) and done[-1] == 0
+
+
+@pytest.mark.parametrize("wrong", [0, 5, 8])
+def test_a_failure_in_any_thread_is_raised(wrong, three_threads):
+    def work(job):
+        if job == wrong:
+            raise ArithmeticError(f"job {job}")
+    with pytest.raises(ArithmeticError, match=f"job {wrong}"):
+        backend.parallel(work, range(9))
+
+
+def blas_threads():
+    return {library["num_threads"] for library in backend._blas().info()}
+
+
+def test_products_run_on_one_thread_where_the_others_are_used(three_threads):
+    before, found = blas_threads(), []
+    backend.parallel(lambda job: found.append(blas_threads()), range(6))
+    with backend.large_arrays():
+        found.append(blas_threads())
+    assert found == [{1}] * 7 and blas_threads() == before
+
+
+@given(rows=st.integers(1, 5000), columns=st.integers(1, 5000))
+def test_blocks_are_all_rows_once(rows, columns):
+    times = backend.wide(columns, rows)
+    assert rows % times == 0 and (times == 1 or times * columns <= 4096)
+    blocks = backend.row_blocks((rows, columns))
+    assert [i for block in blocks for i in range(rows)[block]] == list(range(rows))
+    assert max(len(range(rows)[block]) for block in blocks) * columns <= max(columns, backend.block_numbers())
+
+
+@pytest.mark.parametrize("function, arguments", [
+    (ops.relu, "x"), (ops.leaky_relu, "x"), (ops.sigmoid, "x"), (ops.tanh, "x"), (ops.softplus, "x"),
+    (lambda *args: ops.batch_norm(*args, 0.1)[0], "xcc")])
+@pytest.mark.parametrize("shape", [(9, 5), (2, 3, 4, 3), (66, 2)])
+def test_large_arrays_are_what_small_ones_are(function, arguments, shape, rng, three_threads, monkeypatch):
+    arrays = [rng.normal(size={"x": shape, "c": shape[-1:]}[kind]) for kind in arguments]
+
+    def everything():
+        calls.clear()
+        leaves = [Tensor(numpy.asfortranarray(a)) for a in arrays]
+        y = function(*leaves)
+        return [y.data, *grad(ops.sum(y * y), leaves)]
+    calls = []
+    shared = backend.parallel
+    monkeypatch.setattr(backend, "parallel", lambda work, jobs: (calls.append(len(list(jobs))), shared(work, jobs)))
+    large = everything()
+    assert len(calls) >= 2 and max(calls) > 1
+    monkeypatch.setattr(backend, "_LARGE", 10 ** 9)
+    monkeypatch.setattr(backend, "row_blocks", lambda shape: [slice(0, shape[0])])
+    for one, other in zip(large, everything()):
+        assert one.shape == other.shape
+        numpy.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)

@@ -1,4 +1,4 @@
-"""The report's fully connected networks."""
+"""The report's fully connected networks, and Larsen et al.'s."""
 
 import numpy
 import pytest
@@ -36,3 +36,36 @@ def test_a_seed_is_a_network():
 @pytest.mark.parametrize("hidden", [(), (5,)])
 def test_fully_connected_ends_linear(rng, hidden):
     assert type(networks.fully_connected((3, *hidden, 2), rng).layers[-1]) is nn.Linear
+
+
+def weights(network):
+    """The shapes of the weights of every layer but BatchNorm, and which of these layers have a bias."""
+    layers = [module for _, module in network.named_modules() if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))]
+    return [layer.weight.shape for layer in layers], [layer.bias is not None for layer in layers]
+
+
+def test_larsens_layers(rng):
+    larsen = networks.Larsen()
+    assert weights(larsen.encoder(rng, 256)) == (
+        [(5, 5, 3, 64), (5, 5, 64, 128), (5, 5, 128, 256), (8 * 8 * 256, 1024), (1024, 256)], [False] * 4 + [True])
+    assert weights(larsen.decoder(rng, 128)) == (
+        [(128, 8 * 8 * 256), (5, 5, 256, 256), (5, 5, 256, 128), (5, 5, 128, 32), (5, 5, 32, 3)], [False] * 4 + [True])
+    assert weights(larsen.discriminator(rng, 1)) == (
+        [(5, 5, 3, 32), (5, 5, 32, 128), (5, 5, 128, 256), (5, 5, 256, 256), (8 * 8 * 256, 512), (512, 1)],
+        [True, False, False, False, False, True])
+    shapes, _ = weights(networks.Larsen(0.02).encoder(rng, 6))
+    assert shapes == [(5, 5, 3, 1), (5, 5, 1, 3), (5, 5, 3, 5), (8 * 8 * 5, 20), (20, 6)]
+
+
+def test_larsens_networks_take_and_make_images(rng):
+    larsen = networks.Larsen(0.05)
+    images = larsen.decoder(rng, 7)(rng.normal(size=(3, 7)).astype("float32"))
+    assert images.shape == (3, 64, 64, 3) and images.dtype == "float32" and -1 < images.data.min() < 0 < images.data.max() < 1
+    assert larsen.encoder(rng, 8)(images).shape == (3, 8)
+    D = larsen.discriminator(rng, 2)
+    features = D.features(images)
+    assert features.shape == (3, 8, 8, 13) and D(images).shape == (3, 2)
+    numpy.testing.assert_array_equal(to_host(D(images)), to_host(D.head(features)))
+    for network in (larsen.encoder(rng, 8), larsen.decoder(rng, 7), D):
+        kinds = [type(module) for _, module in network.named_modules()]
+        assert kinds.count(nn.BatchNorm) == kinds.count(nn.ReLU) - (network is D) == 4

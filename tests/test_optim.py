@@ -57,7 +57,9 @@ def test_follows_its_definition(rng, kind, reference, settings, shape):
 
 
 @pytest.mark.parametrize("kind", [optim.SGD, optim.RMSProp, optim.Adam])
-def test_every_element_is_updated_once(kind):
+@pytest.mark.parametrize("many", [2, 100], ids=["on threads", "on one thread"])
+def test_every_element_is_updated_once(kind, many, monkeypatch):
+    monkeypatch.setattr(optim, "_MANY", many)
     p = Tensor(numpy.zeros((1234, 321), "float32"))
     kind([p], lr=0.5).step([numpy.ones((1234, 321), "float32")])
     assert len(numpy.unique(p.data)) == 1 and p.data[0, 0] < 0 and p.dtype == "float32"

@@ -348,6 +348,71 @@ def test_each_step_gets_its_batches(tmp_path, monkeypatch):
     assert all(any((row == image).all() for image in IMAGES) for row in seen[0][0])
 
 
+def brighter(images, rng):
+    """Stands for anything that is done to a batch: it depends on the images and on chance."""
+    return images + numpy.float32(0.1) * rng.random(images.shape, dtype="float32")
+
+
+@pytest.mark.parametrize("n", [1, 2, 17, 29])
+def test_prepared_batches_and_resume(tmp_path, monkeypatch, n):
+    """200 images in batches of 8 are an epoch of 25 iterations: most of these stops are in the middle of one."""
+    model, straight = run(tmp_path / "straight", models.VAE, prepare=brighter)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, models.VAE, n, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt, match=f"stopped at iteration {n} of 30"):
+            run(tmp_path / "run", models.VAE, prepare=brighter)
+    resumed, result = run(tmp_path / "run", models.VAE, prepare=brighter, resume=True)
+    assert record(result)[0] == record(straight)[0]
+    assert all((resumed.state()[key] == value).all() for key, value in model.state().items())
+    other, _ = run(tmp_path / "other", models.VAE)
+    assert any((other.state()[key] != value).any() for key, value in model.state().items())
+    assert "batches" not in " ".join(thread.name for thread in threading.enumerate())
+
+
+def test_batches_are_prepared_on_another_thread_ahead_of_their_use(tmp_path, monkeypatch):
+    prepared, taken, ready = [], [], threading.Event()
+
+    def prepare(images, rng):
+        prepared.append((threading.current_thread().name, images, rng.random()))
+        if len(prepared) == 3:
+            ready.set()
+        return images + 1
+
+    def step(self, images, rng):
+        if not taken:
+            assert ready.wait(30)               # the two batches after this one are on their way
+        taken.append(images)
+        return {"loss": numpy.zeros(())}
+    monkeypatch.setattr(models.GAN, "step", step)
+    run(tmp_path, evaluate=None, iterations=7, prepare=prepare)
+    assert len(prepared) == len(taken) == 7 and len({number for *_, number in prepared}) == 7
+    for (name, before, _), after in zip(prepared, taken):
+        assert name.startswith("batches") and (after == before + 1).all()
+
+
+def test_a_batch_that_cannot_be_loaded_stops_the_run_with_its_cause(tmp_path):
+    failures = []
+
+    def prepare(images, rng):
+        failures.append(len(failures) + 1)
+        if len(failures) == 12:
+            raise OSError("the disk is gone")
+        return images
+    with pytest.raises(training.LoadError, match="the images of iteration 12 could not be loaded: the disk is gone") as found:
+        run(tmp_path / "run", prepare=prepare)
+    assert isinstance(found.value.__cause__, OSError)
+    assert training.Run(tmp_path / "run").newest_checkpoint()[0] == 10
+    assert "batches" not in " ".join(thread.name for thread in threading.enumerate())
+
+
+def test_speed_is_that_of_what_was_trained(tmp_path, monkeypatch):
+    clock = iter([100.0, 104.0] * 3)
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: next(clock))
+    assert run(tmp_path)[1].images_per_second == 30 * 8 / 4
+    assert run(tmp_path, iterations=40, resume=True)[1].images_per_second == 10 * 8 / 4
+    assert run(tmp_path, iterations=40, resume=True)[1].images_per_second is None
+
+
 @pytest.mark.parametrize("changes, message", [
     ({"iterations": 0}, "at least 1"), ({"batch_size": 0}, "at least 1"), ({"log_every": 0}, "at least 1"),
     ({"batch_size": 201}, "takes 201 images, but there are only 200"),

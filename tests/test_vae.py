@@ -5,7 +5,7 @@ import math
 import numpy
 import pytest
 
-from minigen import losses, models, ops
+from minigen import losses, models, nn, ops
 from minigen.core import Tensor, grad, to_host
 from minigen.gradcheck import check_grad
 from minigen.optim import SGD
@@ -113,6 +113,67 @@ def test_whole_models_are_gradient_checked(model, rng):
         check_grad(lambda *_: losses.gan_discriminator(D(x), D(decoder(latents).data)), D.parameters())
 
 
+LARSEN = {"width": 0.02, "latent": 3, "outputs": 2}
+
+
+def faces(rng, n):
+    """Smooth random images (n, 64, 64, 3) in [-1, 1]."""
+    coarse = rng.uniform(-1, 1, size=(n, 4, 4, 3))
+    return coarse.repeat(16, axis=1).repeat(16, axis=2).astype("float32")
+
+
+@pytest.mark.parametrize("learned", [False, True], ids=["pixels", "learned"])
+def test_a_convolutional_step_is_the_equations(learned, rng):
+    settings = {**LARSEN, "learned_similarity": learned, "reconstruction_weight": 0.3, "gan_weight": 0.7}
+    model, twin = models.VAEGAN(**settings), models.VAEGAN(**settings)
+    for one in (model, twin):
+        for p in [p for network in one.networks.values() for p in network.parameters()]:
+            p.data = p.data.astype("float64")
+        one.optimizers = {name: SGD(o.parameters, 0.01) for name, o in one.optimizers.items()}
+    before, x = twin.state(), faces(rng, 6).astype("float64")
+    found = model.step(x, numpy.random.default_rng(0))
+
+    numbers = numpy.random.default_rng(0)
+    encoder, decoder, D = twin.networks.values()
+    both = encoder(x)
+    mu, logvar = both[:, :3], both[:, 3:]
+    z = mu + ops.sqrt(ops.exp(logvar)) * numbers.standard_normal((6, 3), dtype="float32")
+    reconstruction, fake = decoder(z), decoder(numbers.standard_normal((6, 3), dtype="float32"))
+    d_loss = ops.mean(minus_log_d(D(x))) + ops.mean(minus_log_d(-D(fake.data)))
+    twin.optimizers["discriminator"].step(grad(d_loss, D.parameters()))
+    if learned:
+        wanted = D.features(x).data
+        error = ops.sum((D.features(reconstruction) - wanted) ** 2) / 12
+    else:
+        error = ops.sum((reconstruction - x) ** 2) / 6
+    kl = ops.mean(ops.sum(mu * mu + ops.exp(logvar) - 1 - logvar, axis=1)) / 2
+    l_gan = ops.mean(minus_log_d(D(fake)))
+    for name, value in {"d_loss": d_loss, "reconstruction_error": error, "kl": kl, "l_gan": l_gan}.items():
+        assert found[name] == pytest.approx(value.item(), rel=1e-9), name
+    players = twin.optimizers["autoencoder"]
+    players.step(grad(0.3 * error + kl + 0.7 * l_gan, players.parameters))
+    for key, value in twin.state().items():
+        assert "steps" in key or (value != before[key]).any(), key
+        tolerance = 1e-6 if "running" in key else 1e-9          # running statistics are kept in float32
+        numpy.testing.assert_allclose(model.state()[key], value, rtol=tolerance, atol=tolerance, err_msg=key)
+
+
+def test_convolutional_models_are_gradient_checked(rng, monkeypatch):
+    monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: ops.softplus(x))    # finite differences need it smooth
+    model = models.VAEGAN(learned_similarity=True, **LARSEN)
+    encoder, decoder, D = model.networks.values()
+    x, noise, latents = faces(rng, 10).astype("float64"), rng.normal(size=(10, 3)), rng.normal(size=(10, 3))
+
+    def objective(*_):
+        mu, logvar = model.posterior(x)
+        error = 0.5 * losses.squared_error(D.features(x), D.features(decoder(mu + ops.exp(logvar / 2) * noise)))
+        l_vae = losses.vae(error, losses.gaussian_kl(mu, logvar), 0.3)
+        return model.objective(l_vae, losses.gan_generator_each(D(decoder(latents))))
+    check_grad(objective, [*encoder.parameters(), *decoder.parameters(), *D.parameters()])
+    fake = decoder(latents.astype("float32")).data.astype("float64")
+    check_grad(lambda *_: losses.gan_discriminator(D(x), D(fake)), D.parameters())
+
+
 def gradients(model, x, monkeypatch):
     """What each network is given in one step, as one vector; no parameter moves."""
     given = {}
@@ -142,6 +203,18 @@ def test_who_moves_when_one_term_is_perturbed(kind, term, movers, rng, monkeypat
     before = gradients(kind(**settings), x, monkeypatch)
     monkeypatch.setattr(losses, *times(2.0, term))
     after = gradients(kind(**settings), x, monkeypatch)
+    for name, g in before.items():
+        distance = abs(after[name] - g).max() / abs(g).max()
+        assert distance > 1e-3 if name in movers else distance < 1e-6, (name, distance)
+
+
+@pytest.mark.parametrize("learned", [False, True], ids=["pixels", "learned"])
+@pytest.mark.parametrize("term, movers", TERMS)
+def test_who_moves_in_a_convolutional_model(term, movers, learned, rng, monkeypatch):
+    x, settings = faces(rng, 8), {**LARSEN, "learned_similarity": learned, "gan_weight": 50.0}
+    before = gradients(models.VAEGAN(**settings), x, monkeypatch)
+    monkeypatch.setattr(losses, *times(2.0, term))
+    after = gradients(models.VAEGAN(**settings), x, monkeypatch)
     for name, g in before.items():
         distance = abs(after[name] - g).max() / abs(g).max()
         assert distance > 1e-3 if name in movers else distance < 1e-6, (name, distance)
@@ -233,6 +306,20 @@ def test_plain_and_constrained_start_from_the_same_networks():
     assert set(CONSTRAINED.settings()) - set(PLAIN.settings()) == {"d", "per_sample"}
 
 
+def test_convolutional_models_encode_decode_and_show_pictures(rng):
+    model, x = models.VAEGAN(**LARSEN), faces(rng, 3)
+    model.step(x, rng)
+    assert model.encode(x)[0].shape == (3, 3) and model.interpolate(x[:2], x[1:], 4).shape == (2, 4, 64, 64, 3)
+    alone, together = model.encode(x[:1])[0], model.encode(x)[0]        # with running statistics they are the same
+    numpy.testing.assert_allclose(alone, together[:1], rtol=1e-4)
+    sample = model.sample(5, rng=1)
+    assert sample.shape == (5, 64, 64, 3) and sample.min() < 0 < sample.max()
+    pictures = model.pictures(sample)
+    assert 0 <= pictures.min() <= pictures.max() <= 1
+    numpy.testing.assert_allclose(2 * pictures - 1, sample, atol=1e-6)
+    assert (models.VAE(**VAE).pictures(x) == x).all()
+
+
 @pytest.mark.parametrize("make, message", [
     (lambda: models.VAE(reconstruction_weight=-1.0), "VAE: a finite reconstruction_weight of at least 0 expected, -1.0 found"),
     (lambda: models.VAE(reconstruction_weight=math.nan), "a finite reconstruction_weight of at least 0 expected, nan found"),
@@ -241,6 +328,9 @@ def test_plain_and_constrained_start_from_the_same_networks():
     (lambda: models.ConstrainedVAEGAN(gan_weight=math.inf), "at least 0 expected, inf found"),
     (lambda: models.ConstrainedVAEGAN(d=math.nan), "ConstrainedVAEGAN: a finite d expected, nan found"),
     (lambda: models.ConstrainedVAEGAN(d=-math.inf), "a finite d expected, -inf found"),
+    (lambda: models.VAE(width=0.0), "VAE: a positive, finite width expected, 0.0 found"),
+    (lambda: models.VAE(optimizer="adam"), "VAE: optimizer one of SGD, RMSProp, Adam expected, 'adam' found"),
+    (lambda: models.VAEGAN(learned_similarity=True), "learned_similarity needs a width"),
     (lambda: models.VAEGAN(d_lr=0.0), "a positive learning rate expected, 0.0 found"),
 ])
 def test_settings_that_cannot_be(make, message):

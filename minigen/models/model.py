@@ -16,7 +16,7 @@ from minigen.core import no_grad
 from minigen.nn import INITIALISERS, Initialiser, Module
 from minigen.optim import Optimizer
 
-_CHUNK = 1000       # rows at once, which bounds the memory for hidden layers
+_CHUNK = 250        # rows at once, which bounds the memory for hidden layers
 
 
 @no_grad()
@@ -37,7 +37,7 @@ def convolutional(step: Step) -> Step:
     """Let a model's ``step`` on images (N, H, W, C) keep all threads for the convolutions, by far most of its work."""
     @wraps(step)
     def call(self: Model, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
-        with backend.one_blas_thread() if images.ndim == 4 else nullcontext():
+        with backend.large_arrays() if images.ndim == 4 else nullcontext():
             return step(self, images, rng)
     return call
 

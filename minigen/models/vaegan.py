@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from minigen import losses, ops
+from minigen import losses
 from minigen.backend import Array, xp
 from minigen.core import grad, no_grad
 from minigen.models.model import convolutional
@@ -43,23 +43,32 @@ class VAEGAN(VAE):
 
     @convolutional
     def step(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
-        n = len(images)
-        decoder, D = self.networks["decoder"], self.networks["discriminator"]
-        player, d_player = self.optimizers["autoencoder"], self.optimizers["discriminator"]
-        mu, logvar = self.posterior(images)
-        decoded = decoder(ops.concatenate([self.latents(mu, logvar, rng), self.noise(n, rng)]))     # both in one pass
-        reconstruction, fake = decoded[:n], decoded[n:]
+        gradients, report = self.differentiate(images, rng)     # the graph, which is large, is gone before the update
+        self.optimizers["autoencoder"].step(gradients)
+        return report
 
-        real_logits, fake_logits = D(images), D(fake.data)      # not in one pass: BatchNorm would mix their statistics
-        d_loss = losses.gan_discriminator(real_logits, fake_logits)
-        d_player.step(grad(d_loss, d_player.parameters))
+    def differentiate(self, images: Array, rng: numpy.random.Generator) -> tuple[list[Array], dict[str, Array]]:
+        """The gradient in the parameters of encoder and decoder, and what is reported; D, in between, does its part."""
+        decoder = self.networks["decoder"]
+        mu, logvar = self.posterior(images)
+        # Not in one pass: through BatchNorm's statistics L_GAN would reach the encoder.
+        reconstruction, fake = decoder(self.latents(mu, logvar, rng)), decoder(self.noise(len(images), rng))
+        d_report = self.discriminate(images, fake.data)
 
         error, kl = self.reconstruction_error(images, reconstruction), losses.gaussian_kl(mu, logvar)
         l_vae = losses.vae(error, kl, self.reconstruction_weight)
-        l_gan = losses.gan_generator_each(D(fake))
-        player.step(grad(self.objective(l_vae, l_gan), player.parameters))
-        return {"d_loss": d_loss.data, "l_vae": l_vae.data, "reconstruction_error": error.data, "kl": kl.data,
-                **self.measures(l_gan.data), "accuracy_real": xp.mean(real_logits.data > 0),
+        l_gan = losses.gan_generator_each(self.networks["discriminator"](fake))
+        gradients = grad(self.objective(l_vae, l_gan), self.optimizers["autoencoder"].parameters)
+        return gradients, {**d_report, "l_vae": l_vae.data, "reconstruction_error": error.data, "kl": kl.data,
+                           **self.measures(l_gan.data)}
+
+    def discriminate(self, images: Array, fake: Array) -> dict[str, Array]:
+        """D's part of a step."""
+        D, player = self.networks["discriminator"], self.optimizers["discriminator"]
+        real_logits, fake_logits = D(images), D(fake)
+        d_loss = losses.gan_discriminator(real_logits, fake_logits)
+        player.step(grad(d_loss, player.parameters))
+        return {"d_loss": d_loss.data, "accuracy_real": xp.mean(real_logits.data > 0),
                 "accuracy_fake": xp.mean(fake_logits.data <= 0)}
 
     def reconstruction_error(self, images: Array, reconstruction: Any) -> Any:

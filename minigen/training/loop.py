@@ -6,9 +6,12 @@ import math
 import os
 import signal
 import threading
+import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
 import numpy
@@ -20,22 +23,31 @@ from minigen.training.run import Run
 
 # Streams of random numbers: a generator is made from (seed, stream, position), so that nothing needs to be saved and a
 # resumed run, wherever it was stopped, draws the same numbers.
-_ORDER, _STEP, _SAMPLE = 1, 2, 3
+_ORDER, _STEP, _SAMPLE, _PREPARE = 1, 2, 3, 4
+
+Prepare = Callable[[numpy.ndarray, numpy.random.Generator], numpy.ndarray]
+_AHEAD = 2          # batches that are ready before they are needed
 
 
 class Diverged(FloatingPointError):
     """A loss or a parameter became NaN or infinite; the message names it and the iteration."""
 
 
+class LoadError(RuntimeError):
+    """A batch could not be loaded or prepared; the message names the iteration and the cause, which is its ``__cause__``."""
+
+
 def train(model: Model, images: numpy.ndarray, *, iterations: int, out: str | os.PathLike[str], batch_size: int = 64,
-          seed: int = 0, resume: bool = False, evaluate: Callable[[Model], dict[str, float]] | None = None,
-          evaluate_at: Collection[int] = (), sample_at: Collection[int] = (), samples: int = 64, log_every: int = 100,
-          checkpoint_every: int = 1000) -> Run:
+          seed: int = 0, resume: bool = False, prepare: Prepare | None = None,
+          evaluate: Callable[[Model], dict[str, float]] | None = None, evaluate_at: Collection[int] = (),
+          sample_at: Collection[int] = (), samples: int = 64, log_every: int = 100, checkpoint_every: int = 1000) -> Run:
     """Train ``model`` on ``images`` (N, ...) for ``iterations`` steps, recorded in the run directory ``out``.
 
-    Each step takes ``model.batches_per_step`` batches of images, drawn without replacement within an epoch. Losses are
-    logged every ``log_every`` iterations, together with ``evaluate(model)`` at the iterations in ``evaluate_at``; grids of
-    ``samples`` generated images are written at those in ``sample_at``, and checkpoints every ``checkpoint_every``.
+    Each step takes ``model.batches_per_step`` batches of images, drawn without replacement within an epoch, and, if given,
+    ``prepare(images, rng)`` of them, which another thread has ready by then, so that ``images`` may be a file on the disk; what
+    fails there is raised here, as ``LoadError``. Losses are logged every ``log_every`` iterations, together with
+    ``evaluate(model)`` at the iterations in ``evaluate_at``; grids of ``samples`` generated images are written at those in
+    ``sample_at``, and checkpoints every ``checkpoint_every``.
 
     With ``resume`` the run in ``out``, if there is one, goes on from its newest readable checkpoint and ends bit for bit
     where it would have ended without the interruption (same machine, same number of threads). Otherwise a run that is
@@ -56,12 +68,18 @@ def train(model: Model, images: numpy.ndarray, *, iterations: int, out: str | os
         run.begin(config)
         iteration = 0
     batches = _Batches(len(images), batch, seed)
+
+    def load(i: int) -> numpy.ndarray:
+        chosen = images[batches.indices(i)]
+        return prepare(chosen, numpy.random.default_rng((seed, _PREPARE, i))) if prepare else chosen
+    to_do = range(iteration + 1, iterations + 1)
+    began, start = iteration, time.perf_counter()
     pending: list[tuple[int, dict[str, Array]]] = []     # losses not yet looked at: that would wait for the device
-    with _interrupt_flag() as interrupted, tqdm(desc=run.folder.name, total=iterations, initial=iteration, disable=None) as bar:
-        while iteration < iterations:
-            iteration += 1
-            step_images = to_device(images[batches.indices(iteration)])
-            pending.append((iteration, model.step(step_images, numpy.random.default_rng((seed, _STEP, iteration)))))
+    with (_interrupt_flag() as interrupted, closing(_ahead(load, to_do)) if prepare else nullcontext(map(load, to_do)) as loaded,
+          tqdm(desc=run.folder.name, total=iterations, initial=iteration, disable=None) as bar):
+        for iteration, step_images in zip(to_do, loaded):
+            rng = numpy.random.default_rng((seed, _STEP, iteration))
+            pending.append((iteration, model.step(to_device(step_images), rng)))
             bar.update()
             logged = iteration % log_every == 0 or iteration in evaluate_at or iteration == iterations
             if logged:
@@ -80,6 +98,8 @@ def train(model: Model, images: numpy.ndarray, *, iterations: int, out: str | os
                 run.save_checkpoint(iteration, state)
             if stopped:
                 raise KeyboardInterrupt(f"stopped at iteration {iteration} of {iterations}; {run.folder} can be resumed")
+    if iteration > began:
+        run.images_per_second = batch * (iteration - began) / (time.perf_counter() - start)
     return run
 
 
@@ -96,6 +116,24 @@ class _Batches:
             self.epoch = epoch
             self.order = numpy.random.default_rng((self.seed, _ORDER, epoch)).permutation(self.n)
         return self.order[position * self.batch:(position + 1) * self.batch]
+
+
+def _ahead(load: Callable[[int], numpy.ndarray], iterations: range) -> Iterator[numpy.ndarray]:
+    """load(i) for each iteration in turn, each loaded on another thread while those before are in use."""
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
+        waiting = deque(thread.submit(load, i) for i in iterations[:_AHEAD])
+        try:
+            for i in iterations:
+                if i + _AHEAD in iterations:
+                    waiting.append(thread.submit(load, i + _AHEAD))
+                try:
+                    images = waiting.popleft().result()
+                except Exception as error:
+                    raise LoadError(f"the images of iteration {i} could not be loaded: {error}") from error
+                yield images
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _fingerprint(images: numpy.ndarray) -> str:

@@ -29,7 +29,12 @@ class RunError(ValueError):
 
 
 class Run:
-    """The run directory ``folder``; nothing is created or changed before a method says so."""
+    """The run directory ``folder``; nothing is created or changed before a method says so.
+
+    ``images_per_second`` is the speed of the training that returned this Run, all in all; None if there was nothing left to train.
+    """
+
+    images_per_second: float | None = None
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)

@@ -1,0 +1,53 @@
+"""The Fréchet distance against closed forms, and that its features see what spoils an image."""
+
+import numpy
+import pytest
+
+from minigen import datasets, frechet
+
+
+def normal(rng, mean, factor, n=200_000):
+    return rng.normal(size=(n, len(mean))) @ numpy.asarray(factor).T + mean
+
+
+def test_one_feature_in_closed_form():
+    a, b = numpy.array([[0.0], [2.0]]), numpy.array([[3.0], [5.0], [7.0]])      # means 1 and 5, variances 2 and 4
+    assert frechet.distance(a, b) == pytest.approx(16 + (2 ** 0.5 - 2) ** 2)
+
+
+def test_known_covariances(rng):
+    # Covariances that commute: the distance is that of the means and of the standard deviations along the shared axes.
+    turn = numpy.array([[0.6, -0.8], [0.8, 0.6]])
+    a, b = normal(rng, [0, 0], turn * [1, 2]), normal(rng, [1, -1], turn * [3, 0.5])
+    assert frechet.distance(a, b) == pytest.approx(2 + 4 + 2.25, rel=0.01)
+    # And some that do not commute, against the principal square root of their product by its own eigenvalues.
+    a, b = normal(rng, [0, 0], [[1, 0], [1, 0.3]]), normal(rng, [0, 0], [[2, 1], [0, 1]])
+    c, d = numpy.cov(a.T), numpy.cov(b.T)
+    root = numpy.sqrt(numpy.linalg.eigvals(c @ d)).sum()
+    means = ((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum()
+    assert frechet.distance(a, b) == pytest.approx(means + numpy.trace(c + d) - 2 * root)
+    assert frechet.distance(a, b) == pytest.approx(frechet.distance(b, a))
+
+
+def test_the_same_samples_are_at_distance_0(rng):
+    a = normal(rng, [1, 2, 3], numpy.diag([1, 2, 0]), n=50)
+    assert frechet.distance(a, a) == pytest.approx(0, abs=1e-9)
+
+
+def test_features_see_blur_noise_and_lost_modes(rng):
+    data = datasets.faces(n_train=600, n_test=600, seed=5)
+    train, test = (images / numpy.float32(127.5) - 1 for images in (data.train_images, data.test_images))
+    wanted = frechet.features(test)
+    assert wanted.shape == (600, frechet.FEATURES) and wanted.dtype == "float64"
+    good = frechet.distance(frechet.features(train), wanted)
+    blurred = sum(numpy.roll(train, (i, j), axis=(1, 2)) for i in (-1, 0, 1) for j in (-1, 0, 1)) / 9
+    noisy = train + 0.2 * rng.normal(size=train.shape).astype("float32")
+    same = numpy.concatenate([train[:5]] * 120)
+    for spoilt in (blurred, noisy, same):
+        assert frechet.distance(frechet.features(spoilt), wanted) > 3 * good
+
+
+@pytest.mark.parametrize("shapes", [((4, 2), (4, 3)), ((1, 2), (4, 2)), ((4,), (4, 2))])
+def test_what_does_not_fit_is_refused(shapes):
+    with pytest.raises(ValueError, match=r"two arrays \(N, features\) with N > 1 expected"):
+        frechet.distance(*map(numpy.ones, shapes))
