@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from strict_cupy import counts
 from test_ops import CALLED, CASES, every_op
 
-from minigen import backend, classifier, entropy, losses, models, nn, ops, optim, training
+from minigen import backend, classifier, entropy, frechet, losses, models, nn, ops, optim, training
 from minigen.backend import to_device, to_host
 from minigen.core import Op, Tensor, grad
 from minigen.gradcheck import check_grad, check_subgradient
@@ -183,9 +184,11 @@ def train(model, out, iterations, **options):
 
 @pytest.mark.parametrize("name", ["gan", "vaegan", "larsen-vaegan"])
 def test_training_and_resuming(name, tmp_path, device):
-    straight = train(MODELS[name], tmp_path / "straight", 8)
-    train(MODELS[name], tmp_path / "resumed", 5)
-    resumed = train(MODELS[name], tmp_path / "resumed", 8, resume=True)
+    def halved(images, rng):
+        return images * numpy.float32(rng.choice([0.5, 1]))
+    straight = train(MODELS[name], tmp_path / "straight", 8, prepare=halved)
+    train(MODELS[name], tmp_path / "resumed", 5, prepare=halved)
+    resumed = train(MODELS[name], tmp_path / "resumed", 8, resume=True, prepare=halved)
     assert straight.config()["environment"]["backend"] == "cupy"
     one, other = straight.newest_checkpoint()[1], resumed.newest_checkpoint()[1]
     assert one.keys() == other.keys() and all((one[key] == other[key]).all() for key in one)
@@ -237,6 +240,17 @@ def test_arrays_that_numpy_works_on_in_blocks():
         numpy.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3 * abs(other).max())
 
 
+def test_one_thread_drives_a_gpu(monkeypatch):
+    """However many processors there are: work that is cut into pieces for them would be as many small kernels there."""
+    monkeypatch.setattr(backend, "_blas_threads", lambda: 8)
+    assert backend.threads() == 8
+    with on_device():
+        assert backend.threads() == 1
+        found = []
+        backend.parallel(lambda job: found.append(threading.current_thread()), range(8))
+    assert found == [threading.main_thread()] * 8
+
+
 def test_gradients_are_checked_on_the_device(device):
     x = numpy.linspace(-1, 1, 6).reshape(2, 3)
     check_grad(lambda x: ops.tanh(x @ x.T), [x], order=2)
@@ -259,6 +273,14 @@ def test_classifier_and_entropies():
         found = judged()
     assert found[0] == expected[0] and found[2] == pytest.approx(expected[2], rel=1e-5)
     numpy.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-6)
+
+
+def test_features_of_images():
+    images = numpy.random.default_rng(0).random((3, 64, 64, 3), dtype="float32")
+    expected = frechet.features(images)
+    with on_device():
+        for found in (frechet.features(images), frechet.features(to_device(images))):
+            numpy.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 @pytest.fixture(scope="module")
