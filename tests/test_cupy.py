@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy
 import pytest
 import strict_cupy
+import threadpoolctl
 from hypothesis import given
 from hypothesis import strategies as st
 from strict_cupy import counts
@@ -309,7 +310,8 @@ def test_examples_with_gpu(example, flags, small_mnist, cache, tmp_path, device,
     backend.use("numpy")        # the flag is to choose the device
     monkeypatch.setattr(sys, "argv", ["x", "--gpu", "--data", str(small_mnist), "--batch-size", "16", "--iterations", "2",
                                       "--out", str(tmp_path), *flags])
-    module.main()
+    with threadpoolctl.threadpool_limits(1):        # several times faster where others use the processors too
+        module.main()
     assert backend.name() == "cupy" and (tmp_path / "summary.json").exists() and "nats" in capsys.readouterr().out
     configs = [json.loads(path.read_text()) for path in tmp_path.glob("*/config.json")]
     assert configs and all(config["environment"]["backend"] == "cupy" for config in configs)
