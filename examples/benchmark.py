@@ -1,4 +1,4 @@
-"""Training steps of all five models against PyTorch's, the cost of one small op, and the share of the machine's sgemm peak.
+"""Training steps of all models against PyTorch's, the cost of one small op, and the share of the machine's sgemm peak.
 
 Both libraries train the same networks with the same batch size on the same processor cores, in turns; times are medians.
 PyTorch is written the usual way, each model with the faster of its optimiser's implementations.
@@ -6,10 +6,14 @@ PyTorch is written the usual way, each model with the faster of its optimiser's 
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import benchmark_convolution
 import numpy
 
 from minigen import Tensor, grad, models, networks, ops
@@ -202,11 +206,22 @@ def step_gflop(model):
     return BATCH * (model.batches_per_step * (sum(generator) + 2 * learn) + (sum(generator) if model is WGAN else 0) + through)
 
 
+def without_limits():
+    """Start again without the variables that keep NumPy's products, but not PyTorch's, to an older processor's instructions."""
+    limits = {name: os.environ[name] for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE") if name in os.environ}
+    if limits:
+        words = ", ".join(f"{name}={value}" for name, value in limits.items())
+        print(f"{words}: set for NumPy's matrix products, not for PyTorch's; measured without", flush=True)
+        rest = {name: value for name, value in os.environ.items() if name not in limits}
+        sys.exit(subprocess.run([sys.executable, *sys.argv], env=rest).returncode)
+
+
 def main():
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     flags.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     flags.add_argument("--seconds", type=float, default=8, metavar="S", help="time for each measurement (default: 8)")
     args = flags.parse_args()
+    without_limits()
 
     images = numpy.random.default_rng(0).random((WGAN.critic_steps * BATCH, networks.SIZES[0]), dtype="float32")
     peak = sgemm_gflops(args.seconds / 4)
@@ -226,6 +241,9 @@ def main():
         print(f"{name:12}{row['minigen_ms']:9.2f}{other}{row['peak_share']:13.0%}{default}")
     costs = result["op_us"]
     print(f"microseconds per op at 4 x 4: {costs['forward']:.2f} forward, {costs['forward_backward']:.2f} forward and backward")
+    convolution = benchmark_convolution.measure(args.seconds, with_torch=bool(torch))
+    benchmark_convolution.report(convolution)
+    result |= convolution
     if not torch:
         print("PyTorch is not installed (pip install torch): minigen's own figures only")
     if args.json:

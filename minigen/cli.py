@@ -121,6 +121,14 @@ def weight(text: str) -> float:
     return _at_least(0, finite(text))
 
 
+def more_than_0(text: str) -> float:
+    """The type of a flag: a finite number above 0."""
+    value = finite(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"a number above 0 expected, {value} found")
+    return value
+
+
 def _whole(text: str) -> int:
     try:
         return int(text.replace("_", ""))

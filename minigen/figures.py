@@ -127,6 +127,25 @@ def grids(path: str | os.PathLike[str], panels: Mapping[str, Any], title: str) -
     figure.savefig(path)
 
 
+def training_curves(path: str | os.PathLike[str], panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]],
+                    title: str) -> None:
+    """A panel per measure, and in it its course over the training, a line (iterations, values) per model."""
+    figure = Figure(figsize=(11, 6.2), dpi=110, layout="constrained")
+    figure.suptitle(title, fontsize=14)
+    axes = figure.subplots(2, math.ceil(len(panels) / 2), squeeze=False).ravel()
+    for ax, (measure, lines) in zip(axes, panels.items()):
+        for name, (iterations, values) in lines.items():
+            ax.plot(iterations, values, label=name, color=COLOURS[name], linewidth=1.6, marker="o" if len(values) < 20 else None,
+                    markersize=4)
+        ax.set(title=measure, xlabel="training iterations", ylim=(0, None))
+        ax.xaxis.set_major_formatter("{x:,.0f}")
+        _plain(ax)
+    for ax in axes[len(panels):]:
+        ax.set_visible(False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(COLOURS), frameon=False)
+    figure.savefig(path)
+
+
 def entropy_histogram(path: str | os.PathLike[str], entropies: Mapping[str, Any], title: str) -> None:
     """The report's Figure 8: how many of a model's images have which entropy; ``entropies`` (runs, images) per model.
 

@@ -61,13 +61,13 @@ class Larsen:
 
     def encoder(self, rng: numpy.random.Generator, outputs: int, init: Initialiser = fan_in_uniform) -> Sequential:
         """Images to (N, outputs): convolutions to 64, 128 and 256 channels, each of stride 2; 1,024 units."""
-        a, b, c, units = map(self._scaled, (64, 128, 256, 1024))
+        a, b, c, units = map(self.scaled, (64, 128, 256, 1024))
         return Sequential(*_down(3, a, rng, init), *_down(a, b, rng, init), *_down(b, c, rng, init),
                           Reshape(8 * 8 * c), *_dense(8 * 8 * c, units, rng, init), Linear(units, outputs, rng, init))
 
     def decoder(self, rng: numpy.random.Generator, latent: int, init: Initialiser = fan_in_uniform) -> Sequential:
         """Latents (N, latent) to images: 8 x 8 x 256, transposed convolutions to 256, 128 and 32 channels, each of stride 2."""
-        a, b, c = map(self._scaled, (256, 128, 32))
+        a, b, c = map(self.scaled, (256, 128, 32))
         layers = [*_dense(latent, 8 * 8 * a, rng, init), Reshape(8, 8, a)]
         for n_in, n_out in ((a, a), (a, b), (b, c)):
             layers += [ConvTranspose2d(n_in, n_out, 5, rng, 2, 2, 1, init, bias=False), BatchNorm(n_out), ReLU()]
@@ -78,14 +78,14 @@ class Larsen:
 
         Its features, (N, 8, 8, 256), are what the fourth convolution gives, before BatchNorm.
         """
-        a, b, c, units = map(self._scaled, (32, 128, 256, 512))
+        a, b, c, units = map(self.scaled, (32, 128, 256, 512))
         features = Sequential(Conv2d(3, a, 5, rng, 1, 2, init), ReLU(), *_down(a, b, rng, init), *_down(b, c, rng, init),
                               Conv2d(c, c, 5, rng, 2, 2, init, bias=False))
         head = Sequential(BatchNorm(c), ReLU(), Reshape(8 * 8 * c), *_dense(8 * 8 * c, units, rng, init),
                           Linear(units, outputs, rng, init))
         return Discriminator(features, head)
 
-    def _scaled(self, channels: int) -> int:
+    def scaled(self, channels: int) -> int:
         return max(1, round(self.width * channels))
 
 

@@ -14,7 +14,7 @@ import numpy
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A new file, which takes the place of ``path`` when it is complete on the disk, and is gone if that fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -31,13 +31,13 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
 
 def save(path: Path, arrays: dict[str, numpy.ndarray]) -> None:
     """Write the arrays as an uncompressed .npz file that appears under its name only when it is complete on the disk."""
-    with _replacing(path) as file:
+    with replacing(path) as file:
         numpy.savez(file, **arrays)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write the text as UTF-8; like ``save``, whole or not at all."""
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(text.encode())
 
 

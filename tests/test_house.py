@@ -12,7 +12,7 @@ FLOORS = {"backend": 0, "storage": 0, "core": 1, "conv": 2, "ops": 2, "nn": 3, "
           "networks": 4, "entropy": 4, "frechet": 4, "divergences": 4,
           "classifier": 5, "models": 5, "training": 6, "cli": 7, "__init__": 8}
 SIDEWAYS = {("ops", "conv")}
-WINGS = {"datasets": {"backend"}, "figures": {"backend"}}         # what each may import; any floor may import them
+WINGS = {"datasets": {"backend", "storage"}, "figures": {"backend"}}         # what each may import; any floor may import them
 ONLY_IN = {"cupy": "backend", "matplotlib": "figures"}
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -1,0 +1,218 @@
+"""CelebA: the aligned and cropped photographs of faces, from the zip archive or the folder that it is distributed as."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import warnings
+import zipfile
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy
+from PIL import Image
+from tqdm import tqdm
+
+from minigen import storage
+from minigen.datasets.mnist import Dataset
+
+ARCHIVE, FOLDER, PARTITION = "img_align_celeba.zip", "img_align_celeba", "list_eval_partition.txt"
+
+_BOX = (15 / 178, 40 / 218, 163 / 178, 188 / 218)       # left, top, right and bottom of what is cut out, as shares of a side
+_MOST_BYTES, _MOST_PIXELS = 16 << 20, 16 << 20          # of one image; a photograph of CelebA has 10 kB and 39 thousand pixels
+_TRAIN, _TEST = 0.8, 0.1                                # shares, about CelebA's own, where there is no partition
+_LAYOUT = (f"give {ARCHIVE} (\"Align&Cropped Images\" of https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html), or a folder with it "
+           f"or with its unpacked 000001.jpg, 000002.jpg, ..., and {PARTITION} beside them if you have it")
+
+
+def celeba(root: str | os.PathLike[str], side: int = 64) -> Dataset:
+    """CelebA from ``root``: images (N, side, side, 3) uint8, and in place of labels the names of their files (N,).
+
+    ``root`` is img_align_celeba.zip, which is read in place, or a folder with it or with the unpacked images NNNNNN.jpg, itself or
+    in its folder img_align_celeba. If list_eval_partition.txt is with them it says which are for training and test (those for
+    validation are left out), else the first 80 % and the last 10 % by name are. Of an image of 178 x 218 the square of rows 40 to
+    188 and columns 15 to 163 is taken, of other sizes the same shares, and made smaller with antialiasing.
+
+    That is done once, on all processors, into a file in ``storage.cache_folder()``, which is mapped into the memory, not read.
+    Images that cannot be decoded are left out, and a warning counts and names them. ``FileNotFoundError`` says where CelebA comes
+    from; ``ValueError`` names what is not as described.
+    """
+    source = _source(Path(root))
+    try:
+        parts = _parts(source)
+        key = hashlib.sha256(json.dumps([source.stamp, parts, side, _BOX]).encode()).hexdigest()[:16]
+        pixels = storage.cache_folder() / f"celeba_{key}.bin"
+        index_path = pixels.with_suffix(".json")
+        if not (pixels.exists() and index_path.exists()):
+            _build(source, parts, side, pixels, index_path)
+    finally:
+        source.close()
+    index = json.loads(index_path.read_text())
+    if index["damaged"]:
+        first = "; ".join(f"{name}: {why}" for name, why in index["damaged"][:5])
+        warnings.warn(f"{source.path}: {len(index['damaged'])} of {sum(map(len, parts))} images cannot be read and are left out "
+                      f"({first}{'; ...' if len(index['damaged']) > 5 else ''})", stacklevel=2)
+    names = [numpy.array(part) for part in index["names"]]
+    for part, what in zip(names, ("training", "test")):
+        if not len(part):
+            raise ValueError(f"{source.path}: no readable image for {what} is left of {sum(map(len, parts))}")
+    images = numpy.memmap(pixels, numpy.uint8, "r", shape=(len(names[0]) + len(names[1]), side, side, 3))
+    return Dataset(images[:len(names[0])], names[0], images[len(names[0]):], names[1])
+
+
+class _Folder:
+    """A folder of NNNNNN.jpg."""
+
+    def __init__(self, path: Path, names: list[str]) -> None:
+        self.path, self.names = path, names
+        self.stamp = [str(path.resolve()), [(name, *_change(path / name)) for name in names]]
+
+    def read(self, name: str) -> bytes:
+        path = self.path / name
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"{path.stat().st_size:,} bytes are more than any photograph here has")
+        return path.read_bytes()
+
+    def partition(self) -> tuple[str, bytes] | None:
+        return _file_in(self.path, self.path.parent, self.path.parent / "Eval")
+
+    def close(self) -> None:
+        pass
+
+
+class _Archive:
+    """The zip archive; its members are read one by one, and nothing is ever unpacked to the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.stamp = [str(path.resolve()), *_change(path)]
+        try:
+            self.zip = zipfile.ZipFile(path)
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"{path}: a zip archive or a folder expected: {error}") from error
+        self.members = {}
+        for member in self.zip.infolist():
+            parts = re.split(r"[/\\]", member.filename)
+            if ".." in parts or parts[0] == "" or ":" in parts[0]:
+                raise ValueError(f"{path}: the member {member.filename!r} would leave the folder it is unpacked to: not CelebA")
+            if member.file_size > _MOST_BYTES:
+                raise ValueError(f"{path}: the member {member.filename!r} unpacks to {member.file_size:,} bytes: not CelebA")
+            if _is_image(parts[-1]) and "__MACOSX" not in parts:
+                self.members[parts[-1]] = member
+        self.names = sorted(self.members)
+
+    def read(self, name: str) -> bytes:
+        return self.zip.read(self.members[name])
+
+    def partition(self) -> tuple[str, bytes] | None:
+        for member in self.zip.infolist():
+            if re.split(r"[/\\]", member.filename)[-1] == PARTITION:
+                return f"{self.path}: {member.filename}", self.zip.read(member)
+        return _file_in(self.path.parent, self.path.parent.parent / "Eval")     # as they are distributed
+
+    def close(self) -> None:
+        self.zip.close()
+
+
+def _file_in(*folders: Path) -> tuple[str, bytes] | None:
+    """The partition, and where it is, in the first of these folders that has it."""
+    paths = [folder / PARTITION for folder in folders if (folder / PARTITION).is_file()]
+    return (str(paths[0]), paths[0].read_bytes()) if paths else None
+
+
+def _source(root: Path) -> _Folder | _Archive:
+    if root.is_dir():
+        for folder in (root, root / FOLDER):
+            names = sorted(filter(_is_image, os.listdir(folder))) if folder.is_dir() else []
+            if names:
+                return _Folder(folder, names)
+        if not (root / ARCHIVE).is_file():
+            raise FileNotFoundError(f"{root}: no CelebA in this folder: {_LAYOUT}")
+        root = root / ARCHIVE
+    elif not root.exists():
+        raise FileNotFoundError(f"{root}: no such file or folder: {_LAYOUT}")
+    archive = _Archive(root)
+    if not archive.names:
+        archive.close()
+        raise ValueError(f"{root}: no image 000001.jpg, 000002.jpg, ... in this archive: {_LAYOUT}")
+    return archive
+
+
+def _is_image(name: str) -> bool:
+    return re.fullmatch(r"\d+\.jpg", name) is not None
+
+
+def _change(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _parts(source: _Folder | _Archive) -> list[list[str]]:
+    """The names of the images for training and for test."""
+    found = source.partition()
+    n = len(source.names)
+    if found is None:
+        return [source.names[:round(_TRAIN * n)], source.names[n - round(_TEST * n):]]
+    where, content = found
+    part_of = {}
+    for i, line in enumerate(content.decode("ascii", errors="replace").splitlines(), 1):
+        words = line.split()
+        if words and (len(words) != 2 or words[1] not in ("0", "1", "2")):
+            raise ValueError(f"{where}, line {i}: a name and 0, 1 or 2, as in '000001.jpg 0', expected, {line[:80]!r} found")
+        if words:
+            part_of[words[0]] = words[1]
+    unknown = [name for name in source.names if name not in part_of]
+    if unknown:
+        raise ValueError(f"{where}: nothing is said of {len(unknown)} of the {n} images, the first of them {unknown[0]}")
+    return [[name for name in source.names if part_of[name] == part] for part in ("0", "2")]
+
+
+def _build(source: _Folder | _Archive, parts: list[list[str]], side: int, pixels: Path, index_path: Path) -> None:
+    """Write the images of both parts, one after the other, and an index of what they are: the latter last."""
+    names: list[list[str]] = [[], []]
+    damaged = []
+    with storage.replacing(pixels) as file, tqdm(desc="CelebA", total=sum(map(len, parts)), unit=" images", disable=None) as bar:
+        for kept, part in zip(names, parts):
+            for name, image in _decoded(source, part, side):
+                bar.update()
+                if isinstance(image, Exception):
+                    damaged.append([name, f"{type(image).__name__}: {image}".splitlines()[0]])
+                else:
+                    kept.append(name)
+                    file.write(image.tobytes())
+    storage.write_text(index_path, json.dumps({"names": names, "damaged": damaged}))
+
+
+def _decoded(source: _Folder | _Archive, names: list[str], side: int) -> Iterator[tuple[str, numpy.ndarray | Exception]]:
+    """Each name with its image, or with what was wrong, in their order; a few per processor are in memory at once."""
+    workers = os.cpu_count() or 1
+
+    def decode(name: str) -> Any:
+        try:
+            return _face(source.read(name), side)
+        except Exception as error:      # a damaged file makes the decoders raise almost anything
+            return error
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque()
+        for name in names:
+            waiting.append((name, pool.submit(decode, name)))
+            if len(waiting) > 8 * workers:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        for done, future in waiting:
+            yield done, future.result()
+
+
+def _face(content: bytes, side: int) -> numpy.ndarray:
+    with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
+        width, height = image.size
+        if width * height > _MOST_PIXELS:
+            raise ValueError(f"{width} x {height} pixels are more than any photograph here has")
+        box = (_BOX[0] * width, _BOX[1] * height, _BOX[2] * width, _BOX[3] * height)
+        return numpy.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, box))
