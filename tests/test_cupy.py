@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from strict_cupy import counts
 from test_ops import CALLED, CASES, every_op
 
-from minigen import backend, classifier, entropy, frechet, losses, models, nn, ops, optim, training
+from minigen import backend, classifier, datasets, entropy, frechet, losses, models, nn, ops, optim, training
 from minigen.backend import to_device, to_host
 from minigen.core import Op, Tensor, grad
 from minigen.gradcheck import check_grad, check_subgradient
@@ -300,21 +300,35 @@ def cache(tmp_path_factory):
     return str(tmp_path_factory.mktemp("cache"))
 
 
-@pytest.mark.parametrize("example, flags", [("mnist_gan_vs_wgan", []), ("mnist_compare_models", ["--seeds", "1"]),
-                                            ("mnist_constrained_vaegan", ["--seeds", "2"])])
-def test_examples_with_gpu(example, flags, small_mnist, cache, tmp_path, device, monkeypatch, capsys):
+@pytest.fixture
+def run(device, monkeypatch, tmp_path, cache, capsys):
+    """Run an example with --gpu, its ``constants`` changed, and check that all its models were trained on the device."""
+    def call(example, flags, **constants):
+        module = importlib.import_module(example)
+        for name, value in constants.items():
+            monkeypatch.setattr(module, name, value)
+        monkeypatch.setattr(sys, "argv", ["x", "--gpu", "--batch-size", "16", "--iterations", "2", "--out", str(tmp_path), *flags])
+        backend.use("numpy")        # the flag is to choose the device
+        with threadpoolctl.threadpool_limits(1):        # several times faster where others use the processors too
+            module.main()
+        assert backend.name() == "cupy" and (tmp_path / "summary.json").exists() and str(tmp_path) in capsys.readouterr().out
+        configs = [json.loads(path.read_text()) for path in tmp_path.glob("*/config.json")]
+        assert configs and all(config["environment"]["backend"] == "cupy" for config in configs)
     monkeypatch.syspath_prepend(ROOT / "examples")
     monkeypatch.setenv("MINIGEN_CACHE", cache)
-    module = importlib.import_module(example)
-    monkeypatch.setattr(module, "SAMPLES", 100)
-    backend.use("numpy")        # the flag is to choose the device
-    monkeypatch.setattr(sys, "argv", ["x", "--gpu", "--data", str(small_mnist), "--batch-size", "16", "--iterations", "2",
-                                      "--out", str(tmp_path), *flags])
-    with threadpoolctl.threadpool_limits(1):        # several times faster where others use the processors too
-        module.main()
-    assert backend.name() == "cupy" and (tmp_path / "summary.json").exists() and "nats" in capsys.readouterr().out
-    configs = [json.loads(path.read_text()) for path in tmp_path.glob("*/config.json")]
-    assert configs and all(config["environment"]["backend"] == "cupy" for config in configs)
+    return call
+
+
+@pytest.mark.parametrize("example, flags", [("mnist_gan_vs_wgan", []), ("mnist_compare_models", ["--seeds", "1"]),
+                                            ("mnist_constrained_vaegan", ["--seeds", "2"])])
+def test_mnist_examples(example, flags, run, small_mnist):
+    run(example, ["--data", str(small_mnist), *flags], SAMPLES=100)
+
+
+def test_celeba_example(run, monkeypatch):
+    data = datasets.faces(40, 10)
+    monkeypatch.setattr(datasets, "faces", lambda: data)
+    run("celeba_vaegan", ["--width", "0.03", "--learned-similarity"], HELD_OUT=10)
 
 
 def test_the_stand_in_refuses_what_cupy_refuses(device):
