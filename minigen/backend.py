@@ -84,9 +84,13 @@ def _blas() -> Any:
 
 
 @cache
-def threads() -> int:
-    """How many threads NumPy's work is shared among: as many as its matrix products take. A GPU needs but one to drive it."""
+def _blas_threads() -> int:
     return max((library["num_threads"] for library in _blas().info()), default=1)
+
+
+def threads() -> int:
+    """How many threads share the work: for NumPy as many as its matrix products take, for a GPU the one that drives it."""
+    return _blas_threads() if _module is numpy else 1
 
 
 def block_numbers() -> int:
@@ -112,7 +116,7 @@ def _keep_memory() -> None:
 @contextmanager
 def _one_blas_thread() -> Iterator[None]:
     # After a product BLAS's own threads wait for the next one so busily that they would take the processor from those here.
-    threads()       # counted before
+    _blas_threads()     # counted before
     with _blas().limit(limits=1):
         yield
 
@@ -136,7 +140,7 @@ def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
     helps another from the back. Meanwhile the matrix products of each run on that thread alone.
     """
     jobs = list(jobs)
-    count = min(threads(), len(jobs)) if _module is numpy else 1
+    count = min(threads(), len(jobs))
     if count < 2:
         for job in jobs:
             work(job)

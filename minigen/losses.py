@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy
-
 from minigen import ops
 from minigen.backend import Array, to_device, xp
 from minigen.core import Op
@@ -130,5 +128,4 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
     """-log softmax(logits)[label], mean over the batch: logits (N, classes), labels (N,) integers."""
     if labels.shape != logits.shape[:1]:
         raise ValueError(f"softmax_cross_entropy: labels of shape {logits.shape[:1]} expected, {labels.shape} found")
-    rows = to_device(numpy.arange(len(labels)))
-    return -ops.mean(ops.log_softmax(logits)[rows, to_device(labels)])
+    return -ops.mean(ops.log_softmax(logits)[xp.arange(len(labels)), to_device(labels)])

@@ -1,0 +1,357 @@
+"""What runs on CuPy, without a GPU: on a strict stand-in, see strict_cupy.py."""
+
+import importlib
+import json
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy
+import pytest
+import strict_cupy
+import threadpoolctl
+from hypothesis import given
+from hypothesis import strategies as st
+from strict_cupy import counts
+from test_ops import CALLED, CASES, every_op
+
+from minigen import backend, classifier, datasets, entropy, frechet, losses, models, nn, ops, optim, training
+from minigen.backend import to_device, to_host
+from minigen.core import Op, Tensor, grad
+from minigen.gradcheck import check_grad, check_subgradient
+
+ROOT = Path(__file__).parent.parent
+SMALL = {"sizes": (16, 9, 7, 5), "latent": 4}
+LARSEN = {"width": 0.05, "latent": 4, "optimizer": "SGD", "lr": 1e-4}
+LARSEN_GAN = {**LARSEN, "outputs": 1, "d_lr": 1e-2}
+FULLY_CONNECTED = {
+    "gan": models.GAN(outputs=3, **SMALL), "minimax": models.GAN(objective="minimax", outputs=3, beta1=0.5, **SMALL),
+    "wgan": models.WGAN(critic_steps=2, outputs=3, **SMALL), "vae": models.VAE(**SMALL),
+    "vaegan": models.VAEGAN(outputs=3, **SMALL), "constrained": models.ConstrainedVAEGAN(d=0.7, outputs=3, **SMALL),
+    "on-mean": models.ConstrainedVAEGAN(d=0.1, per_sample=False, outputs=3, **SMALL)}
+CONVOLUTIONAL = {
+    "larsen-vae": models.VAE(**LARSEN), "larsen-vaegan": models.VAEGAN(**LARSEN_GAN),
+    "larsen-constrained": models.ConstrainedVAEGAN(d=0.5, **LARSEN_GAN),
+    "larsen-similarity": models.VAEGAN(learned_similarity=True, **LARSEN_GAN)}
+MODELS = {**FULLY_CONNECTED, **CONVOLUTIONAL}
+every_model = pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
+
+
+@contextmanager
+def on_device():
+    """Within this context minigen computes with the stand-in; its counts begin at 0."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "cupy", strict_cupy.cupy)
+        backend.use("cupy")
+        counts.reset()
+        try:
+            yield
+        finally:
+            backend.use("numpy")
+
+
+@pytest.fixture
+def device():
+    with on_device():
+        yield
+
+
+def build(model, **changed):
+    return type(model)(**{**model.settings(), **changed})
+
+
+def batches(model, count):
+    shape = (4, 64, 64, 3) if getattr(model, "width", None) else (8, 16)
+    rng = numpy.random.default_rng(1)
+    return [rng.random((shape[0] * model.batches_per_step, *shape[1:]), dtype="float32") for _ in range(count)]
+
+
+def moved(options):
+    """Options with their arrays, or tuples of arrays, on the device."""
+    def move(value):
+        return to_device(value) if isinstance(value, numpy.ndarray) else value
+    return {key: tuple(map(move, value)) if isinstance(value, tuple) else move(value) for key, value in options.items()}
+
+
+def value_and_gradients(op, args, options, dtype="float64"):
+    args = [Tensor(to_device(a.astype(dtype))) if a.dtype == "float64" else to_device(a) for a in args]
+    leaves = [a for a in args if isinstance(a, Tensor)]
+    options = moved(options)
+    counts.reset()
+    y = CALLED.get(op, op)(*args, **options)
+    first = grad(ops.sum(y * y), leaves, create_graph=True)
+    second = grad(sum(ops.sum(g * g) for g in first), leaves)
+    return [y.data, *grad(ops.sum(y * y), leaves), *[g.data for g in first], *second]
+
+
+@every_op
+@given(data=st.data())
+def test_every_op_and_its_gradients(op, data):
+    args, options = data.draw(CASES[op][0]())
+    expected = value_and_gradients(op, args, options)
+    with on_device():
+        found = value_and_gradients(op, args, options)
+        masked = getattr(options.get("index"), "dtype", None) == bool
+        assert masked or counts.synchronisations == 0
+        assert isinstance(options.get("index"), (list, tuple)) or counts.copies_to_device == 0
+        assert all(type(a) is strict_cupy.ndarray for a in found)
+        found = list(map(to_host, found))
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        numpy.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@every_model
+def test_a_step_waits_for_nothing_and_copies_only_the_noise(model, device):
+    on_gpu = build(model)
+    for images in map(to_device, batches(model, 2)):
+        counts.reset()
+        result = on_gpu.step(images, numpy.random.default_rng(0))
+        noise = 1 if type(model) in (models.GAN, models.VAE) else 2
+        assert (counts.synchronisations, counts.copies_to_device) == (0, noise)
+        assert all(type(value) is strict_cupy.ndarray and value.shape == () for value in result.values())
+
+
+def steps(model, count=2):
+    """What a new model like this one reports in so many steps, and its state after them."""
+    model = build(model)
+    results = [model.step(to_device(images), numpy.random.default_rng(i)) for i, images in enumerate(batches(model, count))]
+    return {f"{i}.{key}": to_host(value) for i, result in enumerate(results) for key, value in result.items()}, model.state()
+
+
+def assert_close(one, other, tolerance):
+    """Equal up to ``tolerance`` of the largest number in either array, or of 0.1: where numbers cancel, rounding errors stay."""
+    assert type(one) is type(other) and one.shape == other.shape and one.dtype == other.dtype
+    scale = max(abs(one).max(initial=0.1), abs(other).max(initial=0.1))
+    numpy.testing.assert_allclose(one, other, rtol=0, atol=tolerance * scale)
+
+
+def assert_same_steps(found, expected, rounded):
+    """Two results of ``steps`` are equal or, if sums were ``rounded`` otherwise, close to each other."""
+    for one, other in zip(found, expected):
+        assert one.keys() == other.keys()
+        for key in one:     # SGD's state is the gradient, which a ReLU that rounding errors turn on or off moves by a percent
+            assert_close(one[key], other[key], (0.03 if key.startswith("optimizers") else 1e-3) if rounded else 1e-5)
+
+
+@every_model
+def test_steps_are_those_of_numpy(model):
+    expected = steps(model)
+    with on_device():
+        found = steps(model)
+    assert_same_steps(found, expected, rounded=model in CONVOLUTIONAL.values())
+
+
+def samples_and_reconstructions(model):
+    model, (first, second) = build(model), batches(model, 2)
+    found = [model.sample(3, rng=1)]
+    if isinstance(model, models.VAE):
+        found += [*model.encode(first), model.reconstruct(first), model.interpolate(first[:2], second[:2], steps=3)]
+    return found
+
+
+@every_model
+def test_samples_and_reconstructions_are_those_of_numpy(model):
+    expected = samples_and_reconstructions(model)
+    with on_device():
+        found = samples_and_reconstructions(model)
+        assert all(type(array) is strict_cupy.ndarray for array in found)
+        for array, known in zip(found, expected, strict=True):
+            numpy.testing.assert_allclose(to_host(array), known, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["wgan", "constrained", "larsen-similarity"])
+def test_a_checkpoint_goes_from_either_to_the_other(name, tmp_path):
+    model, run = MODELS[name], training.Run(tmp_path)
+
+    def written(seed):
+        _, state = steps(build(model, seed=seed))
+        run.save_checkpoint(seed, state)
+        return state
+
+    def read():
+        other = build(model, seed=99)
+        other.load_state(run.newest_checkpoint()[1])
+        loaded = other.state()
+        other.step(to_device(batches(model, 1)[0]), numpy.random.default_rng(0))      # goes on
+        return loaded
+
+    def same(one, other):
+        return one.keys() == other.keys() and all((one[key] == other[key]).all() for key in one)
+    run.checkpoints_folder.mkdir()
+    with on_device():
+        state = written(1)
+    assert same(state, read())
+    state = written(2)
+    with on_device():
+        assert same(state, read())
+
+
+def train(model, out, iterations, **options):
+    images = numpy.concatenate(batches(model, 4))
+    return training.train(build(model), images, iterations=iterations, batch_size=4, out=out, log_every=3, checkpoint_every=5,
+                          sample_at=[2], samples=4, **options)
+
+
+@pytest.mark.parametrize("name", ["gan", "vaegan", "larsen-vaegan"])
+def test_training_and_resuming(name, tmp_path, device):
+    def halved(images, rng):
+        return images * numpy.float32(rng.choice([0.5, 1]))
+    straight = train(MODELS[name], tmp_path / "straight", 8, prepare=halved)
+    train(MODELS[name], tmp_path / "resumed", 5, prepare=halved)
+    resumed = train(MODELS[name], tmp_path / "resumed", 8, resume=True, prepare=halved)
+    assert straight.config()["environment"]["backend"] == "cupy"
+    one, other = straight.newest_checkpoint()[1], resumed.newest_checkpoint()[1]
+    assert one.keys() == other.keys() and all((one[key] == other[key]).all() for key in one)
+    assert [record["iteration"] for record in straight.metrics()] == [3, 6, 8] and len(straight.samples()) == 1
+    assert training.load(straight.folder).state().keys() == one.keys()
+
+
+def test_training_waits_when_it_logs_draws_and_saves(tmp_path, device):
+    arrays = len([value for value in build(MODELS["gan"]).state().values() if value.shape])
+    for iterations in (2, 3):
+        counts.reset()
+        train(MODELS["gan"], tmp_path, iterations)
+        assert counts.synchronisations == arrays + 1 + 2           # the checkpoint, a grid, two losses
+        parameters = arrays / 2
+        assert counts.copies_to_device == parameters + 2 * iterations + 1       # images and noise of each step, noise of the grid
+
+
+def test_layers_optimisers_and_clipping(device):
+    rng = numpy.random.default_rng(0)
+    network = nn.Sequential(nn.Linear(3, 4, rng), nn.BatchNorm(4), nn.LeakyReLU(0.2), nn.Linear(4, 2, rng, bias=False), nn.Tanh())
+    x = to_device(rng.random((5, 3), dtype="float32"))
+    for kind in (optim.SGD, optim.RMSProp, optim.Adam):
+        player = kind(network.parameters(), 0.1)
+        counts.reset()
+        loss = losses.softmax_cross_entropy(network(x), to_device(numpy.array([0, 1, 1, 0, 1])))
+        player.step(grad(loss, player.parameters))
+        optim.clip_weights(player.parameters, 0.2)
+        assert (counts.synchronisations, counts.copies_to_device) == (0, 1)         # the labels
+        assert all(abs(to_host(p.data)).max() <= numpy.float32(0.2) for p in player.parameters)
+        player.load_state(player.state())
+    network.eval()
+    assert network(x).shape == (5, 2) and repr(network(x)).startswith("Tensor([[")
+
+
+def test_arrays_that_numpy_works_on_in_blocks():
+    def trained():
+        rng = numpy.random.default_rng(0)
+        network = nn.Sequential(nn.Linear(600, 900, rng, bias=False), nn.BatchNorm(900), nn.ReLU(),
+                                nn.Linear(900, 600, rng), nn.Sigmoid())
+        images = to_device(rng.random((900, 600), dtype="float32"))
+        player = optim.SGD(network.parameters(), 0.01)
+        for _ in range(2):
+            player.step(grad(losses.squared_error(images, network(images)), player.parameters))
+        return [to_host(p.data) for p in player.parameters] + list(player.state().values())
+    expected = trained()
+    with on_device():
+        found = trained()
+    for one, other in zip(found, expected, strict=True):
+        numpy.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3 * abs(other).max())
+
+
+def test_one_thread_drives_a_gpu(monkeypatch):
+    """However many processors there are: work that is cut into pieces for them would be as many small kernels there."""
+    monkeypatch.setattr(backend, "_blas_threads", lambda: 8)
+    assert backend.threads() == 8
+    with on_device():
+        assert backend.threads() == 1
+        found = []
+        backend.parallel(lambda job: found.append(threading.current_thread()), range(8))
+    assert found == [threading.main_thread()] * 8
+
+
+def test_gradients_are_checked_on_the_device(device):
+    x = numpy.linspace(-1, 1, 6).reshape(2, 3)
+    check_grad(lambda x: ops.tanh(x @ x.T), [x], order=2)
+    check_subgradient(ops.max, x)
+    with pytest.raises(AssertionError, match="check_grad: order 1"):
+        check_grad(Op("wrong(a)", lambda a: a * a, lambda g, y, a: g * a), [x])
+
+
+def test_classifier_and_entropies():
+    rng = numpy.random.default_rng(0)
+    labels = rng.integers(0, 10, 300)
+    images = (rng.normal(size=(10, 20))[labels] + 0.3 * rng.normal(size=(300, 20))).astype("float32")
+
+    def judged():
+        judge = classifier.Classifier(sizes=(20, 16, 10), epochs=3, batch_size=50).fit(images, labels)
+        probabilities = judge.predict_proba(images)
+        return judge.accuracy(images, labels), to_host(probabilities), entropy.measure(probabilities)
+    expected = judged()
+    with on_device():
+        found = judged()
+    assert found[0] == expected[0] and found[2] == pytest.approx(expected[2], rel=1e-5)
+    numpy.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-6)
+
+
+def test_features_of_images():
+    images = numpy.random.default_rng(0).random((3, 64, 64, 3), dtype="float32")
+    expected = frechet.features(images)
+    with on_device():
+        for found in (frechet.features(images), frechet.features(to_device(images))):
+            numpy.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def run(device, monkeypatch, tmp_path, cache, capsys):
+    """Run an example with --gpu, its ``constants`` changed, and check that all its models were trained on the device."""
+    def call(example, flags, **constants):
+        module = importlib.import_module(example)
+        for name, value in constants.items():
+            monkeypatch.setattr(module, name, value)
+        monkeypatch.setattr(sys, "argv", ["x", "--gpu", "--batch-size", "16", "--iterations", "2", "--out", str(tmp_path), *flags])
+        backend.use("numpy")        # the flag is to choose the device
+        with threadpoolctl.threadpool_limits(1):        # several times faster where others use the processors too
+            module.main()
+        assert backend.name() == "cupy" and (tmp_path / "summary.json").exists() and str(tmp_path) in capsys.readouterr().out
+        configs = [json.loads(path.read_text()) for path in tmp_path.glob("*/config.json")]
+        assert configs and all(config["environment"]["backend"] == "cupy" for config in configs)
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    monkeypatch.setenv("MINIGEN_CACHE", cache)
+    return call
+
+
+@pytest.mark.parametrize("example, flags", [("mnist_gan_vs_wgan", []), ("mnist_compare_models", ["--seeds", "1"]),
+                                            ("mnist_constrained_vaegan", ["--seeds", "2"])])
+def test_mnist_examples(example, flags, run, small_mnist):
+    run(example, ["--data", str(small_mnist), *flags], SAMPLES=100)
+
+
+def test_celeba_example(run, monkeypatch):
+    data = datasets.faces(40, 10)
+    monkeypatch.setattr(datasets, "faces", lambda: data)
+    run("celeba_vaegan", ["--width", "0.03", "--learned-similarity"], HELD_OUT=10)
+
+
+def test_the_stand_in_refuses_what_cupy_refuses(device):
+    xp, x, host = strict_cupy.cupy, to_device(numpy.ones((2, 3), "float32")), numpy.ones((2, 3), "float32")
+    for mistake, message in (
+            (lambda: x + host, "Unsupported type"), (lambda: host * x, "Unsupported type"),
+            (lambda: xp.concatenate([x, host]), "Unsupported type"), (lambda: ops.add(Tensor(x), host), "Unsupported type"),
+            (lambda: numpy.asarray(x), "Implicit conversion"), (lambda: xp.sum(x, where=True), "unexpected keyword"),
+            (lambda: x.max(initial=0), "unexpected keyword"), (lambda: xp.exp(x, where=True), "Wrong arguments"),
+            (lambda: xp.add(x, [1, 2, 3]), "Unsupported type"), (lambda: xp.einsum_path, "no attribute"),
+            (lambda: xp.multiply.at(x, 0, x), "not supported yet"), (lambda: x.__setitem__(0, host[0]), "cannot be used"),
+            (lambda: x.__setitem__([0, 0], 1.0), "twice"), (lambda: x[[5]], "out of bounds"), (lambda: range(x[0, 0]), "integer")):
+        with pytest.raises((TypeError, ValueError, AttributeError, IndexError, NotImplementedError), match=message):
+            mistake()
+    assert (counts.synchronisations, counts.copies_to_device) == (0, 3)        # x, and two indices
+
+
+@pytest.mark.parametrize("wait", [
+    lambda x: x.get(), lambda x: x[0].item(), lambda x: float(x[0]), lambda x: int(x[0]), bool, lambda x: x.tolist(), repr,
+    lambda x: x[x > 0], lambda x: strict_cupy.cupy.nonzero(x), lambda x: strict_cupy.cupy.asnumpy(x), lambda x: 1 if x > 0 else 2,
+    to_host, lambda x: Tensor(x[0]).item()])
+def test_the_stand_in_counts_synchronisations(wait, device):
+    x = strict_cupy.cupy.ones(1, "float32")
+    assert len(x) == 1 and x.shape == (1,) and counts.synchronisations == 0
+    wait(x)
+    assert counts.synchronisations == 1
