@@ -65,6 +65,33 @@ def test_every_element_is_updated_once(kind, many, monkeypatch):
     assert len(numpy.unique(p.data)) == 1 and p.data[0, 0] < 0 and p.dtype == "float32"
 
 
+@pytest.mark.parametrize("kind, decay", [(optim.SGD, {"momentum": 0.9}), (optim.RMSProp, {"alpha": 0.9}), (optim.Adam, {})])
+@pytest.mark.parametrize("size", [3, 100_000])
+def test_state_never_stays_subnormal(kind, decay, size):
+    """What decays without end: 0.9 times the smallest subnormal number is rounded to that number, and a product is slow with it."""
+    p = Tensor(numpy.zeros(size, "float32"))
+    optimizer = kind([p], lr=0.1, **decay)
+    optimizer.step([numpy.ones(size, "float32")])
+    for _ in range(1100):
+        optimizer.step([numpy.zeros(size, "float32")])
+        for slot in optimizer.arrays.values():
+            assert slot[0][0] == 0 or slot[0][-1] > numpy.finfo("float32").tiny
+    assert 0 in [slot[0][0] for slot in optimizer.arrays.values()]
+
+
+@pytest.mark.parametrize("kind, reference, settings", CASES)
+def test_what_is_tiny_is_not_missed(rng, kind, reference, settings):
+    """Beyond the steps at which it is made 0: gradients of any size, some of which end."""
+    gradients = 10.0 ** rng.integers(-25, 1, (5, 1)) * rng.normal(size=(5, 200))
+    gradients[3, 50:] = 0
+    p = Tensor(numpy.zeros(5, "float32"))
+    optimizer = kind([p], **settings)
+    for g in gradients.T.astype("float32"):
+        optimizer.step([g])
+    expected = [reference(0.0, row, **settings) for row in gradients.tolist()]
+    numpy.testing.assert_allclose(p.data, expected, rtol=1e-4)
+
+
 def test_any_memory_layout():
     whole = numpy.zeros((4, 6))
     p = Tensor(whole[:, ::2].T)
