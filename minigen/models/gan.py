@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy
 
-from minigen import losses, networks, ops
+from minigen import losses, networks
 from minigen.backend import Array
 from minigen.core import grad
-from minigen.models.model import Model
+from minigen.models.model import Model, together
 from minigen.optim import Adam
 
 _GENERATOR_LOSSES = {"non-saturating": losses.gan_generator, "minimax": losses.gan_generator_minimax}
@@ -44,13 +44,12 @@ class GAN(Model):
                            for player, network in self.networks.items()}
 
     def step(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
-        n = len(images)
         D, G = self.networks["discriminator"], self.networks["generator"]
         d_player, g_player = self.optimizers["discriminator"], self.optimizers["generator"]
-        fake = G(self.noise(n, rng))
+        fake = G(self.noise(len(images), rng))
 
-        logits = D(ops.concatenate([images, fake.data]))        # real and fake images in one pass
-        d_loss = losses.gan_discriminator(logits[:n], logits[n:])
+        real_logits, fake_logits = together(D, images, fake.data)
+        d_loss = losses.gan_discriminator(real_logits, fake_logits)
         d_player.step(grad(d_loss, d_player.parameters))
 
         g_loss = _GENERATOR_LOSSES[self.objective](D(fake))

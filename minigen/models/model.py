@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -10,10 +11,10 @@ from typing import Any
 
 import numpy
 
-from minigen import backend
+from minigen import backend, ops
 from minigen.backend import Array, to_device, xp
 from minigen.core import no_grad
-from minigen.nn import INITIALISERS, Initialiser, Module
+from minigen.nn import INITIALISERS, BatchNorm, Initialiser, Module
 from minigen.optim import Optimizer
 
 _CHUNK = 250        # rows at once, which bounds the memory for hidden layers
@@ -28,6 +29,17 @@ def in_chunks(network: Module, x: Array) -> Array:
     if training:
         network.train()
     return y
+
+
+def together(network: Module, *batches: Any) -> list[Any]:
+    """network(batch) for each batch, in one pass, which is faster, if the images in a batch do not see one another.
+
+    BatchNorm lets them: each batch then has a pass and statistics of its own, so that no gradient leads from one to another.
+    """
+    if any(isinstance(module, BatchNorm) for _, module in network.named_modules()):
+        return [network(batch) for batch in batches]
+    y, ends = network(ops.concatenate(batches)), list(itertools.accumulate(map(len, batches)))
+    return [y[start:end] for start, end in zip([0, *ends], ends)]
 
 
 Step = Callable[["Model", Array, numpy.random.Generator], dict[str, Array]]

@@ -11,7 +11,7 @@ import numpy
 from minigen import losses
 from minigen.backend import Array, xp
 from minigen.core import grad, no_grad
-from minigen.models.model import convolutional
+from minigen.models.model import convolutional, together
 from minigen.models.vae import VAE
 
 
@@ -51,8 +51,7 @@ class VAEGAN(VAE):
         """The gradient in the parameters of encoder and decoder, and what is reported; D, in between, does its part."""
         decoder = self.networks["decoder"]
         mu, logvar = self.posterior(images)
-        # Not in one pass: through BatchNorm's statistics L_GAN would reach the encoder.
-        reconstruction, fake = decoder(self.latents(mu, logvar, rng)), decoder(self.noise(len(images), rng))
+        reconstruction, fake = together(decoder, self.latents(mu, logvar, rng), self.noise(len(images), rng))
         d_report = self.discriminate(images, fake.data)
 
         error, kl = self.reconstruction_error(images, reconstruction), losses.gaussian_kl(mu, logvar)
@@ -65,7 +64,7 @@ class VAEGAN(VAE):
     def discriminate(self, images: Array, fake: Array) -> dict[str, Array]:
         """D's part of a step."""
         D, player = self.networks["discriminator"], self.optimizers["discriminator"]
-        real_logits, fake_logits = D(images), D(fake)
+        real_logits, fake_logits = together(D, images, fake)
         d_loss = losses.gan_discriminator(real_logits, fake_logits)
         player.step(grad(d_loss, player.parameters))
         return {"d_loss": d_loss.data, "accuracy_real": xp.mean(real_logits.data > 0),

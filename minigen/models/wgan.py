@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy
 
-from minigen import losses, networks, ops
+from minigen import losses, networks
 from minigen.backend import Array
 from minigen.core import grad, no_grad
-from minigen.models.model import Model
+from minigen.models.model import Model, together
 from minigen.optim import RMSProp, clip_weights
 
 
@@ -54,8 +54,8 @@ class WGAN(Model):
             fakes = G(self.noise(len(images), rng)).data
         for i in range(self.critic_steps):
             batch = slice(i * n, (i + 1) * n)
-            scores = critic(ops.concatenate([images[batch], fakes[batch]]))
-            critic_loss = losses.wgan_critic(scores[:n], scores[n:])
+            real_scores, fake_scores = together(critic, images[batch], fakes[batch])
+            critic_loss = losses.wgan_critic(real_scores, fake_scores)
             critic_player.step(grad(critic_loss, critic_player.parameters))
             clip_weights(critic_player.parameters, self.clip)
 
