@@ -22,6 +22,9 @@ from minigen.core import Op, column_sums
 
 _Block = tuple[slice, slice]        # some images of a batch, and some of their rows
 _memory = threading.local()
+# What the ways to compute a convolution cost, in multiplications (each with an addition), as found by timing them:
+_COPY = 40      # copying a number
+_NARROW = 16    # a row of a matrix product, beside those for its columns
 
 
 def _workspace(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -50,25 +53,35 @@ class _Correlation(NamedTuple):
     left: int
     stride: int
 
-    def by_strips(self, channels: int, out: int) -> bool:
-        """Whether strips take less copying, what is read again to be added to counted too, per output pixel."""
+    def copies(self, channels: int, out: int) -> tuple[int, int]:
+        """How many numbers are copied per output pixel by patches, and by strips, what is read again to be added counted too."""
         height, width = self.kernel
-        return self.stride * width * channels + 2 * (height - 1) * out < height * width * channels
+        return height * width * channels, self.stride * width * channels + 2 * (height - 1) * out
+
+    def by_strips(self, channels: int, out: int) -> bool:
+        patches, strips = self.copies(channels, out)
+        return strips < patches
+
+    def cost(self, channels: int, out: int) -> int:
+        """Of an image, see above."""
+        product = math.prod(self.kernel) * channels * (out + _NARROW)
+        return self.rows * self.columns * (_COPY * min(self.copies(channels, out)) + product)
 
     def blocks(self, n: int, channels: int, out: int) -> list[_Block]:
         """The rows of n images in blocks for which the workspace is enough."""
-        numbers, height, width = backend.block_numbers(), *self.kernel
+        height, width = self.kernel
         copies = self.stride * width * channels + 2 * out if self.by_strips(channels, out) else height * width * channels
+        # For large weights more than the cache holds: each block's matrix product has to arrange all of them anew.
+        numbers = max(backend.block_numbers(), 2 * height * width * channels * out)
         per_row = self.columns * copies
         rows = -(-self.rows // -(-self.rows // max(1, min(self.rows, numbers // per_row))))       # about as many in each block
         images = max(1, min(-(-n // backend.threads()), numbers // (per_row * rows)))
         return [(slice(i, min(i + images, n)), slice(r, min(r + rows, self.rows)))
                 for i in range(0, n, images) for r in range(0, self.rows, rows)]
 
-    def write(self, y: Array, block: _Block, x: Array, w: Array, bias: Array | None) -> None:
-        """Write a block of the output y (N, rows, columns, out)."""
+    def write(self, part: Array, block: _Block, x: Array, w: Array, bias: Array | None) -> None:
+        """Write a block of the output into ``part`` (images, rows, columns, out)."""
         channels, out = w.shape[2:]
-        part = y[block]
         if self.by_strips(channels, out):
             count, rows, columns, _ = part.shape
             total, product = (_workspace(name, (rows * count * columns, out), x.dtype) for name in ("total", "product"))
@@ -157,38 +170,78 @@ def _inside(before: int, length: int, span: int) -> slice:
 
 
 def _output(x: Array, w: Array, bias: Array | None = None, *, stride: int, padding: int) -> Array:
-    n, kernel, channels, out = x.shape[0], w.shape[:2], *w.shape[2:]
-    rows, columns = ((length + 2 * padding - k) // stride + 1 for length, k in zip(x.shape[1:3], kernel))
+    n, (height, width, channels, out) = x.shape[0], w.shape
+    rows, columns = ((length + 2 * padding - k) // stride + 1 for length, k in zip(x.shape[1:3], (height, width)))
+    one = _Correlation((height, width), rows, columns, padding, padding, stride)
+    # Two by two output pixels at once, as four times the channels: their patches overlap, and are copied once for all four.
+    four = _Correlation((height + stride, width + stride), -(-rows // 2), -(-columns // 2), padding, padding, 2 * stride)
+    if four.cost(channels, 4 * out) + _COPY * rows * columns * out < one.cost(channels, out):
+        parts = xp.zeros((*four.kernel, channels, 2, 2, out), x.dtype)
+        for a in range(2):
+            for b in range(2):
+                parts[a * stride:a * stride + height, b * stride:b * stride + width, :, a, b] = w
+        return _interleaved(four, x, parts, bias, (rows, columns))
     y, w = xp.empty((n, rows, columns, out), x.dtype), xp.ascontiguousarray(w)
-    correlation = _Correlation(kernel, rows, columns, padding, padding, stride)
-    backend.parallel(lambda block: correlation.write(y, block, x, w, bias), correlation.blocks(n, channels, out))
+    backend.parallel(lambda block: one.write(y[block], block, x, w, bias), one.blocks(n, channels, out))
     return y
 
 
 def _input_gradient(x: Array, w: Array, bias: Array | None = None, *, stride: int, padding: int, size: tuple[int, int]) -> Array:
     # The output's rows h s + i - p with the same remainder modulo s are reached by every s-th row i of the kernel only:
     # each such phase, in both directions, is a correlation of stride 1 with a part of the kernel, turned round.
-    n, channels, out = x.shape[0], *w.shape[2:]
-    y = xp.zeros((n, *size, out), x.dtype)
-    jobs = []
+    channels, out = w.shape[2:]
+    phases = []
     for a in range(stride):
         for b in range(stride):
-            part = xp.ascontiguousarray(w[a::stride, b::stride][::-1, ::-1])
-            first_row, first_column = (a - padding) % stride, (b - padding) % stride
-            phase = y[:, first_row::stride, first_column::stride]
-            if bias is not None and not part.size:
-                phase += bias
-            if part.size and phase.size:
-                kernel = part.shape[:2]
-                correlation = _Correlation(kernel, *phase.shape[1:3], kernel[0] - 1 - (first_row + padding) // stride,
-                                           kernel[1] - 1 - (first_column + padding) // stride, 1)
-                jobs += [(correlation, phase, block, part) for block in correlation.blocks(n, channels, out)]
-    backend.parallel(lambda job: job[0].write(job[1], job[2], x, job[3], bias), jobs)
+            part, first = w[a::stride, b::stride][::-1, ::-1], ((a - padding) % stride, (b - padding) % stride)
+            rows, columns = (-(-(length - start) // stride) for length, start in zip(size, first))
+            top, left = (k - 1 - (start + padding) // stride for k, start in zip(part.shape, first))
+            phases.append((first, part, _Correlation(part.shape[:2], rows, columns, top, left, 1)))
+    # All phases at once are one correlation with s x s times the channels: fewer patches, but parts are filled up with zeros.
+    top, left = max(c.top for *_, c in phases), max(c.left for *_, c in phases)
+    height, width = max(top - c.top + k.shape[0] for _, k, c in phases), max(left - c.left + k.shape[1] for _, k, c in phases)
+    whole = _Correlation((height, width), -(-size[0] // stride), -(-size[1] // stride), top, left, 1)
+    if whole.cost(channels, stride ** 2 * out) + _COPY * math.prod(size) * out < sum(c.cost(channels, out) for *_, c in phases):
+        parts = xp.zeros((height, width, channels, stride, stride, out), x.dtype)
+        for (a, b), part, c in phases:
+            row, column = top - c.top, left - c.left
+            parts[row:row + part.shape[0], column:column + part.shape[1], :, a, b] = part
+        return _interleaved(whole, x, parts, bias, size)
+    y = xp.zeros((len(x), *size, out), x.dtype)
+    jobs = []
+    for (a, b), part, correlation in phases:
+        phase = y[:, a::stride, b::stride]
+        if bias is not None and not part.size:
+            phase += bias
+        if part.size and phase.size:
+            part = xp.ascontiguousarray(part)
+            jobs += [(correlation, phase, block, part) for block in correlation.blocks(len(x), channels, out)]
+    backend.parallel(lambda job: job[0].write(job[1][job[2]], job[2], x, job[3], bias), jobs)
     return y
 
 
+def _interleaved(correlation: _Correlation, x: Array, parts: Array, bias: Array | None, size: tuple[int, int]) -> Array:
+    """An output (N, *size, out) of which the correlation makes s x s pixels at once; parts (height, width, C, s, s, out)."""
+    n, (height, width, channels, s, _, out), (rows, columns) = len(x), parts.shape, correlation[1:3]
+    w, biases = parts.reshape(height, width, channels, s * s * out), None if bias is None else xp.tile(bias, s * s)
+    y = xp.empty((n, rows, s, columns, s * out), x.dtype)
+
+    def write(block: _Block) -> None:
+        part = y[block]
+        squares = _workspace("squares", (*part.shape[:2], columns, s * s * out), x.dtype)
+        correlation.write(squares, block, x, w, biases)
+        part[...] = squares.reshape(*part.shape[:2], columns, s, s * out).transpose((0, 1, 3, 2, 4))
+    backend.parallel(write, correlation.blocks(n, channels, s * s * out))
+    y = y.reshape(n, rows * s, columns * s, out)
+    return y if y.shape[1:3] == size else xp.ascontiguousarray(y[:, :size[0], :size[1]])
+
+
 def _weight_gradient(x: Array, y: Array, stride: int, padding: int, kernel: tuple[int, int]) -> Array:
-    (n, rows, columns, out), channels = y.shape, x.shape[3]
+    (n, rows, columns, out), channels, (height, width) = y.shape, x.shape[3], kernel
+    if stride == 1 and out < channels and height == width > padding:
+        # In place of the patches of x, the smaller ones of y: their product with x is the gradient, turned round.
+        w = _weight_gradient(y, x, 1, height - 1 - padding, kernel)
+        return xp.ascontiguousarray(_turn(w[::-1, ::-1]))
     correlation = _Correlation(kernel, rows, columns, padding, padding, stride)
     blocks = correlation.blocks(n, channels, out)
     shares = backend.threads()          # each adds up its own blocks in their order: the same sum every time

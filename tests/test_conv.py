@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from test_ops import loop_conv2d, loop_conv_transpose2d, loop_conv_weight
+
 from minigen import backend, conv, nn, ops
 from minigen.core import Tensor, grad
 
@@ -27,13 +29,38 @@ def test_blocks_of_any_size_give_the_same(stride, padding, patches, seed):
             numpy.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("out, per_row", [(50, 8 * 18), (1, 8 * (6 + 2))], ids=["patches", "strips"])
-def test_blocks_are_of_images_and_of_rows(out, per_row, monkeypatch):
+@pytest.mark.parametrize("at_once", [False, True], ids=["pixel by pixel", "several at once"])
+@pytest.mark.parametrize("stride, padding, kernel, channels, out", [
+    (1, 2, (5, 5), 3, 1), (1, 2, (4, 4), 2, 9), (2, 2, (5, 5), 2, 3), (3, 1, (4, 2), 2, 2), (1, 0, (2, 3), 1, 4),
+    (3, 0, (2, 2), 2, 1), (2, 3, (4, 5), 3, 2)])
+def test_every_way_gives_the_same(at_once, stride, padding, kernel, channels, out, rng, monkeypatch):
+    """Output, input gradient and weight gradient, each way that costs could choose, as loops compute them."""
+    dear = -10 ** 9 if at_once else 10 ** 9
+    monkeypatch.setattr(conv._Correlation, "cost", lambda self, channels, out: dear * out ** 2)
+    calls, interleaved = [], conv._interleaved
+    monkeypatch.setattr(conv, "_interleaved", lambda *args: calls.append(args) or interleaved(*args))
+    x, w, bias = rng.normal(size=(3, 7, 9, channels)), rng.normal(size=(*kernel, channels, out)), rng.normal(size=out)
+    y = loop_conv2d(x, w, bias, stride=stride, padding=padding)
+    numpy.testing.assert_allclose(ops.conv2d(x, w, bias, stride, padding), y, rtol=1e-12, atol=1e-12)
+    assert bool(calls) == at_once
+    calls.clear()
+    back, biases = w.transpose(0, 1, 3, 2), rng.normal(size=channels)
+    options = {"stride": stride, "padding": padding, "size": x.shape[1:3]}
+    numpy.testing.assert_allclose(conv._conv_transpose2d(y, back, biases, **options),
+                                  loop_conv_transpose2d(y, back, biases, **options), rtol=1e-12, atol=1e-12)
+    assert bool(calls) == (at_once and stride > 1)
+    weights = conv._conv_weight(x, y, stride=stride, padding=padding, kernel=kernel)
+    numpy.testing.assert_allclose(weights, loop_conv_weight(x, y, stride, padding, kernel), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("out, per_row, least", [(8, 8 * 18, [(1, 2)] * 20), (1, 8 * (6 + 2), [(1, 1)] * 40)],
+                         ids=["patches", "strips"])
+def test_blocks_are_of_images_and_of_rows(out, per_row, least, monkeypatch):
     monkeypatch.setattr(backend, "threads", lambda: 2)
     correlation = conv._Correlation((3, 3), 8, 8, 1, 1, 1)
     assert correlation.by_strips(2, out) == (out == 1)
     for numbers, expected in ((10 ** 6, [(3, 8), (2, 8)]), (2 * 8 * per_row, [(2, 8), (2, 8), (1, 8)]),
-                              (7 * per_row, [(1, 4), (1, 4)] * 5), (1, [(1, 1)] * 40)):
+                              (7 * per_row, [(1, 4), (1, 4)] * 5), (1, least)):      # least: twice the weights
         monkeypatch.setattr(backend, "block_numbers", lambda: numbers)
         blocks = correlation.blocks(5, 2, out)
         assert [(images.stop - images.start, rows.stop - rows.start) for images, rows in blocks] == expected
