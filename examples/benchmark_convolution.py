@@ -1,26 +1,24 @@
 """Larsen's VAE-GAN against PyTorch: a training step, each layer forward and backward, and the peak memory.
 
-Each library works in a process of its own, as when it is used, PyTorch once per memory format; they take turns, and of PyTorch the
-better format counts. The convolutions are also compared with a plain one, which copies the patches of the whole batch.
-Part of ``benchmark.py``.
+PyTorch works once per memory format, and the better one counts. The convolutions are also compared with a plain one, which copies
+the patches of the whole batch. Part of ``benchmark.py``.
 """
 
-import multiprocessing
-import resource
-import statistics
-import sys
-import time
-
 import numpy
+from benchmark_processes import Contender, in_turns
 
-from minigen import Tensor, grad, models, networks, nn, ops
+from minigen import Op, Tensor, grad, models, networks, nn
 
 BATCH = 64
 WIDTHS = (0.25, 1.0)
 SETTINGS = {"latent": 128, "outputs": 1, "learned_similarity": True}
 
 
-# Each contender is the step (width -> function without arguments), and a layer forward and backward (layer -> the same).
+# Its gradient in y, times the 1 that it is asked with, is g: what is measured is the layer.
+inner_product = Op("inner_product(y, g)", lambda y, g: numpy.vdot(y, g), lambda one, total, y, g: g)
+
+
+# What each library makes: a training step, and a layer forward and backward.
 
 def minigen_step(width):
     model, rng = models.VAEGAN(width=width, **SETTINGS), numpy.random.default_rng(0)
@@ -37,77 +35,7 @@ def minigen_layer(kind, *shape):
              "linear": lambda: nn.Linear(n_in, n_out, rng, bias=False), "norm": lambda: nn.BatchNorm(n_out)}
     layer = layer["conv"](int(kind[-1])) if kind.startswith("conv") else layer[kind]()
     g = rng.standard_normal(layer(x).shape, dtype="float32")
-    return lambda: grad(ops.sum(layer(x) * g), [x, *layer.parameters()])
-
-
-def torch_networks(width):
-    import torch.nn as T
-    larsen = networks.Larsen(width)
-
-    def down(n_in, n_out):
-        return [T.Conv2d(n_in, n_out, 5, 2, 2, bias=False), T.BatchNorm2d(n_out), T.ReLU()]
-
-    def dense(n_in, n_out):
-        return [T.Linear(n_in, n_out, bias=False), T.BatchNorm1d(n_out), T.ReLU()]
-    a, b, c, units = map(larsen.scaled, (64, 128, 256, 1024))
-    latent = SETTINGS["latent"]
-    encoder = T.Sequential(*down(3, a), *down(a, b), *down(b, c), T.Flatten(), *dense(64 * c, units), T.Linear(units, 2 * latent))
-    a, b, c = map(larsen.scaled, (256, 128, 32))
-    layers = [*dense(latent, 64 * a), T.Unflatten(1, (a, 8, 8))]
-    for n_in, n_out in ((a, a), (a, b), (b, c)):
-        layers += [T.ConvTranspose2d(n_in, n_out, 5, 2, 2, 1, bias=False), T.BatchNorm2d(n_out), T.ReLU()]
-    decoder = T.Sequential(*layers, T.Conv2d(c, 3, 5, 1, 2), T.Tanh())
-    a, b, c, units = map(larsen.scaled, (32, 128, 256, 512))
-    features = T.Sequential(T.Conv2d(3, a, 5, 1, 2), T.ReLU(), *down(a, b), *down(b, c), T.Conv2d(c, c, 5, 2, 2, bias=False))
-    head = T.Sequential(T.BatchNorm2d(c), T.ReLU(), T.Flatten(), *dense(64 * c, units), T.Linear(units, 1))
-    return encoder, decoder, features, head
-
-
-def torch_step(width, memory_format):
-    import torch
-    model = models.VAEGAN(width=0.01, **SETTINGS)           # for its settings
-    encoder, decoder, features, head = (network.to(memory_format=memory_format) for network in torch_networks(width))
-    autoencoder, D = ([p for network in pair for p in network.parameters()] for pair in ((encoder, decoder), (features, head)))
-    optimizer = torch.optim.Adam(autoencoder, model.lr, fused=True)
-    d_optimizer = torch.optim.Adam(D, model.d_lr, fused=True)
-    images = torch.from_numpy(images_of(numpy.random.default_rng(1))).permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
-    loss = torch.nn.BCEWithLogitsLoss()
-    ones, zeros = torch.ones(BATCH, 1), torch.zeros(BATCH, 1)
-
-    def step():
-        mu, logvar = encoder(images).chunk(2, dim=1)
-        reconstruction = decoder(mu + torch.exp(0.5 * logvar) * torch.randn_like(mu))
-        fake = decoder(torch.randn(BATCH, model.latent))
-        d_optimizer.zero_grad()
-        (loss(head(features(images)), ones) + loss(head(features(fake.detach())), zeros)).backward()
-        d_optimizer.step()
-        for p in D:         # their gradients are not wanted
-            p.requires_grad_(False)
-        with torch.no_grad():
-            wanted = features(images)
-        error = 0.5 * (features(reconstruction) - wanted).square().sum() / BATCH
-        kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum() / BATCH
-        optimizer.zero_grad()
-        (error + kl + model.gan_weight * loss(head(features(fake)), ones)).backward()
-        optimizer.step()
-        for p in D:
-            p.requires_grad_(True)
-    return step
-
-
-def torch_layer(memory_format, kind, *shape):
-    import torch
-    sizes, (n_in, n_out) = shape[:-2], shape[-2:]
-    x = torch.randn(BATCH, n_in, *sizes)
-    if sizes:
-        x = x.contiguous(memory_format=memory_format)
-    x.requires_grad_(True)
-    layer = {"conv": lambda stride: torch.nn.Conv2d(n_in, n_out, 5, stride, 2, bias=False),
-             "transposed": lambda: torch.nn.ConvTranspose2d(n_in, n_out, 5, 2, 2, 1, bias=False),
-             "linear": lambda: torch.nn.Linear(n_in, n_out, bias=False), "norm": lambda: torch.nn.BatchNorm2d(n_out)}
-    layer = (layer["conv"](int(kind[-1])) if kind.startswith("conv") else layer[kind]()).to(memory_format=memory_format)
-    g = torch.randn_like(layer(x).detach())
-    return lambda: torch.autograd.grad((layer(x) * g).sum(), [x, *layer.parameters()])
+    return lambda: grad(inner_product(layer(x), g), [x, *layer.parameters()])
 
 
 def plain_layer(kind, *shape):
@@ -159,92 +87,51 @@ def layers(width):
             "BatchNorm": ("norm", 32, 32, c, c)}
 
 
-def contender(connection, library, width):
-    """Answer each request, a name, with milliseconds: of one step, or of one call of a layer; ``None`` where there is none.
-
-    ``"peak"`` is answered with the most memory that the process has had so far, in MB.
-    """
-    work, layer = {}, None
-    if library == "minigen":
-        layer = minigen_layer
-        work["step"] = minigen_step(width)
-    elif library == "plain":
-        layer = plain_layer
-    else:
-        import torch
-        memory_format = getattr(torch, library)
-
-        def layer(*shape):
-            return torch_layer(memory_format, *shape)
-        work["step"] = torch_step(width, memory_format)
-    while (name := connection.recv()) is not None:
-        if name == "peak":
-            unit = 1e6 if sys.platform == "darwin" else 1e3         # bytes there, kilobytes elsewhere
-            connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
-            continue
-        if name not in work:
-            work = {name: layer(*layers(width)[name])}
-        start = time.perf_counter()
-        if work[name]:
-            work[name]()
-        connection.send(1e3 * (time.perf_counter() - start))
+def minigen(width):
+    def make(name):
+        return minigen_step(width) if name == "step" else minigen_layer(*layers(width)[name])
+    return make
 
 
-class Contender:
-    """A process in which a library does what it is asked for."""
-
-    def __init__(self, library, width):
-        context = multiprocessing.get_context("spawn")
-        self.connection, other = context.Pipe()
-        self.process = context.Process(target=contender, args=(other, library, width), daemon=True)
-        self.process.start()
-        other.close()
-
-    def ask(self, request):
-        self.connection.send(request)
-        return self.connection.recv()
-
-    def close(self):
-        self.connection.send(None)
-        self.process.join()
+def plain(width):
+    def make(name):
+        return plain_layer(*layers(width)[name])
+    return make
 
 
-def in_turns(contenders, name, seconds):
-    """Median milliseconds of each contender's ``name``, after two calls that are not counted."""
-    times = {library: [] for library in contenders}
-    for _ in range(2):
-        for one in contenders.values():
-            one.ask(name)
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times["minigen"]) < 3:
-        for library, one in contenders.items():
-            times[library].append(one.ask(name))
-    return {library: statistics.median(values) for library, values in times.items()}
+def pytorch(width, memory_format):
+    import benchmark_torch
+    import torch
+    chosen = getattr(torch, memory_format)
+
+    def make(name):
+        if name == "step":
+            return benchmark_torch.larsen_step(images_of(numpy.random.default_rng(1)), width, SETTINGS, chosen)
+        return benchmark_torch.layer(BATCH, chosen, *layers(width)[name])
+    return make
 
 
 def row(times):
-    best = min((ms for library, ms in times.items() if library not in ("minigen", "plain")), default=None)
-    return {"minigen_ms": times["minigen"], "torch_ms": best, "ratio": best and best / times["minigen"]}
+    minigen_ms, plain_ms = times.pop("minigen"), times.pop("plain", None)
+    torch_ms = min(times.values(), default=None)
+    found = {"minigen_ms": minigen_ms, "torch_ms": torch_ms, "ratio": torch_ms and torch_ms / minigen_ms}
+    return found | ({"plain_ms": plain_ms} if plain_ms else {})
 
 
 def measure(seconds, with_torch):
     """The figures of every width: ``celeba``, the step, and ``layers``, each layer, by the width's name."""
     result = {"celeba": {}, "layers": {}}
-    libraries = ["minigen", *(["channels_last", "contiguous_format"] if with_torch else [])]
     for width in WIDTHS:
         key = f"width_{width:g}"
-        contenders = {library: Contender(library, width) for library in libraries}
-        step = row(in_turns(contenders, "step", 3 * seconds))
+        contenders = {"minigen": Contender(minigen, width)}
+        if with_torch:
+            contenders |= {layout: Contender(pytorch, width, layout) for layout in ("channels_last", "contiguous_format")}
+        step = row(in_turns(contenders, "step", 2 * seconds, warm_up=1))
         peaks = {library: one.ask("peak") for library, one in contenders.items()}
         step["minigen_mb"] = peaks.pop("minigen")
         step["torch_mb"] = min(peaks.values(), default=None)
-        contenders["plain"] = Contender("plain", width)
-        table = {}
-        for name, (kind, *_) in layers(width).items():
-            times = in_turns(contenders, name, seconds / 5)
-            table[name] = row(times)
-            if kind not in ("linear", "norm"):
-                table[name]["plain_ms"] = times["plain"]
+        contenders["plain"] = Contender(plain, width)
+        table = {name: row(in_turns(contenders, name, seconds / 5, warm_up=2)) for name in layers(width)}
         for one in contenders.values():
             one.close()
         convolutions = [entry for entry in table.values() if "plain_ms" in entry]
