@@ -64,10 +64,10 @@ class Contender:
 def in_turns(contenders, name, seconds, warm_up):
     """Median milliseconds per call of each contender's ``name``, after ``warm_up`` calls; a contender without it is left out.
 
-    There are at least three turns, of at most half a second or one call.
+    There are at least three turns, of at most two seconds or one call.
     """
     times = {one: [] for one in contenders}
-    end, turn, turns = None, min(0.5, seconds / 3), 0
+    end, turn, turns = None, min(2, seconds / 3), 0
     while turns < 3 or time.perf_counter() < end:
         for library, one in contenders.items():
             times[library] += one.ask((name, 0 if turns else warm_up, turn))

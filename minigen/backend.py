@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, wraps
 from typing import Any
 
@@ -121,12 +122,24 @@ def _one_blas_thread() -> Iterator[None]:
         yield
 
 
+_sharing: ContextVar[bool] = ContextVar("sharing", default=False)
+
+
+def sharing() -> bool:
+    """Whether this is within ``large_arrays``, where a matrix product has one thread unless ``parallel`` shares it out."""
+    return _sharing.get()
+
+
 @contextmanager
 def large_arrays() -> Iterator[None]:
     """Within this context all threads are for ``parallel``, matrix products run on the one that calls them; memory is reused."""
     _keep_memory()
-    with _one_blas_thread():
-        yield
+    before = _sharing.set(True)
+    try:
+        with _one_blas_thread():
+            yield
+    finally:
+        _sharing.reset(before)
 
 
 _one_at_a_time = threading.Lock()
@@ -156,7 +169,8 @@ def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
         others = [_pool().submit(take, i) for i in range(1, count)]
         take(0)
         for other in others:
-            other.result()
+            if not other.cancel():      # else it has not begun, and nothing is left for it
+                other.result()
 
 
 def _taken(part: deque[Any], last: bool) -> Any:
@@ -179,11 +193,11 @@ def row_blocks(shape: tuple[int, ...]) -> list[slice]:
     return [slice(i, i + step) for i in range(0, rows, step)]
 
 
-def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
+def elementwise(function: Callable[..., Any], into: bool = False) -> Callable[..., Any]:
     """Let a function that works element by element take large arrays of NumPy's block by block, on several threads.
 
     Its result is of the first argument's shape and dtype. The others are arrays of this shape, vectors that are broadcast along
-    the last axis, or numbers.
+    the last axis, or numbers. With ``into`` the function can be given as ``out`` the array that its result goes into.
     """
     @wraps(function)
     def call(first: Any, *others: Any, **options: Any) -> Any:
@@ -196,7 +210,11 @@ def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
         result = numpy.empty(rows[0].shape, first.dtype)
 
         def work(block: slice) -> None:
-            result[block] = function(*[a[block] if a.ndim == 2 else a for a in rows], **options)
+            parts, part = [a[block] if a.ndim == 2 else a for a in rows], result[block]
+            if into:
+                function(*parts, out=part, **options)
+            else:
+                part[...] = function(*parts, **options)
         parallel(work, row_blocks(result.shape))
         return result.reshape(first.shape)
     return call

@@ -133,7 +133,8 @@ class Op:
     derivative that is zero everywhere. Partials that share work are one function instead: ``joint(wanted, g, y, *args,
     **options)`` with a bool per argument returns a gradient per argument, ``None`` where not wanted.
 
-    With ``elementwise`` the output has the shape of the first argument, and large arrays are worked on block by block.
+    With ``elementwise`` the output has the shape of the first argument, ``forward`` puts it into the array ``out`` if it is given
+    one, and large arrays are worked on block by block.
 
     The output of an op has the dtype of its Tensors: what would promote float32 to float64 is a TypeError.
     """
@@ -143,7 +144,7 @@ class Op:
         self.name = doc.split("(")[0]
         self.__doc__ = doc
         if elementwise:
-            forward, partials = backend.elementwise(forward), tuple(map(backend.elementwise, partials))
+            forward = backend.elementwise(forward, into=True)
         self.forward = forward
         self.partials = partials
         self.joint = joint

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from minigen import backend
@@ -90,14 +91,14 @@ abs = Op("abs(a) = |a|",
          lambda g, y, a: g * sign(a))      # 0 at 0
 
 tanh = Op("tanh(a) = the hyperbolic tangent of a",
-          lambda a: xp.tanh(a),
+          lambda a, out=None: xp.tanh(a, out=out),
           lambda g, y, a: g * (1 - y * y),
           elementwise=True)
 
 
-def _sigmoid(a: Array) -> Array:
+def _sigmoid(a: Array, out: Array | None = None) -> Array:
     # The bound keeps exp from overflowing: where it acts the result is the smallest normal number instead of less.
-    y = xp.exp(xp.minimum(-a, -math.log(xp.finfo(a.dtype).tiny)))
+    y = xp.exp(xp.minimum(-a, -math.log(xp.finfo(a.dtype).tiny)), out=out)
     y += 1
     return xp.divide(1, y, out=y) if y.ndim else 1 / y
 
@@ -107,20 +108,24 @@ sigmoid = Op("sigmoid(a) = 1 / (1 + exp(-a))",
              lambda g, y, a: g * (y * (1 - y)),
              elementwise=True)
 
+_gate = Op("gate(g, a) = g where a > 0, 0 elsewhere",
+           lambda g, a, out=None: xp.multiply(g, a > 0, out=out),
+           lambda h, y, g, a: _gate(h, a),
+           None,
+           elementwise=True)
+
 relu = Op("relu(a) = max(a, 0)",
-          lambda a: xp.maximum(a, xp.zeros(a.shape, a.dtype)),     # twice as fast in NumPy as with the scalar 0
-          lambda g, y, a: g * (y > 0),      # 0 at 0
+          lambda a, out=None: xp.maximum(a, 0, out=out),
+          lambda g, y, a: _gate(g, y),      # 0 at 0
           elementwise=True)
 
 leaky_relu = Op("leaky_relu(a, slope=0.01) = a where a > 0, slope a elsewhere",
                 lambda a, slope=0.01: xp.where(a > 0, a, slope * a),
-                lambda g, y, a, slope=0.01: where(a > 0, g, slope * g),     # the slope at 0
-                elementwise=True)
+                lambda g, y, a, slope=0.01: where(a > 0, g, slope * g))     # the slope at 0
 
 softplus = Op("softplus(a) = log(1 + exp(a))",
               lambda a: xp.maximum(a, 0) + xp.log1p(xp.exp(-xp.abs(a))),    # never overflows, and far faster than logaddexp
-              lambda g, y, a: g * sigmoid(a),
-              elementwise=True)
+              lambda g, y, a: g * sigmoid(a))
 
 maximum = Op("maximum(a, b) = the larger of a and b",
              lambda a, b: xp.maximum(a, b),
@@ -276,6 +281,9 @@ def concatenate(arrays: Sequence[Any], axis: int = 0) -> Any:
 
 # Products
 
+_MUCH = 1 << 25     # multiplications in a product from which on threads gain more than they cost
+
+
 def _swap(a: Any) -> Any:
     return transpose(a, (*range(a.ndim - 2), a.ndim - 1, a.ndim - 2))
 
@@ -292,8 +300,20 @@ def _matmul_b(g: Any, y: Any, a: Any, b: Any) -> Any:
     return matmul(_swap(a), g[..., None])[..., 0] if b.ndim == 1 else matmul(_swap(a), g)
 
 
+def _product(a: Array, b: Array) -> Array:
+    if not backend.sharing() or not a.ndim == b.ndim == 2 or len(a) * b.size < _MUCH or a.dtype != b.dtype:
+        return a @ b
+    y = xp.empty((len(a), b.shape[1]), a.dtype)
+    width = -(-b.shape[1] // backend.threads())
+
+    def work(start: int) -> None:
+        xp.matmul(a, b[:, start:start + width], out=y[:, start:start + width])
+    backend.parallel(work, range(0, b.shape[1], width))
+    return y
+
+
 matmul = Op("matmul(a, b) = a @ b, with NumPy's rules for vectors and for stacks of matrices",
-            lambda a, b: a @ b,
+            _product,
             _matmul_a,
             _matmul_b)
 
@@ -367,21 +387,21 @@ _centred_sums = Op("centred_sums(g, x, mean) = the sums of g and of g (x - mean)
                    lambda h, y, g, x, mean: -h[1] * y[0])
 
 
-@backend.elementwise
-def _combined(x: Any, mean: Any, scale: Any, shift: Any) -> Any:
-    y = x - mean
+@partial(backend.elementwise, into=True)
+def _combined(x: Any, mean: Any, scale: Any, shift: Any, out: Any = None) -> Any:
+    y = xp.subtract(x, mean, out=out)
     y *= scale
     y += shift
     return y
 
 
-@backend.elementwise
-def _corrected(g: Any, x: Any, mean: Any, scale: Any, g_mean: Any, slope: Any) -> Any:
-    y = x - mean
+@partial(backend.elementwise, into=True)
+def _corrected(g: Any, x: Any, mean: Any, minus_scale: Any, g_mean: Any, slope: Any, out: Any = None) -> Any:
+    y = x - mean if out is None else xp.subtract(x, mean, out=out)
     y *= slope
     y += g_mean
-    y = g - y
-    y *= scale
+    y -= g
+    y *= minus_scale
     return y
 
 
@@ -390,7 +410,7 @@ def _batch_norm_gradients(wanted: Sequence[bool], g: Any, y: Any, x: Any, weight
     mean, var = moments(x) if type(x) is Tensor else known      # in a gradient that is recorded they are functions of x
     sums = _centred_sums(g, x, mean)
     rate, n = 1 / sqrt(var + eps), math.prod(x.shape[:-1])
-    dx = _corrected(g, x, mean, weight * rate, sums[0] / n, rate * rate * sums[1] / n) if wanted[0] else None
+    dx = _corrected(g, x, mean, -weight * rate, sums[0] / n, rate * rate * sums[1] / n) if wanted[0] else None
     return [dx, sums[1] * rate, sums[0], None]
 
 

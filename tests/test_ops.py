@@ -248,6 +248,7 @@ CASES = {
     ops.abs: (unary, elementwise(lambda a: a if a > 0 else -a)),
     ops.tanh: (unary, elementwise(math.tanh)),
     ops.sigmoid: (unary, elementwise(lambda a: 1 / (1 + math.exp(-a)))),
+    ops._gate: (moments, elementwise(lambda g, a: g if a > 0 else 0)),
     ops.relu: (unary, elementwise(lambda a: a if a > 0 else 0)),
     ops.leaky_relu: (lambda **k: unary(slope=0.2, **k), lambda a, slope: elementwise(lambda a: a if a > 0 else slope * a)(a)),
     ops.softplus: (unary, elementwise(lambda a: math.log(1 + math.exp(a)))),
