@@ -106,7 +106,7 @@ def pytorch(width, memory_format):
 
     def make(name):
         if name == "step":
-            return benchmark_torch.larsen_step(images_of(numpy.random.default_rng(1)), width, SETTINGS, chosen)
+            return benchmark_torch.larsen_step(images_of(numpy.random.default_rng(1)), width, SETTINGS["latent"], chosen)
         return benchmark_torch.layer(BATCH, chosen, *layers(width)[name])
     return make
 
@@ -142,7 +142,7 @@ def measure(seconds, with_torch):
 
 def cell(value, form):
     """A number in its column, or a dash where there is none."""
-    return f"{value:{form}}" if value else f"{'-':>{form.split('.')[0].lstrip(',')}}"
+    return f"{value:{form}}" if value else f"{'-':>{form.split('.')[0]}}"
 
 
 def report(result):

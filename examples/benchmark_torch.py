@@ -1,4 +1,8 @@
-"""What ``benchmark.py`` measures, in PyTorch, written the usual way."""
+"""What ``benchmark.py`` measures, in PyTorch, written the usual way.
+
+A generator's gradient also goes into the discriminator's parameters, and is cleared before their turn, as in PyTorch's tutorials;
+with Larsen's networks, where that costs much more, it does not.
+"""
 
 import torch
 import torch.nn as T
@@ -25,7 +29,7 @@ def generator(latent):
 
 
 def gan(batch, **implementation):
-    model = models.GAN()
+    model = models.GAN
     D, G = discriminator(model.outputs), generator(model.latent)
     d_optimizer, g_optimizer = (torch.optim.Adam(net.parameters(), model.lr, (model.beta1, 0.999), **implementation)
                                 for net in (D, G))
@@ -43,7 +47,7 @@ def gan(batch, **implementation):
 
 
 def wgan(batch, **implementation):
-    model = models.WGAN()
+    model = models.WGAN
     critic, G = discriminator(model.outputs), generator(model.latent)
     critic_optimizer, g_optimizer = (torch.optim.RMSprop(net.parameters(), model.lr, **implementation) for net in (critic, G))
 
@@ -82,7 +86,7 @@ def autoencoder(model, **implementation):
 
 
 def vae(batch, **implementation):
-    l_vae, _, optimizer = autoencoder(models.VAE(), **implementation)
+    l_vae, _, optimizer = autoencoder(models.VAE, **implementation)
 
     def step(images):
         optimizer.zero_grad()
@@ -91,7 +95,7 @@ def vae(batch, **implementation):
     return step
 
 
-def vaegan(batch, model=models.VAEGAN(), gan_term=torch.mean, **implementation):
+def vaegan(batch, model=models.VAEGAN, gan_term=torch.mean, **implementation):
     l_vae, decoder, optimizer = autoencoder(model, **implementation)
     D = discriminator(model.outputs)
     d_optimizer = torch.optim.Adam(D.parameters(), model.d_lr, **implementation)
@@ -110,7 +114,7 @@ def vaegan(batch, model=models.VAEGAN(), gan_term=torch.mean, **implementation):
 
 
 def constrained(batch, **implementation):
-    model = models.ConstrainedVAEGAN()
+    model = models.ConstrainedVAEGAN
     return vaegan(batch, model, lambda l_gan: relu(l_gan - model.d).mean(), **implementation)
 
 
@@ -152,10 +156,10 @@ def larsen_networks(width, latent):
     return encoder, decoder, features, head
 
 
-def larsen_step(images, width, settings, memory_format):
+def larsen_step(images, width, latent, memory_format):
     """A training step of Larsen's VAE-GAN with the learned similarity on ``images``."""
-    model, batch = models.VAEGAN(width=0.01, **settings), len(images)       # the model for its settings
-    encoder, decoder, features, head = (net.to(memory_format=memory_format) for net in larsen_networks(width, model.latent))
+    model, batch = models.VAEGAN, len(images)
+    encoder, decoder, features, head = (net.to(memory_format=memory_format) for net in larsen_networks(width, latent))
     ours, D = ([p for network in pair for p in network.parameters()] for pair in ((encoder, decoder), (features, head)))
     optimizer, d_optimizer = torch.optim.Adam(ours, model.lr, fused=True), torch.optim.Adam(D, model.d_lr, fused=True)
     images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
@@ -164,7 +168,7 @@ def larsen_step(images, width, settings, memory_format):
     def step():
         mu, logvar = encoder(images).chunk(2, dim=1)
         reconstruction = decoder(posterior_sample(mu, logvar))
-        fake = decoder(torch.randn(batch, model.latent))
+        fake = decoder(torch.randn(batch, latent))
         d_optimizer.zero_grad()
         (BCE(head(features(images)), ones) + BCE(head(features(fake.detach())), zeros)).backward()
         d_optimizer.step()

@@ -126,8 +126,8 @@ _sharing: ContextVar[bool] = ContextVar("sharing", default=False)
 
 
 def sharing() -> bool:
-    """Whether this is within ``large_arrays``, where a matrix product has one thread unless ``parallel`` shares it out."""
-    return _sharing.get()
+    """Whether several threads could share a matrix product that by itself has one: within ``large_arrays``."""
+    return _sharing.get() and threads() > 1
 
 
 @contextmanager
@@ -150,7 +150,7 @@ def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
     """Call ``work`` with each of ``jobs``, on several threads at once if NumPy is used.
 
     Each thread takes its part of the list from the front, so that memory side by side is first touched by one thread, and then
-    helps another from the back. Meanwhile the matrix products of each run on that thread alone.
+    helps another from the back. Meanwhile the matrix products of each run on that thread alone. ``work`` must not call this.
     """
     jobs = list(jobs)
     count = min(threads(), len(jobs))
@@ -193,11 +193,11 @@ def row_blocks(shape: tuple[int, ...]) -> list[slice]:
     return [slice(i, i + step) for i in range(0, rows, step)]
 
 
-def elementwise(function: Callable[..., Any], into: bool = False) -> Callable[..., Any]:
+def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function that works element by element take large arrays of NumPy's block by block, on several threads.
 
-    Its result is of the first argument's shape and dtype. The others are arrays of this shape, vectors that are broadcast along
-    the last axis, or numbers. With ``into`` the function can be given as ``out`` the array that its result goes into.
+    Its result is of the first argument's shape and dtype, and goes into the array ``out`` if the function is given one. The other
+    arguments are arrays of this shape, or vectors that are broadcast along the last axis.
     """
     @wraps(function)
     def call(first: Any, *others: Any, **options: Any) -> Any:
@@ -205,16 +205,11 @@ def elementwise(function: Callable[..., Any], into: bool = False) -> Callable[..
             return function(first, *others, **options)
         columns = first.shape[-1]
         times = wide(columns, first.size // columns)
-        rows = [a.reshape(-1, times * columns) if a.shape == first.shape else numpy.tile(a, times) if a.ndim else a
-                for a in map(numpy.asarray, (first, *others))]
+        rows = [a.reshape(-1, times * columns) if a.shape == first.shape else numpy.tile(a, times) for a in (first, *others)]
         result = numpy.empty(rows[0].shape, first.dtype)
 
         def work(block: slice) -> None:
-            parts, part = [a[block] if a.ndim == 2 else a for a in rows], result[block]
-            if into:
-                function(*parts, out=part, **options)
-            else:
-                part[...] = function(*parts, **options)
+            function(*[a[block] if a.ndim == 2 else a for a in rows], out=result[block], **options)
         parallel(work, row_blocks(result.shape))
         return result.reshape(first.shape)
     return call

@@ -6,7 +6,8 @@
 
 with stride s and padding p. Images are channels-last, (N, H, W, C), weights (kernel height, kernel width, in, out): a
 convolution is then a matrix product of patches, of kernel height x kernel width x in numbers each, with the weights. The
-patches of a whole batch are never in memory at once.
+patches of a whole batch are never in memory at once. Of several ways to copy and multiply, the one that should cost least is
+taken.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from minigen.core import Op, column_sums
 
 _Block = tuple[slice, slice]        # some images of a batch, and some of their rows
 _memory = threading.local()
-# What the ways to compute a convolution cost, in multiplications (each with an addition), as found by timing them:
+# What the ways to compute a convolution cost, in multiplications, each with its addition, as timed on two cores with AVX-512:
 _COPY = 40      # copying a number
 _NARROW = 16    # a row of a matrix product, beside those for its columns
 
@@ -63,7 +64,7 @@ class _Correlation(NamedTuple):
         return strips < patches
 
     def cost(self, channels: int, out: int) -> int:
-        """Of an image, see above."""
+        """What the output for one image costs, in multiplications."""
         product = math.prod(self.kernel) * channels * (out + _NARROW)
         return self.rows * self.columns * (_COPY * min(self.copies(channels, out)) + product)
 
@@ -200,8 +201,9 @@ def _input_gradient(x: Array, w: Array, bias: Array | None = None, *, stride: in
     # All phases at once are one correlation with s x s times the channels: fewer patches, but parts are filled up with zeros.
     top, left = max(c.top for *_, c in phases), max(c.left for *_, c in phases)
     height, width = max(top - c.top + k.shape[0] for _, k, c in phases), max(left - c.left + k.shape[1] for _, k, c in phases)
+    apart = sum(c.cost(channels, out) for _, part, c in phases if part.size)
     whole = _Correlation((height, width), -(-size[0] // stride), -(-size[1] // stride), top, left, 1)
-    if whole.cost(channels, stride ** 2 * out) + _COPY * math.prod(size) * out < sum(c.cost(channels, out) for *_, c in phases):
+    if whole.cost(channels, stride ** 2 * out) + _COPY * math.prod(size) * out < apart:
         parts = xp.zeros((height, width, channels, stride, stride, out), x.dtype)
         for (a, b), part, c in phases:
             row, column = top - c.top, left - c.left

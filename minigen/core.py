@@ -144,7 +144,7 @@ class Op:
         self.name = doc.split("(")[0]
         self.__doc__ = doc
         if elementwise:
-            forward = backend.elementwise(forward, into=True)
+            forward = backend.elementwise(forward)
         self.forward = forward
         self.partials = partials
         self.joint = joint

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from minigen import backend
@@ -387,7 +386,7 @@ _centred_sums = Op("centred_sums(g, x, mean) = the sums of g and of g (x - mean)
                    lambda h, y, g, x, mean: -h[1] * y[0])
 
 
-@partial(backend.elementwise, into=True)
+@backend.elementwise
 def _combined(x: Any, mean: Any, scale: Any, shift: Any, out: Any = None) -> Any:
     y = xp.subtract(x, mean, out=out)
     y *= scale
@@ -395,7 +394,7 @@ def _combined(x: Any, mean: Any, scale: Any, shift: Any, out: Any = None) -> Any
     return y
 
 
-@partial(backend.elementwise, into=True)
+@backend.elementwise
 def _corrected(g: Any, x: Any, mean: Any, minus_scale: Any, g_mean: Any, slope: Any, out: Any = None) -> Any:
     y = x - mean if out is None else xp.subtract(x, mean, out=out)
     y *= slope

@@ -4,8 +4,8 @@
 make up one update find them in the cache. The state changes in place; a parameter gets a new array, since recorded graphs
 and views may still hold the old one.
 
-State that only decays, because its gradient has become 0 for good (the weights of a dead ReLU), would end as the smallest
-subnormal number, with which many processors compute a hundred times slower. So once in a while what is tiny becomes 0.
+State that only decays, because its gradient has become 0 for good (the weights of a dead ReLU), would get stuck among the
+subnormal numbers, with which many processors compute a hundred times slower. So once in a while these become 0.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from minigen.core import Tensor
 
 _BLOCK = 1 << 16    # elements; a block of parameter, gradient, two states and the new value is then 1.3 MB in float32
 _MANY = 16          # blocks from which on threads gain more than they cost
-_TIDY_EVERY = 64    # steps; what decays by 0.9 a step needs 175 from the least that stays to a subnormal number
-_LEAST = 1e8        # that least, in units of the smallest normal number: 1e-30 in float32, far below what moves a parameter
+_TIDY_EVERY = 64    # steps
 
 
 class Optimizer:
@@ -54,7 +53,7 @@ class Optimizer:
             if g.shape != p.shape:
                 raise ValueError(f"{type(self).__name__}.step: a gradient of shape {p.shape} expected, {g.shape} found")
             before, after = p.data, xp.empty(p.shape, p.dtype)
-            least = _LEAST * float(xp.finfo(p.dtype).tiny)
+            least_normal = float(xp.finfo(p.dtype).tiny)
 
             def update(rows: Any) -> None:
                 block, state = after[rows], [a[rows] for a in arrays]
@@ -62,7 +61,7 @@ class Optimizer:
                 xp.subtract(before[rows], block, out=block)
                 if tidy:
                     for a in state:
-                        a *= abs(a) >= least
+                        a *= abs(a) >= least_normal
             if len(blocks) < _MANY:
                 for rows in blocks:
                     update(rows)

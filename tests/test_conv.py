@@ -32,7 +32,7 @@ def test_blocks_of_any_size_give_the_same(stride, padding, patches, seed):
 @pytest.mark.parametrize("at_once", [False, True], ids=["pixel by pixel", "several at once"])
 @pytest.mark.parametrize("stride, padding, kernel, channels, out", [
     (1, 2, (5, 5), 3, 1), (1, 2, (4, 4), 2, 9), (2, 2, (5, 5), 2, 3), (3, 1, (4, 2), 2, 2), (1, 0, (2, 3), 1, 4),
-    (3, 0, (2, 2), 2, 1), (2, 3, (4, 5), 3, 2)])
+    (3, 0, (2, 2), 2, 1), (2, 3, (4, 5), 3, 2), (1, 4, (3, 3), 2, 1)])
 def test_every_way_gives_the_same(at_once, stride, padding, kernel, channels, out, rng, monkeypatch):
     """Output, input gradient and weight gradient, each way that costs could choose, as loops compute them."""
     dear = -10 ** 9 if at_once else 10 ** 9

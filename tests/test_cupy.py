@@ -218,7 +218,8 @@ def test_training_waits_when_it_logs_draws_and_saves(tmp_path, device):
         assert counts.copies_to_device == parameters + 2 * iterations + 1       # images and noise of each step, noise of the grid
 
 
-def test_layers_optimisers_and_clipping(device):
+def test_layers_optimisers_and_clipping(device, monkeypatch):
+    monkeypatch.setattr(optim, "_TIDY_EVERY", 1)
     rng = numpy.random.default_rng(0)
     network = nn.Sequential(nn.Linear(3, 4, rng), nn.BatchNorm(4), nn.LeakyReLU(0.2), nn.Linear(4, 2, rng, bias=False), nn.Tanh())
     x = to_device(rng.random((5, 3), dtype="float32"))
