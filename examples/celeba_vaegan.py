@@ -11,7 +11,7 @@ import numpy
 from minigen import cli, datasets, figures, frechet, models, to_host, training
 
 EPOCHS, WIDTH = 25, 1.0                         # the report's
-SMALL_ITERATIONS, SMALL_WIDTH = 1000, 0.125     # what two processor cores do in ten minutes
+SMALL_ITERATIONS, SMALL_WIDTH = 600, 0.125      # what two processor cores do in ten minutes
 HELD_OUT = 1000                                 # images to measure with
 MODELS = {"vaegan": ("VAE-GAN", models.VAEGAN), "constrained": ("constrained VAE-GAN", models.ConstrainedVAEGAN)}
 CURVES = {"reconstruction_error": "squared error of an image", "kl": "KL divergence (nats)", "l_gan": "$L_{GAN}$ (nats)",
