@@ -200,16 +200,16 @@ def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
     arguments are arrays of this shape, or vectors that are broadcast along the last axis.
     """
     @wraps(function)
-    def call(first: Any, *others: Any, **options: Any) -> Any:
+    def call(first: Any, *others: Any) -> Any:
         if type(first) is not numpy.ndarray or first.size < _LARGE or first.ndim < 2:
-            return function(first, *others, **options)
+            return function(first, *others)
         columns = first.shape[-1]
         times = wide(columns, first.size // columns)
         rows = [a.reshape(-1, times * columns) if a.shape == first.shape else numpy.tile(a, times) for a in (first, *others)]
         result = numpy.empty(rows[0].shape, first.dtype)
 
         def work(block: slice) -> None:
-            function(*[a[block] if a.ndim == 2 else a for a in rows], out=result[block], **options)
+            function(*[a[block] if a.ndim == 2 else a for a in rows], out=result[block])
         parallel(work, row_blocks(result.shape))
         return result.reshape(first.shape)
     return call

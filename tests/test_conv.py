@@ -53,6 +53,18 @@ def test_every_way_gives_the_same(at_once, stride, padding, kernel, channels, ou
     numpy.testing.assert_allclose(weights, loop_conv_weight(x, y, stride, padding, kernel), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("call, at_once", [
+    (lambda x, w: conv._conv_transpose2d(x(128), w(128, 32), stride=2, padding=2, size=(8, 8)), True),
+    (lambda x, w: conv._conv_transpose2d(x(256), w(256, 128), stride=2, padding=2, size=(8, 8)), False),
+    (lambda x, w: ops.conv2d(x(32), w(32, 3), None, 1, 2), True), (lambda x, w: ops.conv2d(x(64), w(64, 128), None, 2, 2), False)])
+def test_several_pixels_are_computed_at_once_where_few_channels_come_of_many(call, at_once, monkeypatch):
+    """As timed on layers of Larsen et al.'s networks."""
+    calls, interleaved = [], conv._interleaved
+    monkeypatch.setattr(conv, "_interleaved", lambda *args: calls.append(args) or interleaved(*args))
+    call(lambda channels: numpy.ones((1, 4, 4, channels), "float32"), lambda *shape: numpy.ones((5, 5, *shape), "float32"))
+    assert bool(calls) == at_once
+
+
 @pytest.mark.parametrize("out, per_row, least", [(8, 8 * 18, [(1, 2)] * 20), (1, 8 * (6 + 2), [(1, 1)] * 40)],
                          ids=["patches", "strips"])
 def test_blocks_are_of_images_and_of_rows(out, per_row, least, monkeypatch):
