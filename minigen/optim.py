@@ -5,7 +5,8 @@ make up one update find them in the cache. The state changes in place; a paramet
 and views may still hold the old one.
 
 State that only decays, because its gradient has become 0 for good (the weights of a dead ReLU), would get stuck among the
-subnormal numbers, with which many processors compute a hundred times slower. So once in a while these become 0.
+subnormal numbers, with which many processors compute a hundred times slower. So once in a while what is far too small to
+move a weight becomes 0.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from minigen.core import Tensor
 _BLOCK = 1 << 16    # elements; a block of parameter, gradient, two states and the new value is then 1.3 MB in float32
 _MANY = 16          # blocks from which on threads gain more than they cost
 _TIDY_EVERY = 64    # steps
+_NEGLIGIBLE = 1e-30     # after so many more decays by 0.9, and times a small rate, still no subnormal number of float32
 
 
 class Optimizer:
@@ -53,7 +55,6 @@ class Optimizer:
             if g.shape != p.shape:
                 raise ValueError(f"{type(self).__name__}.step: a gradient of shape {p.shape} expected, {g.shape} found")
             before, after = p.data, xp.empty(p.shape, p.dtype)
-            least_normal = float(xp.finfo(p.dtype).tiny)
 
             def update(rows: Any) -> None:
                 block, state = after[rows], [a[rows] for a in arrays]
@@ -61,7 +62,7 @@ class Optimizer:
                 xp.subtract(before[rows], block, out=block)
                 if tidy:
                     for a in state:
-                        a *= abs(a) >= least_normal
+                        a *= abs(a) >= _NEGLIGIBLE
             if len(blocks) < _MANY:
                 for rows in blocks:
                     update(rows)
