@@ -151,14 +151,14 @@ class Adam(Optimizer):
     def _change(self, g: Array, work: Array, v: Array, m: Array | None = None) -> None:
         scale = math.sqrt((1 - self.beta2) / (1 - self.beta2 ** self.steps))
         rate = self.lr * (1 - self.beta1) / (1 - self.beta1 ** self.steps)
+        _decay_and_add_square(v, self.beta2, g, work)
+        xp.sqrt(v, out=work)
+        work += self.eps / scale
         if m is None:
             m = g
         else:
             m *= self.beta1
             m += g
-        _decay_and_add_square(v, self.beta2, g, work)
-        xp.sqrt(v, out=work)
-        work += self.eps / scale
         xp.divide(m, work, out=work)
         work *= rate / scale
 
