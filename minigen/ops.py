@@ -355,8 +355,7 @@ def _in_row_blocks(work: Callable[..., Array], *arrays: Array) -> Array:
 def _block_moments(x: Array) -> Array:
     mean = column_sums(x) / len(x)
     distance = x - mean
-    distance *= distance
-    return xp.stack([xp.full_like(mean, len(x)), mean, column_sums(distance)])
+    return xp.stack([xp.full_like(mean, len(x)), mean, xp.einsum("ij,ij->j", distance, distance)])
 
 
 def _mean_and_variance(x: Array) -> Array:
@@ -371,7 +370,7 @@ def _sums(g: Array, x: Array, mean: Array) -> Array:
     tiled = xp.tile(mean, backend.wide(len(mean), math.prod(x.shape[:-1])))
 
     def block_sums(g: Array, x: Array) -> Array:
-        return xp.stack([column_sums(g), column_sums(g * (x - tiled))])
+        return xp.stack([column_sums(g), xp.einsum("ij,ij->j", g, x - tiled)])
     return xp.sum(_in_row_blocks(block_sums, g, x), axis=0)
 
 
@@ -387,20 +386,18 @@ _centred_sums = Op("centred_sums(g, x, mean) = the sums of g and of g (x - mean)
 
 
 @backend.elementwise
-def _combined(x: Any, mean: Any, scale: Any, shift: Any, out: Any = None) -> Any:
-    y = xp.subtract(x, mean, out=out)
-    y *= scale
+def _affine(x: Any, scale: Any, shift: Any, out: Any = None) -> Any:
+    y = xp.multiply(x, scale, out=out)
     y += shift
     return y
 
 
 @backend.elementwise
-def _corrected(g: Any, x: Any, mean: Any, minus_scale: Any, g_mean: Any, slope: Any, out: Any = None) -> Any:
-    y = x - mean if out is None else xp.subtract(x, mean, out=out)
-    y *= slope
-    y += g_mean
-    y -= g
-    y *= minus_scale
+def _corrected(g: Any, x: Any, slope: Any, shift: Any, scale: Any, out: Any = None) -> Any:
+    y = x * slope if out is None else xp.multiply(x, slope, out=out)
+    y += shift
+    y += g
+    y *= scale
     return y
 
 
@@ -409,12 +406,19 @@ def _batch_norm_gradients(wanted: Sequence[bool], g: Any, y: Any, x: Any, weight
     mean, var = moments(x) if type(x) is Tensor else known      # in a gradient that is recorded they are functions of x
     sums = _centred_sums(g, x, mean)
     rate, n = 1 / sqrt(var + eps), math.prod(x.shape[:-1])
-    dx = _corrected(g, x, mean, -weight * rate, sums[0] / n, rate * rate * sums[1] / n) if wanted[0] else None
+    slope = rate * rate * sums[1] / n
+    dx = _corrected(g, x, -slope, slope * mean - sums[0] / n, weight * rate) if wanted[0] else None
     return [dx, sums[1] * rate, sums[0], None]
 
 
+def _normalised(x: Array, weight: Array, bias: Array, known: Array, eps: float) -> Array:
+    # x is not centred first, to spare a pass: the error, some eps |x|, is what the rounding of x has cost already.
+    scale = weight / xp.sqrt(known[1] + eps)
+    return _affine(x, scale, bias - known[0] * scale)
+
+
 _batch_norm = Op("batch_norm(x, weight, bias, known, eps) = weight (x - mean) / sqrt(variance + eps) + bias; known is moments(x)",
-                 lambda x, weight, bias, known, eps: _combined(x, known[0], weight / xp.sqrt(known[1] + eps), bias),
+                 _normalised,
                  joint=_batch_norm_gradients)
 
 
