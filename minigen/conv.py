@@ -116,52 +116,55 @@ class _Correlation(NamedTuple):
 
         They are copied in the longest runs there are: along a row of the kernel, or, if C is small, along a row of the image.
         """
-        (height, width), channels, s = self.kernel, x.shape[3], self.stride
-        run_along_row = width * channels < self.columns
-        padded = self._padded(x, block, channels_first=run_along_row)
-        count, rows = len(padded), block[1].stop - block[1].start
-        image, row, column, channel = padded.strides
-        windows = xp.lib.stride_tricks.as_strided(padded, (count, rows, self.columns, height, width, channels),
-                                                  (image, s * row, s * column, row, column, channel))
-        if run_along_row:
-            windows = windows.transpose((3, 4, 5, 0, 1, 2))
-        patches = _workspace("copies", windows.shape, x.dtype)
-        patches[...] = windows
-        if run_along_row:
-            return patches.reshape(height * width * channels, -1).T
-        return patches.reshape(count * rows * self.columns, -1)
+        (height, width), channels = self.kernel, x.shape[3]
+        if width * channels < self.columns:
+            return self._copied(x, block, "along rows").reshape(height * width * channels, -1).T
+        return self._copied(x, block, "along kernels").reshape(-1, height * width * channels)
 
     def strips(self, x: Array, block: _Block) -> Iterator[Array]:
         """For each row of the kernel what it sees: (rows * images * columns, kernel width * C), in the workspace."""
-        (height, width), channels, s = self.kernel, x.shape[3], self.stride
-        padded = self._padded(x, block)
-        count, rows = len(padded), block[1].stop - block[1].start
-        image, row, column, channel = padded.strides
-        windows = xp.lib.stride_tricks.as_strided(padded, (s, padded.shape[1] // s, count, self.columns, width, channels),
-                                                  (row, s * row, image, s * column, column, channel))
-        strips = _workspace("copies", windows.shape, x.dtype)
-        strips[...] = windows
-        for i in range(height):
-            yield strips[i % s, i // s:i // s + rows].reshape(-1, width * channels)
+        strips, rows, s = self._copied(x, block, "strips"), block[1].stop - block[1].start, self.stride
+        for i in range(self.kernel[0]):
+            yield strips[i % s, i // s:i // s + rows].reshape(-1, self.kernel[1] * x.shape[3])
 
-    def _padded(self, x: Array, block: _Block, channels_first: bool = False) -> Array:
-        """What a block of the output sees of x, with zeros around and below, in the workspace: (images, height, width, C)."""
+    def _copied(self, x: Array, block: _Block, way: str) -> Array:
+        """What a block of the output sees of x, copied in one of the ways above, in the workspace."""
         images, rows = block
-        count, s = images.stop - images.start, self.stride
-        height, width = ((n - 1) * s + k for n, k in zip((rows.stop - rows.start, self.columns), self.kernel))
-        height += -height % s
-        if channels_first:
-            padded = _workspace("padded", (x.shape[3], count, height, width), x.dtype).transpose((1, 2, 3, 0))
+        sort = (self, way, x.shape[1:], x.dtype, images.stop - images.start, rows.start, rows.stop, backend.name())
+        known = _memory.__dict__.get("known")
+        if known is None or known[0] != sort:       # blocks alike follow one another: what they share is made once
+            known = _memory.known = sort, self._views(x, block, way)
+        seen, inside, windows, copies = known[1]
+        inside[...] = x[images, seen[0], seen[1]]
+        copies[...] = windows
+        return copies
+
+    def _views(self, x: Array, block: _Block, way: str) -> tuple[tuple[slice, slice], Array, Array, Array]:
+        """The rows and columns of x that a block of the output sees; their place in the workspace, amid zeros; windows
+        on it, one for each output pixel or strip; the place for the copies."""
+        images, rows = block
+        (height, width), channels, s = self.kernel, x.shape[3], self.stride
+        count, per_image = images.stop - images.start, rows.stop - rows.start
+        down, across = ((n - 1) * s + k for n, k in zip((per_image, self.columns), self.kernel))
+        down += -down % s
+        if way == "along rows":
+            padded = _workspace("padded", (channels, count, down, across), x.dtype).transpose((1, 2, 3, 0))
         else:
-            padded = _workspace("padded", (count, height, width, x.shape[3]), x.dtype)
+            padded = _workspace("padded", (count, down, across, channels), x.dtype)
+        padded[...] = 0
         top, left = self.top - rows.start * s, self.left
-        down, across = _inside(top, x.shape[1], height), _inside(left, x.shape[2], width)
-        padded[:, :down.start] = 0
-        padded[:, down.stop:] = 0
-        padded[:, down, :across.start] = 0
-        padded[:, down, across.stop:] = 0
-        padded[:, down, across] = x[images, down.start - top:down.stop - top, across.start - left:across.stop - left]
-        return padded
+        vertical, horizontal = _inside(top, x.shape[1], down), _inside(left, x.shape[2], across)
+        seen = (slice(vertical.start - top, vertical.stop - top), slice(horizontal.start - left, horizontal.stop - left))
+        image, row, column, channel = padded.strides
+        if way == "strips":
+            shape = (s, down // s, count, self.columns, width, channels)
+            windows = xp.lib.stride_tricks.as_strided(padded, shape, (row, s * row, image, s * column, column, channel))
+        else:
+            shape = (count, per_image, self.columns, height, width, channels)
+            windows = xp.lib.stride_tricks.as_strided(padded, shape, (image, s * row, s * column, row, column, channel))
+        if way == "along rows":
+            windows = windows.transpose((3, 4, 5, 0, 1, 2))
+        return seen, padded[:, vertical, horizontal], windows, _workspace("copies", windows.shape, x.dtype)
 
 
 def _inside(before: int, length: int, span: int) -> slice:
@@ -188,6 +191,9 @@ def _output(x: Array, w: Array, bias: Array | None = None, *, stride: int, paddi
 
 
 def _input_gradient(x: Array, w: Array, bias: Array | None = None, *, stride: int, padding: int, size: tuple[int, int]) -> Array:
+    height, width = w.shape[:2]
+    if stride == 1 and height == width > padding:
+        return _output(x, w[::-1, ::-1], bias, stride=1, padding=height - 1 - padding)
     # The output's rows h s + i - p with the same remainder modulo s are reached by every s-th row i of the kernel only:
     # each such phase, in both directions, is a correlation of stride 1 with a part of the kernel, turned round.
     channels, out = w.shape[2:]

@@ -48,9 +48,19 @@ def test_every_way_gives_the_same(at_once, stride, padding, kernel, channels, ou
     options = {"stride": stride, "padding": padding, "size": x.shape[1:3]}
     numpy.testing.assert_allclose(conv._conv_transpose2d(y, back, biases, **options),
                                   loop_conv_transpose2d(y, back, biases, **options), rtol=1e-12, atol=1e-12)
-    assert bool(calls) == (at_once and stride > 1)
+    assert bool(calls) == (at_once and (stride > 1 or kernel[0] == kernel[1] > padding))
     weights = conv._conv_weight(x, y, stride=stride, padding=padding, kernel=kernel)
     numpy.testing.assert_allclose(weights, loop_conv_weight(x, y, stride, padding, kernel), rtol=1e-12, atol=1e-12)
+
+
+def test_what_blocks_share_is_not_taken_for_others(rng, monkeypatch):
+    """One after the other on images of one shape: in two dtypes, by patches and by strips."""
+    monkeypatch.setattr(conv._Correlation, "cost", lambda self, channels, out: out ** 2)       # each pixel by itself
+    x, w = rng.normal(size=(2, 8, 8, 2)), rng.normal(size=(3, 3, 2, 9))
+    for out, dtype, rtol in ((9, "float32", 1e-4), (9, "float64", 1e-12), (1, "float64", 1e-12), (9, "float64", 1e-12)):
+        y = ops.conv2d(x.astype(dtype), w[..., :out].astype(dtype), None, 1, 1)
+        numpy.testing.assert_allclose(y, loop_conv2d(x, w[..., :out], stride=1, padding=1), rtol=rtol, atol=rtol)
+        assert y.dtype == dtype
 
 
 @pytest.mark.parametrize("call, at_once", [
