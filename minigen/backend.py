@@ -143,7 +143,7 @@ def large_arrays() -> Iterator[None]:
 
 
 _one_at_a_time = threading.Lock()
-_LARGE = 1 << 19        # numbers in an array from which on threads gain more than they cost
+_WORTH = 1 << 18        # numbers for a thread from which on it gains more than it costs
 
 
 def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
@@ -188,7 +188,7 @@ def wide(columns: int, rows: int) -> int:
 def row_blocks(shape: tuple[int, ...]) -> list[slice]:
     """The rows of an array of this shape (rows, columns), cut so that several passes over a block find it in the cache."""
     rows, columns = shape
-    numbers = min(block_numbers(), max(1 << 16, rows * columns // threads()))
+    numbers = min(block_numbers(), max(_WORTH, rows * columns // threads()))
     step = max(1, numbers // max(1, columns))
     return [slice(i, i + step) for i in range(0, rows, step)]
 
@@ -201,7 +201,7 @@ def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     @wraps(function)
     def call(first: Any, *others: Any) -> Any:
-        if type(first) is not numpy.ndarray or first.size < _LARGE or first.ndim < 2:
+        if type(first) is not numpy.ndarray or first.size < 2 * _WORTH or first.ndim < 2:
             return function(first, *others)
         columns = first.shape[-1]
         times = wide(columns, first.size // columns)

@@ -96,7 +96,7 @@ def three_threads(monkeypatch):
     pool = ThreadPoolExecutor(2)
     monkeypatch.setattr(backend, "threads", lambda: 3)
     monkeypatch.setattr(backend, "_pool", lambda: pool)
-    monkeypatch.setattr(backend, "_LARGE", 8)
+    monkeypatch.setattr(backend, "_WORTH", 4)
     monkeypatch.setattr(backend, "block_numbers", lambda: 16)
     monkeypatch.setattr(backend, "row_blocks", lambda shape: [slice(i, i + 2) for i in range(0, shape[0], 2)])
     with pool:
@@ -182,7 +182,7 @@ def test_large_arrays_are_what_small_ones_are(function, arguments, shape, rng, t
     monkeypatch.setattr(backend, "parallel", lambda work, jobs: (calls.append(len(list(jobs))), shared(work, jobs)))
     large = everything()
     assert max(calls) > 1
-    monkeypatch.setattr(backend, "_LARGE", 10 ** 9)
+    monkeypatch.setattr(backend, "_WORTH", 10 ** 9)
     monkeypatch.setattr(backend, "row_blocks", lambda shape: [slice(0, shape[0])])
     for one, other in zip(large, everything()):
         assert one.shape == other.shape
