@@ -193,16 +193,35 @@ def row_blocks(shape: tuple[int, ...]) -> list[slice]:
     return [slice(i, i + step) for i in range(0, rows, step)]
 
 
+def fused(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function that works element by element be one kernel on a GPU, which CuPy makes of it when it is first called there.
+
+    It consists of operators and elementwise functions of arrays and numbers, and may write into its arguments.
+    """
+    @cache
+    def kernel(module: Any) -> Callable[..., Any]:
+        return module.fuse(kernel_name="minigen_" + function.__name__.strip("_"))(function)
+
+    @wraps(function)
+    def call(first: Any, *others: Any) -> Any:
+        if _module is numpy or type(first) is not _module.ndarray:      # a Tensor: the function is to be recorded
+            return function(first, *others)
+        return kernel(_module)(first, *others)
+    return call
+
+
 def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function that works element by element take large arrays of NumPy's block by block, on several threads.
+    """Let a function that works element by element take large arrays of NumPy's block by block, on several threads; ``fused``.
 
     Its result is of the first argument's shape and dtype, and goes into the array ``out`` if the function is given one. The other
     arguments are arrays of this shape, or vectors that are broadcast along the last axis.
     """
+    one_kernel = fused(function)
+
     @wraps(function)
     def call(first: Any, *others: Any) -> Any:
         if type(first) is not numpy.ndarray or first.size < 2 * _WORTH or first.ndim < 2:
-            return function(first, *others)
+            return one_kernel(first, *others)
         columns = first.shape[-1]
         times = wide(columns, first.size // columns)
         rows = [a.reshape(-1, times * columns) if a.shape == first.shape else numpy.tile(a, times) for a in (first, *others)]

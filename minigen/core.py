@@ -134,7 +134,7 @@ class Op:
     **options)`` with a bool per argument returns a gradient per argument, ``None`` where not wanted.
 
     With ``elementwise`` the output has the shape of the first argument, ``forward`` puts it into the array ``out`` if it is given
-    one, and large arrays are worked on block by block.
+    one; large arrays are worked on block by block, on a GPU by one kernel.
 
     The output of an op has the dtype of its Tensors: what would promote float32 to float64 is a TypeError.
     """
@@ -144,6 +144,7 @@ class Op:
         self.name = doc.split("(")[0]
         self.__doc__ = doc
         if elementwise:
+            forward.__name__ = self.name
             forward = backend.elementwise(forward)
         self.forward = forward
         self.partials = partials

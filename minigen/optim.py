@@ -31,7 +31,7 @@ class Optimizer:
     """What SGD, RMSProp and Adam share: the loop over parameters, their state, and the number of steps taken.
 
     A subclass names the arrays of state that it keeps for each parameter (``slots``, zero at first) and defines
-    ``_change(g, work, *slots)``, which updates the slots and leaves in ``work`` what is to be subtracted from the parameter.
+    ``_update(p, g, new, *slots)``, which updates the slots and puts the parameter's new value into ``new``.
     """
 
     slots: tuple[str, ...] = ()
@@ -57,9 +57,8 @@ class Optimizer:
             before, after = p.data, xp.empty(p.shape, p.dtype)
 
             def update(rows: Any) -> None:
-                block, state = after[rows], [a[rows] for a in arrays]
-                self._change(g[rows], block, *state)
-                xp.subtract(before[rows], block, out=block)
+                state = [a[rows] for a in arrays]
+                self._update(before[rows], g[rows], after[rows], *state)
                 if tidy:
                     for a in state:
                         a *= abs(a) >= _NEGLIGIBLE
@@ -104,10 +103,16 @@ class SGD(Optimizer):
         super().__init__(parameters, lr)
         self.momentum = momentum
 
-    def _change(self, g: Array, work: Array, b: Array) -> None:
-        b *= self.momentum
-        b += g
-        xp.multiply(b, self.lr, out=work)
+    def _update(self, p: Array, g: Array, new: Array, b: Array) -> None:
+        _sgd(p, g, new, b, self.momentum, self.lr)
+
+
+@backend.fused
+def _sgd(p: Array, g: Array, new: Array, b: Array, momentum: float, lr: float) -> None:
+    b *= momentum
+    b += g
+    xp.multiply(b, lr, out=new)
+    xp.subtract(p, new, out=new)
 
 
 class RMSProp(Optimizer):
@@ -123,13 +128,9 @@ class RMSProp(Optimizer):
         self.alpha = alpha
         self.eps = eps
 
-    def _change(self, g: Array, work: Array, v: Array) -> None:
+    def _update(self, p: Array, g: Array, new: Array, v: Array) -> None:
         scale = math.sqrt(1 - self.alpha)
-        _decay_and_add_square(v, self.alpha, g, work)
-        xp.sqrt(v, out=work)
-        work += self.eps / scale
-        xp.divide(g, work, out=work)
-        work *= self.lr / scale
+        _adaptive(p, g, new, v, None, self.alpha, 0.0, self.eps / scale, self.lr / scale)
 
 
 class Adam(Optimizer):
@@ -148,28 +149,32 @@ class Adam(Optimizer):
         self.beta2 = beta2
         self.eps = eps
 
-    def _change(self, g: Array, work: Array, v: Array, m: Array | None = None) -> None:
+    def _update(self, p: Array, g: Array, new: Array, v: Array, m: Array | None = None) -> None:
         scale = math.sqrt((1 - self.beta2) / (1 - self.beta2 ** self.steps))
         rate = self.lr * (1 - self.beta1) / (1 - self.beta1 ** self.steps)
-        _decay_and_add_square(v, self.beta2, g, work)
-        xp.sqrt(v, out=work)
-        work += self.eps / scale
-        if m is None:
-            m = g
-        else:
-            m *= self.beta1
-            m += g
-        xp.divide(m, work, out=work)
-        work *= rate / scale
+        _adaptive(p, g, new, v, m, self.beta2, self.beta1, self.eps / scale, rate / scale)
+
+
+@backend.fused
+def _adaptive(p: Array, g: Array, new: Array, v: Array, m: Array | None, decay: float, m_decay: float, eps: float,
+              rate: float) -> None:
+    """v = decay v + g^2;  m = m_decay m + g, or g where no m is kept;  new = p - rate m / (sqrt(v) + eps)."""
+    xp.multiply(g, g, out=new)
+    v *= decay
+    v += new
+    xp.sqrt(v, out=new)
+    new += eps
+    if m is None:
+        m = g
+    else:
+        m *= m_decay
+        m += g
+    xp.divide(m, new, out=new)
+    new *= rate
+    xp.subtract(p, new, out=new)
 
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {kind.__name__: kind for kind in (SGD, RMSProp, Adam)}
-
-
-def _decay_and_add_square(v: Array, decay: float, g: Array, work: Array) -> None:
-    xp.multiply(g, g, out=work)
-    v *= decay
-    v += work
 
 
 def clip_weights(parameters: Sequence[Tensor], bound: float) -> None:

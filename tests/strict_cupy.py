@@ -12,6 +12,7 @@ of them stays), an index that is out of bounds (CuPy starts again from the front
 import inspect
 import json
 import operator
+import re
 import types
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +33,14 @@ class Counts:
 
     synchronisations: int = 0
     copies_to_device: int = 0
+    fused: int = 0      # calls of fused kernels
 
     def reset(self):
-        self.synchronisations = self.copies_to_device = 0
+        self.synchronisations = self.copies_to_device = self.fused = 0
 
 
 counts = Counts()
+fusing = []     # the names of the fused kernels that are being computed
 
 
 class ndarray:
@@ -59,6 +62,7 @@ class ndarray:
         raise TypeError(f"numpy.{function.__name__} of a cupy.ndarray")
 
     def _waited_for(self):
+        refuse_in_fusion("what waits for the device")
         counts.synchronisations += 1
         return self._host
 
@@ -92,9 +96,11 @@ class ndarray:
         return types.SimpleNamespace(**{name: getattr(self._host.flags, name) for name in names})
 
     def __getitem__(self, index):
+        refuse_in_fusion("indexing")
         return on_device(self._host[_index(index)])
 
     def __setitem__(self, index, value):
+        refuse_in_fusion("indexing")
         if not isinstance(value, (ndarray, *SCALARS)):
             raise ValueError(f"non-scalar {type(value)} cannot be used for fill")
         index = _index(index)
@@ -162,6 +168,7 @@ def function(name, numpys, words):
     allowed = signature(words)
 
     def call(*args, **options):
+        refuse_in_fusion(f"cupy.{name}")
         bound = allowed.bind(*args, **options)
         if name not in WITHOUT_ARRAYS and not any(
                 isinstance(a, ndarray) for b in (*args, *options.values()) for a in (b if isinstance(b, (list, tuple)) else (b,))):
@@ -176,6 +183,7 @@ def method(name, words):
     allowed, numpys = signature(words), getattr(numpy.ndarray, name)
 
     def call(self, *args, **options):
+        refuse_in_fusion(f"cupy.ndarray.{name}")
         allowed.bind(*args, **options)
         counts.synchronisations += name in WAITING
         return on_device(numpys(self._host, *map(on_host, args), **{key: on_host(value) for key, value in options.items()}))
@@ -222,6 +230,31 @@ def empty(shape, dtype=float, order="C"):
     return on_device(numpy.full(shape, numpy.nan if numpy.dtype(dtype).kind in "fc" else 99, dtype, order))
 
 
+def fuse(kernel_name):
+    """Calls the function itself, but only with arrays and numbers, and lets it use elementwise functions and operators only."""
+    if not re.fullmatch(r"[A-Za-z_]\w*", kernel_name):
+        raise ValueError(f'Invalid kernel name: "{kernel_name}"')
+
+    def decorate(function):
+        def call(*args):
+            for argument in args:
+                if not isinstance(argument, (ndarray, *SCALARS, type(None))):
+                    raise TypeError(f"Invalid argument type for '{kernel_name}': {type(argument)}")
+            counts.fused += 1
+            fusing.append(kernel_name)
+            try:
+                return function(*args)
+            finally:
+                fusing.pop()
+        return call
+    return decorate
+
+
+def refuse_in_fusion(name):
+    if fusing:
+        raise TypeError(f"{name} cannot be part of a fused kernel, {fusing[-1]}")
+
+
 class CUDARuntimeError(RuntimeError):
     """CuPy's, for what has no device."""
 
@@ -245,6 +278,7 @@ class Module(types.ModuleType):
 cupy = Module("cupy")
 cupy.ndarray, cupy.asarray, cupy.asanyarray, cupy.array, cupy.empty = ndarray, asarray, asarray, array, empty
 cupy.asnumpy = lambda a, stream=None, order="C", out=None, *, blocking=True: a.get()
+cupy.fuse = fuse
 cupy.empty_like = lambda a: empty(a.shape, a.dtype)
 cupy.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(
     as_strided=function("as_strided", numpy.lib.stride_tricks.as_strided, NAMES["stride_tricks"]["as_strided"])))

@@ -17,7 +17,7 @@ from strict_cupy import counts
 from test_ops import CALLED, CASES, every_op
 
 from minigen import backend, classifier, datasets, entropy, frechet, losses, models, nn, ops, optim, training
-from minigen.backend import to_device, to_host
+from minigen.backend import to_device, to_host, xp
 from minigen.core import Op, Tensor, grad
 from minigen.gradcheck import check_grad, check_subgradient
 
@@ -234,6 +234,36 @@ def test_layers_optimisers_and_clipping(device, monkeypatch):
         player.load_state(player.state())
     network.eval()
     assert network(x).shape == (5, 2) and repr(network(x)).startswith("Tensor([[")
+
+
+def test_activations_batchnorm_and_updates_are_one_kernel_each(device):
+    x, p = to_device(numpy.ones((4, 3), "float32")), Tensor(to_device(numpy.ones((4, 3), "float32")))
+    for activation in (ops.relu, ops.sigmoid, ops.tanh):
+        counts.reset()
+        activation(x)
+        assert counts.fused == 1
+    for player in (optim.SGD([p], 0.1), optim.RMSProp([p], 0.1), optim.Adam([p]), optim.Adam([p], beta1=0.0)):
+        counts.reset()
+        player.step([x])
+        assert counts.fused == 1
+    layer = nn.BatchNorm(3)
+    counts.reset()
+    y = layer(p)
+    assert counts.fused == 1
+    grad(ops.sum(y), p)
+    assert counts.fused == 2
+    grad(ops.sum(layer(p)), p, create_graph=True)       # recorded step by step
+    assert counts.fused == 3
+
+
+def test_only_elementwise_functions_are_fused(device):
+    x = to_device(numpy.ones(3, "float32"))
+    for function in (lambda a: xp.sum(a), lambda a: a[0], lambda a: a.sum(), lambda a: a if a else 0):
+        function.__name__ = "wrong"
+        with pytest.raises(TypeError, match="cannot be part of a fused kernel, minigen_wrong"):
+            backend.fused(function)(x)
+    with pytest.raises(TypeError, match="Invalid argument type for 'minigen_wrong'"):
+        backend.fused(function)(x, numpy.ones(3))
 
 
 def test_arrays_that_numpy_works_on_in_blocks():
