@@ -180,9 +180,9 @@ def _taken(part: deque[Any], last: bool) -> Any:
         return None
 
 
-def wide(columns: int, rows: int) -> int:
-    """How many rows of an array to take for one, so that NumPy's inner loops, along a row, are long enough."""
-    return math.gcd(rows, 1 << max(0, (4096 // max(1, columns)).bit_length() - 1))
+def wide(columns: int, rows: int, numbers: int) -> int:
+    """How many rows of an array to take for one, so that NumPy's inner loops, along a row, are of at least so many numbers."""
+    return math.gcd(rows, 1 << ((numbers - 1) // max(1, columns)).bit_length())
 
 
 def row_blocks(shape: tuple[int, ...]) -> list[slice]:
@@ -223,7 +223,7 @@ def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
         if type(first) is not numpy.ndarray or first.size < 2 * _WORTH or first.ndim < 2:
             return one_kernel(first, *others)
         columns = first.shape[-1]
-        times = wide(columns, first.size // columns)
+        times = wide(columns, first.size // columns, numpy.getbufsize())     # with less, NumPy steps through a buffer
         rows = [a.reshape(-1, times * columns) if a.shape == first.shape else numpy.tile(a, times) for a in (first, *others)]
         result = numpy.empty(rows[0].shape, first.dtype)
 

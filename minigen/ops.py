@@ -336,10 +336,13 @@ linear = Op("linear(x, w, b) = x w + b for x (..., in), w (in, out), b (out,)",
 # Normalisation over the batch: each channel, the last axis, by its mean and variance over all other axes
 
 
+_ROW = 1 << 12      # numbers, for which the first of the caches has room beside their sums
+
+
 def _in_row_blocks(work: Callable[..., Array], *arrays: Array) -> Array:
     """What ``work`` says of each channel in blocks of rows of the arrays, (..., channels) each: (blocks, ..., channels)."""
     columns, count = arrays[0].shape[-1], math.prod(arrays[0].shape[:-1])
-    times = backend.wide(columns, count)
+    times = backend.wide(columns, count, _ROW)
     rows = [a.reshape(count // times, times * columns) for a in arrays]
     blocks = backend.row_blocks(rows[0].shape)
     results: list[Any] = [None] * len(blocks)
@@ -367,7 +370,7 @@ def _mean_and_variance(x: Array) -> Array:
 
 
 def _sums(g: Array, x: Array, mean: Array) -> Array:
-    tiled = xp.tile(mean, backend.wide(len(mean), math.prod(x.shape[:-1])))
+    tiled = xp.tile(mean, backend.wide(len(mean), math.prod(x.shape[:-1]), _ROW))
 
     def block_sums(g: Array, x: Array) -> Array:
         return xp.stack([column_sums(g), xp.einsum("ij,ij->j", g, x - tiled)])

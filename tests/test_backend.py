@@ -157,10 +157,11 @@ def test_products_run_on_one_thread_where_the_others_are_used(three_threads):
     assert found == [{1}] * 7 and blas_threads() == before
 
 
-@given(rows=st.integers(1, 5000), columns=st.integers(1, 5000))
-def test_blocks_are_all_rows_once(rows, columns):
-    times = backend.wide(columns, rows)
-    assert rows % times == 0 and (times == 1 or times * columns <= 4096)
+@given(rows=st.integers(1, 5000), columns=st.integers(1, 5000), numbers=st.integers(1, 10000))
+def test_blocks_are_all_rows_once(rows, columns, numbers):
+    times = backend.wide(columns, rows, numbers)
+    assert rows % times == 0 and (times == 1 or times * columns < 2 * numbers)
+    assert backend.wide(columns, 1 << 14, numbers) * columns >= numbers
     blocks = backend.row_blocks((rows, columns))
     assert [i for block in blocks for i in range(rows)[block]] == list(range(rows))
     assert max(len(range(rows)[block]) for block in blocks) * columns <= max(columns, backend.block_numbers())
