@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache, wraps
 from typing import Any
@@ -165,7 +165,7 @@ def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
             part = parts[(own + i) % count]
             while (job := _taken(part, last=i > 0)) is not None:
                 work(job)
-    with _one_at_a_time, _one_blas_thread():
+    with _one_at_a_time, nullcontext() if _sharing.get() else _one_blas_thread():       # in large_arrays there is one already
         others = [_pool().submit(take, i) for i in range(1, count)]
         take(0)
         for other in others:
