@@ -131,6 +131,18 @@ def test_batch_norm_is_its_definition(shape, rng):
     assert all((layer.state()[key] == before[key]).all() for key in before) and y.dtype == "float32"
 
 
+def test_batch_norm_far_from_zero_loses_no_more_than_rounding_does(rng):
+    """Values and gradients of channels whose mean is 1,000 standard deviations: float32 rounds such values by up to 6e-5."""
+    x, g = rng.normal(1000, 1, (500, 3)).astype("float32"), rng.normal(size=(500, 3))
+    found = []
+    for dtype in ("float32", "float64"):
+        leaf, layer = Tensor(x.astype(dtype)), nn.BatchNorm(3, dtype=dtype)
+        y = layer(leaf)
+        found.append([y.data, *grad(ops.sum(y * g.astype(dtype)), [leaf, *layer.parameters()])])
+    for one, other, scale in zip(*found, (1, 1, 500 ** 0.5, 500 ** 0.5)):
+        numpy.testing.assert_allclose(one, other, rtol=0, atol=2e-4 * scale)
+
+
 def test_batch_norm_in_training_needs_two_values():
     with pytest.raises(ValueError, match=r"more than 1 value per channel expected in training, shape \(1, 3\) found"):
         nn.BatchNorm(3)(numpy.ones((1, 3), "float32"))
