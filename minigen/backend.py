@@ -99,6 +99,15 @@ def block_numbers() -> int:
     return 1 << 19 if _module is numpy else 1 << 23
 
 
+def rows_at_once(numbers: int) -> int:
+    """How many rows, a power of 2, of a long matrix to multiply at once with a small one of so many numbers; 0 if with all.
+
+    Where the small one fits the first cache, OpenBLAS, NumPy's usual BLAS, multiplies without arranging the factors anew if
+    there are at most a million multiplications, which is up to twice as fast if there are few columns.
+    """
+    return 1 << (10 ** 6 // numbers).bit_length() - 1 if _module is numpy and numbers <= 3 << 12 else 0
+
+
 @cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads() - 1, thread_name_prefix="minigen")

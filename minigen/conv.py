@@ -13,8 +13,10 @@ taken.
 from __future__ import annotations
 
 import math
+import operator
 import threading
 from collections.abc import Iterator
+from functools import reduce
 from typing import Any, NamedTuple
 
 from minigen import backend
@@ -25,7 +27,9 @@ _Block = tuple[slice, slice]        # some images of a batch, and some of their 
 _memory = threading.local()
 # What the ways to compute a convolution cost, in multiplications, each with its addition, as timed on two cores with AVX-512:
 _COPY = 40      # copying a number
-_NARROW = 16    # a row of a matrix product, beside those for its columns
+_NARROW = 16    # a number in the left factor of a matrix product, beside those with each column of the right one
+_LEAST = 32     # but if the right one is small, only those with each column, and with so many at least
+_TILES = [(rows, columns) for rows in (1, 2, 4) for columns in (1, 2, 4)]
 
 
 def _workspace(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -37,14 +41,43 @@ def _workspace(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
     return known[key][:size].reshape(shape)
 
 
+def _stack(a: Array, rows: int) -> Array:
+    """(n, columns) as (n / rows, rows, columns)."""
+    return a.reshape(-1, rows, a.shape[1])
+
+
+def _multiply(a: Array, b: Array, out: Array) -> None:
+    """Write a b into ``out``; b has far fewer rows than a."""
+    rows = _rows_at_once(len(a), b.size)
+    xp.matmul(_stack(a, rows), b, out=_stack(out, rows))
+
+
+def _add_product(total: Array, a: Array, b: Array) -> None:
+    """Add the transpose of a, times b, to ``total``, which has far fewer rows than both."""
+    rows = _rows_at_once(len(a), total.size)
+    if rows < len(a):
+        total += xp.sum(_stack(a, rows).swapaxes(1, 2) @ _stack(b, rows), axis=0)
+    else:
+        total += a.T @ b
+
+
+def _rows_at_once(n: int, numbers: int) -> int:
+    best = backend.rows_at_once(numbers)
+    return best if best and n % best == 0 else n
+
+
 class _Correlation(NamedTuple):
     """How images (N, H, W, C) and weights (kernel height, kernel width, C, out) make an output with so many rows and columns.
 
-    ``top`` and ``left`` rows and columns of zeros precede an image, or, if negative, so many of its own are left out.
+    ``top`` and ``left`` rows and columns of zeros precede an image, or, if negative, so many of its own are left out. ``stride``
+    is that between rows, and that between columns.
 
     There are two ways. Patches: for each output pixel all that the kernel sees is copied and multiplied at once. Strips: for
     each row of the image only what a row of the kernel sees is copied, and multiplied with each row of the kernel that sees
     it, product after product. Strips copy less, but there are more products to add up.
+
+    In either way a tile of several output pixels can be computed at once, as so many times the channels. What they see overlaps,
+    and is copied once for all of them; but the kernel, which is then as large as what they see, is filled up with zeros.
     """
 
     kernel: tuple[int, int]
@@ -52,26 +85,46 @@ class _Correlation(NamedTuple):
     columns: int
     top: int
     left: int
-    stride: int
+    stride: tuple[int, int]
 
-    def copies(self, channels: int, out: int) -> tuple[int, int]:
-        """How many numbers are copied per output pixel by patches, and by strips, what is read again to be added counted too."""
-        height, width = self.kernel
-        return height * width * channels, self.stride * width * channels + 2 * (height - 1) * out
+    def by_tiles(self, tile: tuple[int, int]) -> _Correlation:
+        """What computes so many rows and columns of pixels at once."""
+        (height, width), (down, across), (a, b) = self.kernel, self.stride, tile
+        return _Correlation((height + (a - 1) * down, width + (b - 1) * across), -(-self.rows // a), -(-self.columns // b),
+                            self.top, self.left, (a * down, b * across))
+
+    def places(self, tile: tuple[int, int]) -> Iterator[tuple[int, int, tuple[slice, slice]]]:
+        """For each pixel i, j of a tile, the place of what it sees in what the tile sees."""
+        (height, width), (down, across) = self.kernel, self.stride
+        for i in range(tile[0]):
+            for j in range(tile[1]):
+                yield i, j, (slice(i * down, i * down + height), slice(j * across, j * across + width))
+
+    def tile(self, channels: int, out: int) -> tuple[int, int]:
+        """The tile that should cost least."""
+        return min(_TILES, key=lambda tile: self.cost(channels, out, tile))
 
     def by_strips(self, channels: int, out: int) -> bool:
-        patches, strips = self.copies(channels, out)
-        return strips < patches
+        return self._per_pixel(channels, out, True) < self._per_pixel(channels, out, False)
 
-    def cost(self, channels: int, out: int) -> int:
+    def _per_pixel(self, channels: int, out: int, strips: bool) -> int:
+        height, width = self.kernel
+        seen = width * channels if strips else height * width * channels
+        # What strips add up is read and written again.
+        copied = self.stride[0] * seen + 2 * (height - 1) * out if strips else seen
+        each = max(out, _LEAST) if backend.rows_at_once(seen * out) else out + _NARROW
+        return _COPY * copied + height * width * channels * each
+
+    def cost(self, channels: int, out: int, tile: tuple[int, int]) -> int:
         """What the output for one image costs, in multiplications."""
-        product = math.prod(self.kernel) * channels * (out + _NARROW)
-        return self.rows * self.columns * (_COPY * min(self.copies(channels, out)) + product)
+        tiles, together = self.by_tiles(tile), math.prod(tile) * out
+        cheaper = min(tiles._per_pixel(channels, together, strips) for strips in (False, True))
+        return tiles.rows * tiles.columns * (cheaper + (_COPY * together if tile[0] > 1 else 0))
 
     def blocks(self, n: int, channels: int, out: int) -> list[_Block]:
         """The rows of n images in blocks for which the workspace is enough."""
         height, width = self.kernel
-        copies = self.stride * width * channels + 2 * out if self.by_strips(channels, out) else height * width * channels
+        copies = self.stride[0] * width * channels + 2 * out if self.by_strips(channels, out) else height * width * channels
         # For large weights more than the cache holds: each block's matrix product has to arrange all of them anew.
         numbers = max(backend.block_numbers(), 2 * height * width * channels * out)
         per_row = self.columns * copies
@@ -87,29 +140,30 @@ class _Correlation(NamedTuple):
             count, rows, columns, _ = part.shape
             total, product = (_workspace(name, (rows * count * columns, out), x.dtype) for name in ("total", "product"))
             for i, strips in enumerate(self.strips(x, block)):
-                xp.matmul(strips, w[i].reshape(-1, out), out=product if i else total)
+                _multiply(strips, w[i].reshape(-1, out), product if i else total)
                 if i:
                     total += product
             part[...] = total.reshape(rows, count, columns, out).transpose((1, 0, 2, 3))
         else:
             patches, flat = self.patches(x, block), w.reshape(-1, out)
             if part.flags.c_contiguous:
-                xp.matmul(patches, flat, out=part.reshape(-1, out))
+                _multiply(patches, flat, part.reshape(-1, out))
             else:
-                part[...] = (patches @ flat).reshape(part.shape)
+                product = _workspace("product", (len(patches), out), x.dtype)
+                _multiply(patches, flat, product)
+                part[...] = product.reshape(part.shape)
         if bias is not None:
             part += bias
 
-    def add_weights(self, w: Array, x: Array, y: Array, block: _Block) -> None:
-        """Add to the gradient w in the weights what comes of a block of the gradient y in the output."""
+    def add_weights(self, w: Array, x: Array, part: Array, block: _Block) -> None:
+        """Add to the gradient w in the weights what comes of ``part``, a block of that in the output, (images, rows, ...)."""
         channels, out = w.shape[2:]
-        part = y[block]
         if self.by_strips(channels, out):
-            part = part.transpose((1, 0, 2, 3)).reshape(-1, out)
+            part = part.swapaxes(0, 1).reshape(-1, out)
             for i, strips in enumerate(self.strips(x, block)):
-                w[i] += (strips.T @ part).reshape(w.shape[1:])
+                _add_product(w[i].reshape(-1, out), strips, part)
         else:
-            w += (self.patches(x, block).T @ part.reshape(-1, out)).reshape(w.shape)
+            _add_product(w.reshape(-1, out), self.patches(x, block), part.reshape(-1, out))
 
     def patches(self, x: Array, block: _Block) -> Array:
         """(images * rows * columns, kernel height * kernel width * C), in the workspace.
@@ -123,7 +177,7 @@ class _Correlation(NamedTuple):
 
     def strips(self, x: Array, block: _Block) -> Iterator[Array]:
         """For each row of the kernel what it sees: (rows * images * columns, kernel width * C), in the workspace."""
-        strips, rows, s = self._copied(x, block, "strips"), block[1].stop - block[1].start, self.stride
+        strips, rows, s = self._copied(x, block, "strips"), block[1].stop - block[1].start, self.stride[0]
         for i in range(self.kernel[0]):
             yield strips[i % s, i // s:i // s + rows].reshape(-1, self.kernel[1] * x.shape[3])
 
@@ -143,9 +197,9 @@ class _Correlation(NamedTuple):
         """The rows and columns of x that a block of the output sees; their place in the workspace, amid zeros; windows
         on it, one for each output pixel or strip; the place for the copies."""
         images, rows = block
-        (height, width), channels, s = self.kernel, x.shape[3], self.stride
+        (height, width), channels, (s, t) = self.kernel, x.shape[3], self.stride
         count, per_image = images.stop - images.start, rows.stop - rows.start
-        down, across = ((n - 1) * s + k for n, k in zip((per_image, self.columns), self.kernel))
+        down, across = (per_image - 1) * s + height, (self.columns - 1) * t + width
         down += -down % s
         if way == "along rows":
             padded = _workspace("padded", (channels, count, down, across), x.dtype).transpose((1, 2, 3, 0))
@@ -158,10 +212,10 @@ class _Correlation(NamedTuple):
         image, row, column, channel = padded.strides
         if way == "strips":
             shape = (s, down // s, count, self.columns, width, channels)
-            windows = xp.lib.stride_tricks.as_strided(padded, shape, (row, s * row, image, s * column, column, channel))
+            windows = xp.lib.stride_tricks.as_strided(padded, shape, (row, s * row, image, t * column, column, channel))
         else:
             shape = (count, per_image, self.columns, height, width, channels)
-            windows = xp.lib.stride_tricks.as_strided(padded, shape, (image, s * row, s * column, row, column, channel))
+            windows = xp.lib.stride_tricks.as_strided(padded, shape, (image, s * row, t * column, row, column, channel))
         if way == "along rows":
             windows = windows.transpose((3, 4, 5, 0, 1, 2))
         return seen, padded[:, vertical, horizontal], windows, _workspace("copies", windows.shape, x.dtype)
@@ -174,74 +228,73 @@ def _inside(before: int, length: int, span: int) -> slice:
 
 
 def _output(x: Array, w: Array, bias: Array | None = None, *, stride: int, padding: int) -> Array:
-    n, (height, width, channels, out) = x.shape[0], w.shape
-    rows, columns = ((length + 2 * padding - k) // stride + 1 for length, k in zip(x.shape[1:3], (height, width)))
-    one = _Correlation((height, width), rows, columns, padding, padding, stride)
-    # Two by two output pixels at once, as four times the channels: their patches overlap, and are copied once for all four.
-    four = _Correlation((height + stride, width + stride), -(-rows // 2), -(-columns // 2), padding, padding, 2 * stride)
-    if four.cost(channels, 4 * out) + _COPY * rows * columns * out < one.cost(channels, out):
-        parts = xp.zeros((*four.kernel, channels, 2, 2, out), x.dtype)
-        for a in range(2):
-            for b in range(2):
-                parts[a * stride:a * stride + height, b * stride:b * stride + width, :, a, b] = w
-        return _interleaved(four, x, parts, bias, (rows, columns))
-    y, w = xp.empty((n, rows, columns, out), x.dtype), xp.ascontiguousarray(w)
-    backend.parallel(lambda block: one.write(y[block], block, x, w, bias), one.blocks(n, channels, out))
-    return y
+    size = tuple((length + 2 * padding - k) // stride + 1 for length, k in zip(x.shape[1:3], w.shape[:2]))
+    correlation = _Correlation(w.shape[:2], *size, padding, padding, (stride, stride))
+    return _correlate(correlation, x, w[:, :, :, None, None], bias, size)
+
+
+def _correlate(correlation: _Correlation, x: Array, w: Array, bias: Array | None, size: tuple[int, int]) -> Array:
+    """The output (N, *size, out) of weights (kernel height, kernel width, C, p, q, out), which make p x q pixels of one place."""
+    n, (channels, p, q, out) = len(x), w.shape[2:]
+    tile = correlation.tile(channels, p * q * out)
+    tiles, a, b = correlation.by_tiles(tile), tile[0] * p, tile[1] * q
+    if tile == (1, 1):
+        parts = xp.ascontiguousarray(w)
+    else:
+        parts = xp.zeros((*tiles.kernel, channels, a, b, out), x.dtype)
+        for i, j, place in correlation.places(tile):
+            parts[place][..., i * p:(i + 1) * p, j * q:(j + 1) * q, :] = w
+    parts, biases = parts.reshape(*tiles.kernel, channels, a * b * out), None if bias is None else xp.tile(bias, a * b)
+    y = xp.empty((n, tiles.rows, a, tiles.columns, b * out), x.dtype)
+
+    def write(block: _Block) -> None:
+        part = y[block]
+        if a == 1:
+            tiles.write(part[:, :, 0], block, x, parts, biases)
+        else:
+            squares = _workspace("squares", (*part.shape[:2], tiles.columns, a * b * out), x.dtype)
+            tiles.write(squares, block, x, parts, biases)
+            part[...] = squares.reshape(*part.shape[:2], tiles.columns, a, b * out).transpose((0, 1, 3, 2, 4))
+    backend.parallel(write, tiles.blocks(n, channels, a * b * out))
+    y = y.reshape(n, tiles.rows * a, tiles.columns * b, out)
+    return y if y.shape[1:3] == size else xp.ascontiguousarray(y[:, :size[0], :size[1]])
 
 
 def _input_gradient(x: Array, w: Array, bias: Array | None = None, *, stride: int, padding: int, size: tuple[int, int]) -> Array:
-    height, width = w.shape[:2]
+    height, width, channels, out = w.shape
     if stride == 1 and height == width > padding:
         return _output(x, w[::-1, ::-1], bias, stride=1, padding=height - 1 - padding)
     # The output's rows h s + i - p with the same remainder modulo s are reached by every s-th row i of the kernel only:
     # each such phase, in both directions, is a correlation of stride 1 with a part of the kernel, turned round.
-    channels, out = w.shape[2:]
     phases = []
     for a in range(stride):
         for b in range(stride):
             part, first = w[a::stride, b::stride][::-1, ::-1], ((a - padding) % stride, (b - padding) % stride)
             rows, columns = (-(-(length - start) // stride) for length, start in zip(size, first))
             top, left = (k - 1 - (start + padding) // stride for k, start in zip(part.shape, first))
-            phases.append((first, part, _Correlation(part.shape[:2], rows, columns, top, left, 1)))
+            phases.append((first, part, _Correlation(part.shape[:2], rows, columns, top, left, (1, 1))))
     # All phases at once are one correlation with s x s times the channels: fewer patches, but parts are filled up with zeros.
     top, left = max(c.top for *_, c in phases), max(c.left for *_, c in phases)
     height, width = max(top - c.top + k.shape[0] for _, k, c in phases), max(left - c.left + k.shape[1] for _, k, c in phases)
-    apart = sum(c.cost(channels, out) for _, part, c in phases if part.size)
-    whole = _Correlation((height, width), -(-size[0] // stride), -(-size[1] // stride), top, left, 1)
-    if whole.cost(channels, stride ** 2 * out) + _COPY * math.prod(size) * out < apart:
+    apart = sum(c.cost(channels, out, (1, 1)) for _, part, c in phases if part.size)
+    together = stride ** 2 * out
+    whole = _Correlation((height, width), -(-size[0] // stride), -(-size[1] // stride), top, left, (1, 1))
+    if whole.cost(channels, together, whole.tile(channels, together)) + _COPY * math.prod(size) * out < apart:
         parts = xp.zeros((height, width, channels, stride, stride, out), x.dtype)
         for (a, b), part, c in phases:
             row, column = top - c.top, left - c.left
             parts[row:row + part.shape[0], column:column + part.shape[1], :, a, b] = part
-        return _interleaved(whole, x, parts, bias, size)
-    y = xp.zeros((len(x), *size, out), x.dtype)
-    jobs = []
+        return _correlate(whole, x, parts, bias, size)
+    y, jobs = xp.empty((len(x), *size, out), x.dtype), []
     for (a, b), part, correlation in phases:
         phase = y[:, a::stride, b::stride]
-        if bias is not None and not part.size:
-            phase += bias
-        if part.size and phase.size:
+        if not part.size:
+            phase[...] = 0 if bias is None else bias
+        elif phase.size:
             part = xp.ascontiguousarray(part)
             jobs += [(correlation, phase, block, part) for block in correlation.blocks(len(x), channels, out)]
     backend.parallel(lambda job: job[0].write(job[1][job[2]], job[2], x, job[3], bias), jobs)
     return y
-
-
-def _interleaved(correlation: _Correlation, x: Array, parts: Array, bias: Array | None, size: tuple[int, int]) -> Array:
-    """An output (N, *size, out) of which the correlation makes s x s pixels at once; parts (height, width, C, s, s, out)."""
-    n, (height, width, channels, s, _, out), (rows, columns) = len(x), parts.shape, correlation[1:3]
-    w, biases = parts.reshape(height, width, channels, s * s * out), None if bias is None else xp.tile(bias, s * s)
-    y = xp.empty((n, rows, s, columns, s * out), x.dtype)
-
-    def write(block: _Block) -> None:
-        part = y[block]
-        squares = _workspace("squares", (*part.shape[:2], columns, s * s * out), x.dtype)
-        correlation.write(squares, block, x, w, biases)
-        part[...] = squares.reshape(*part.shape[:2], columns, s, s * out).transpose((0, 1, 3, 2, 4))
-    backend.parallel(write, correlation.blocks(n, channels, s * s * out))
-    y = y.reshape(n, rows * s, columns * s, out)
-    return y if y.shape[1:3] == size else xp.ascontiguousarray(y[:, :size[0], :size[1]])
 
 
 def _weight_gradient(x: Array, y: Array, stride: int, padding: int, kernel: tuple[int, int]) -> Array:
@@ -250,16 +303,24 @@ def _weight_gradient(x: Array, y: Array, stride: int, padding: int, kernel: tupl
         # In place of the patches of x, the smaller ones of y: their product with x is the gradient, turned round.
         w = _weight_gradient(y, x, 1, height - 1 - padding, kernel)
         return xp.ascontiguousarray(_turn(w[::-1, ::-1]))
-    correlation = _Correlation(kernel, rows, columns, padding, padding, stride)
-    blocks = correlation.blocks(n, channels, out)
+    correlation = _Correlation(kernel, rows, columns, padding, padding, (stride, stride))
+    a, b = tile = correlation.tile(channels, out)
+    tiles = correlation.by_tiles(tile)
+    if (tiles.rows * a, tiles.columns * b) != (rows, columns):
+        whole = xp.zeros((n, tiles.rows * a, tiles.columns * b, out), y.dtype)
+        whole[:, :rows, :columns] = y
+        y = whole
+    y = y.reshape(n, tiles.rows, a, tiles.columns, b * out).transpose((0, 1, 3, 2, 4))
+    blocks = tiles.blocks(n, channels, a * b * out)
     shares = backend.threads()          # each adds up its own blocks in their order: the same sum every time
-    sums = xp.zeros((shares, *kernel, channels, out), x.dtype)
+    sums = xp.zeros((shares, *tiles.kernel, channels, a * b * out), x.dtype)
 
     def add_up(i: int) -> None:
         for block in blocks[i * len(blocks) // shares:(i + 1) * len(blocks) // shares]:
-            correlation.add_weights(sums[i], x, y, block)
+            tiles.add_weights(sums[i], x, y[block], block)
     backend.parallel(add_up, range(shares))
-    return xp.sum(sums, axis=0)
+    parts = xp.sum(sums, axis=0).reshape(*tiles.kernel, channels, a, b, out)
+    return reduce(operator.add, (parts[place][..., i, j, :] for i, j, place in correlation.places(tile)))
 
 
 def _turn(w: Any) -> Any:

@@ -1,5 +1,6 @@
 """Convolution beyond its values and gradients (those are in test_ops.py): blocks, memory, sizes, errors, layers."""
 
+import math
 import tracemalloc
 
 import numpy
@@ -29,57 +30,79 @@ def test_blocks_of_any_size_give_the_same(stride, padding, patches, seed):
             numpy.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("at_once", [False, True], ids=["pixel by pixel", "several at once"])
+@pytest.fixture
+def ways(monkeypatch):
+    """Have convolutions computed one way, whatever it costs."""
+    def choose(tile=(1, 1), strips=False, apart=False):
+        monkeypatch.setattr(conv._Correlation, "tile", lambda self, channels, out: tile)
+        monkeypatch.setattr(conv._Correlation, "by_strips", lambda self, channels, out: strips)
+        # More than in proportion to the channels: the phases apart are cheaper. Less: all at once.
+        monkeypatch.setattr(conv._Correlation, "cost", lambda self, channels, out, tile: (1 if apart else -1) * 10 ** 9 * out ** 2)
+    return choose
+
+
+@pytest.mark.parametrize("few", [False, True], ids=["all rows at once", "few rows at once"])
+@pytest.mark.parametrize("strips", [False, True], ids=["patches", "strips"])
+@pytest.mark.parametrize("tile, apart", [((1, 1), True), ((1, 1), False), ((1, 2), False), ((2, 1), False), ((4, 2), False)])
 @pytest.mark.parametrize("stride, padding, kernel, channels, out", [
     (1, 2, (5, 5), 3, 1), (1, 2, (4, 4), 2, 9), (2, 2, (5, 5), 2, 3), (3, 1, (4, 2), 2, 2), (1, 0, (2, 3), 1, 4),
     (3, 0, (2, 2), 2, 1), (2, 3, (4, 5), 3, 2), (1, 4, (3, 3), 2, 1)])
-def test_every_way_gives_the_same(at_once, stride, padding, kernel, channels, out, rng, monkeypatch):
+def test_every_way_gives_the_same(stride, padding, kernel, channels, out, tile, apart, strips, few, rng, ways, monkeypatch):
     """Output, input gradient and weight gradient, each way that costs could choose, as loops compute them."""
-    dear = -10 ** 9 if at_once else 10 ** 9
-    monkeypatch.setattr(conv._Correlation, "cost", lambda self, channels, out: dear * out ** 2)
-    calls, interleaved = [], conv._interleaved
-    monkeypatch.setattr(conv, "_interleaved", lambda *args: calls.append(args) or interleaved(*args))
+    ways(tile, strips, apart)
+    monkeypatch.setattr(backend, "rows_at_once", lambda numbers: 2 * few)
     x, w, bias = rng.normal(size=(3, 7, 9, channels)), rng.normal(size=(*kernel, channels, out)), rng.normal(size=out)
     y = loop_conv2d(x, w, bias, stride=stride, padding=padding)
     numpy.testing.assert_allclose(ops.conv2d(x, w, bias, stride, padding), y, rtol=1e-12, atol=1e-12)
-    assert bool(calls) == at_once
-    calls.clear()
     back, biases = w.transpose(0, 1, 3, 2), rng.normal(size=channels)
     options = {"stride": stride, "padding": padding, "size": x.shape[1:3]}
     numpy.testing.assert_allclose(conv._conv_transpose2d(y, back, biases, **options),
                                   loop_conv_transpose2d(y, back, biases, **options), rtol=1e-12, atol=1e-12)
-    assert bool(calls) == (at_once and (stride > 1 or kernel[0] == kernel[1] > padding))
     weights = conv._conv_weight(x, y, stride=stride, padding=padding, kernel=kernel)
     numpy.testing.assert_allclose(weights, loop_conv_weight(x, y, stride, padding, kernel), rtol=1e-12, atol=1e-12)
 
 
-def test_what_blocks_share_is_not_taken_for_others(rng, monkeypatch):
+def test_what_blocks_share_is_not_taken_for_others(rng, ways):
     """One after the other on images of one shape: in two dtypes, by patches and by strips."""
-    monkeypatch.setattr(conv._Correlation, "cost", lambda self, channels, out: out ** 2)       # each pixel by itself
     x, w = rng.normal(size=(2, 8, 8, 2)), rng.normal(size=(3, 3, 2, 9))
-    for out, dtype, rtol in ((9, "float32", 1e-4), (9, "float64", 1e-12), (1, "float64", 1e-12), (9, "float64", 1e-12)):
-        y = ops.conv2d(x.astype(dtype), w[..., :out].astype(dtype), None, 1, 1)
-        numpy.testing.assert_allclose(y, loop_conv2d(x, w[..., :out], stride=1, padding=1), rtol=rtol, atol=rtol)
+    for strips, dtype, rtol in ((False, "float32", 1e-4), (False, "float64", 1e-12), (True, "float64", 1e-12),
+                                (False, "float64", 1e-12)):
+        ways(strips=strips)
+        y = ops.conv2d(x.astype(dtype), w.astype(dtype), None, 1, 1)
+        numpy.testing.assert_allclose(y, loop_conv2d(x, w, stride=1, padding=1), rtol=rtol, atol=rtol)
         assert y.dtype == dtype
 
 
-@pytest.mark.parametrize("call, at_once", [
-    (lambda x, w: conv._conv_transpose2d(x(128), w(128, 32), stride=2, padding=2, size=(8, 8)), True),
-    (lambda x, w: conv._conv_transpose2d(x(256), w(256, 128), stride=2, padding=2, size=(8, 8)), False),
-    (lambda x, w: ops.conv2d(x(32), w(32, 3), None, 1, 2), True), (lambda x, w: ops.conv2d(x(64), w(64, 128), None, 2, 2), False)])
-def test_several_pixels_are_computed_at_once_where_few_channels_come_of_many(call, at_once, monkeypatch):
-    """As timed on layers of Larsen et al.'s networks."""
-    calls, interleaved = [], conv._interleaved
-    monkeypatch.setattr(conv, "_interleaved", lambda *args: calls.append(args) or interleaved(*args))
-    call(lambda channels: numpy.ones((1, 4, 4, channels), "float32"), lambda *shape: numpy.ones((5, 5, *shape), "float32"))
-    assert bool(calls) == at_once
+@pytest.mark.parametrize("call, expected", [
+    (lambda x, w: conv._conv_transpose2d(x(8, 128), w(128, 32), stride=2, padding=2, size=(16, 16)), []),
+    (lambda x, w: conv._conv_transpose2d(x(32, 32), w(32, 8), stride=2, padding=2, size=(64, 64)), [(2, 2, 1, 1)]),
+    (lambda x, w: ops.conv2d(x(64, 8), w(8, 3), None, 1, 2), [(1, 1, 4, 4)]),
+    (lambda x, w: ops.conv2d(x(64, 3), w(3, 8), None, 1, 2), [(1, 1, 1, 4)]),
+    (lambda x, w: ops.conv2d(x(16, 64), w(64, 128), None, 2, 2), [(1, 1, 1, 1)])])
+def test_several_pixels_are_computed_at_once_where_channels_are_few(call, expected, monkeypatch):
+    """As timed on layers of Larsen et al.'s networks: which phases, and which tile, are one product, or the phases apart."""
+    chosen, correlate = [], conv._correlate
+
+    def recorded(correlation, x, w, *rest):
+        chosen.append((*w.shape[3:5], *correlation.tile(w.shape[2], math.prod(w.shape[3:]))))
+        return correlate(correlation, x, w, *rest)
+    monkeypatch.setattr(conv, "_correlate", recorded)
+    call(lambda size, channels: numpy.ones((1, size, size, channels)), lambda *shape: numpy.ones((5, 5, *shape)))
+    assert chosen == expected
+
+
+def test_small_products_take_some_rows_at_once(rng):
+    """As many as a million multiplications are enough for, if the right factor is small and the number of rows fits."""
+    assert [backend.rows_at_once(numbers) for numbers in (100, 96 * 32, 3 << 12, (3 << 12) + 1)] == [8192, 256, 64, 0]
+    for rows, stacks in ((512, 2), (768, 3), (500, 1)):
+        assert -(-rows // conv._rows_at_once(rows, 96 * 32)) == stacks
 
 
 @pytest.mark.parametrize("out, per_row, least", [(8, 8 * 18, [(1, 2)] * 20), (1, 8 * (6 + 2), [(1, 1)] * 40)],
                          ids=["patches", "strips"])
 def test_blocks_are_of_images_and_of_rows(out, per_row, least, monkeypatch):
     monkeypatch.setattr(backend, "threads", lambda: 2)
-    correlation = conv._Correlation((3, 3), 8, 8, 1, 1, 1)
+    correlation = conv._Correlation((3, 3), 8, 8, 1, 1, (1, 1))
     assert correlation.by_strips(2, out) == (out == 1)
     for numbers, expected in ((10 ** 6, [(3, 8), (2, 8)]), (2 * 8 * per_row, [(2, 8), (2, 8), (1, 8)]),
                               (7 * per_row, [(1, 4), (1, 4)] * 5), (1, least)):      # least: twice the weights
