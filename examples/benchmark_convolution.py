@@ -14,8 +14,8 @@ WIDTHS = (0.25, 1.0)
 SETTINGS = {"latent": 128, "outputs": 1, "learned_similarity": True}
 
 
-# Its gradient in y, times the 1 that it is asked with, is g: what is measured is the layer.
-inner_product = Op("inner_product(y, g)", lambda y, g: numpy.vdot(y, g), lambda one, total, y, g: g)
+# A scalar whose gradient in y is g, of whatever value: what is measured is the layer, to which PyTorch is given g as well.
+from_gradient = Op("from_gradient(y, g)", lambda y, g: numpy.zeros((), y.dtype), lambda one, scalar, y, g: g)
 
 
 # What each library makes: a training step, and a layer forward and backward.
@@ -35,7 +35,7 @@ def minigen_layer(kind, *shape):
              "linear": lambda: nn.Linear(n_in, n_out, rng, bias=False), "norm": lambda: nn.BatchNorm(n_out)}
     layer = layer["conv"](int(kind[-1])) if kind.startswith("conv") else layer[kind]()
     g = rng.standard_normal(layer(x).shape, dtype="float32")
-    return lambda: grad(inner_product(layer(x), g), [x, *layer.parameters()])
+    return lambda: grad(from_gradient(layer(x), g), [x, *layer.parameters()])
 
 
 def plain_layer(kind, *shape):
