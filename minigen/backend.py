@@ -223,18 +223,19 @@ def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function that works element by element take large arrays of NumPy's block by block, on several threads; ``fused``.
 
     Its result is of the first argument's shape and dtype, and goes into the array ``out`` if the function is given one. The other
-    arguments are arrays of this shape, or vectors that are broadcast along the last axis.
+    arguments are arrays of this shape, or vectors that are broadcast along the last axis. With ``overwrite`` the result may take
+    the memory of the first argument.
     """
     one_kernel = fused(function)
 
     @wraps(function)
-    def call(first: Any, *others: Any) -> Any:
+    def call(first: Any, *others: Any, overwrite: bool = False) -> Any:
         if type(first) is not numpy.ndarray or first.size < 2 * _WORTH or first.ndim < 2:
             return one_kernel(first, *others)
         columns = first.shape[-1]
         times = wide(columns, first.size // columns, numpy.getbufsize())     # with less, NumPy steps through a buffer
         rows = [a.reshape(-1, times * columns) if a.shape == first.shape else numpy.tile(a, times) for a in (first, *others)]
-        result = numpy.empty(rows[0].shape, first.dtype)
+        result = rows[0] if overwrite else numpy.empty(rows[0].shape, first.dtype)
 
         def work(block: slice) -> None:
             function(*[a[block] if a.ndim == 2 else a for a in rows], out=result[block])

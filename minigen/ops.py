@@ -369,23 +369,18 @@ def _mean_and_variance(x: Array) -> Array:
     return xp.stack([mean, (xp.sum(sums, axis=0) + xp.sum(sizes * (means - mean) ** 2, axis=0)) / n])
 
 
-def _sums(g: Array, x: Array, mean: Array) -> Array:
-    tiled = xp.tile(mean, backend.wide(len(mean), math.prod(x.shape[:-1]), _ROW))
-
-    def block_sums(g: Array, x: Array) -> Array:
-        return xp.stack([column_sums(g), xp.einsum("ij,ij->j", g, x - tiled)])
-    return xp.sum(_in_row_blocks(block_sums, g, x), axis=0)
+def _block_sums(g: Array, x: Array) -> Array:
+    return xp.stack([column_sums(g), xp.einsum("ij,ij->j", g, x)])
 
 
 moments = Op("moments(x) = mean and variance of each channel of x (..., channels), as (2, channels)",
              _mean_and_variance,
              lambda g, y, x: (g[0] + 2 * g[1] * (x - y[0])) / math.prod(x.shape[:-1]))
 
-_centred_sums = Op("centred_sums(g, x, mean) = the sums of g and of g (x - mean) for each channel, as (2, channels)",
-                   _sums,
-                   lambda h, y, g, x, mean: h[0] + h[1] * (x - mean),
-                   lambda h, y, g, x, mean: h[1] * g,
-                   lambda h, y, g, x, mean: -h[1] * y[0])
+_channel_sums = Op("channel_sums(g, x) = the sums of g and of g x for each channel, as (2, channels)",
+                   lambda g, x: xp.sum(_in_row_blocks(_block_sums, g, x), axis=0),
+                   lambda h, y, g, x: h[0] + h[1] * x,
+                   lambda h, y, g, x: h[1] * g)
 
 
 @backend.elementwise
@@ -396,8 +391,13 @@ def _affine(x: Any, scale: Any, shift: Any, out: Any = None) -> Any:
 
 
 @backend.elementwise
-def _corrected(g: Any, x: Any, slope: Any, shift: Any, scale: Any, out: Any = None) -> Any:
-    y = x * slope if out is None else xp.multiply(x, slope, out=out)
+def _centred(x: Any, mean: Any, out: Any = None) -> Any:
+    return x - mean if out is None else xp.subtract(x, mean, out=out)
+
+
+@backend.elementwise
+def _corrected(distance: Any, g: Any, slope: Any, shift: Any, scale: Any, out: Any = None) -> Any:
+    y = distance * slope if out is None else xp.multiply(distance, slope, out=out)
     y += shift
     y += g
     y *= scale
@@ -407,10 +407,10 @@ def _corrected(g: Any, x: Any, slope: Any, shift: Any, scale: Any, out: Any = No
 def _batch_norm_gradients(wanted: Sequence[bool], g: Any, y: Any, x: Any, weight: Any, bias: Any, known: Array,
                           eps: float) -> list[Any]:
     mean, var = moments(x) if type(x) is Tensor else known      # in a gradient that is recorded they are functions of x
-    sums = _centred_sums(g, x, mean)
+    distance = _centred(x, mean)
+    sums = _channel_sums(g, distance)
     rate, n = 1 / sqrt(var + eps), math.prod(x.shape[:-1])
-    slope = rate * rate * sums[1] / n
-    dx = _corrected(g, x, -slope, slope * mean - sums[0] / n, weight * rate) if wanted[0] else None
+    dx = _corrected(distance, g, -rate * rate * sums[1] / n, -sums[0] / n, weight * rate, overwrite=True) if wanted[0] else None
     return [dx, sums[1] * rate, sums[0], None]
 
 

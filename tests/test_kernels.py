@@ -24,7 +24,7 @@ IMAGES, CHANNELS, NUMBER = (2, 3, 4, 5), (5,), ()
 FUSED = {
     "sigmoid": (ops.sigmoid.forward, IMAGES), "tanh": (ops.tanh.forward, IMAGES), "relu": (ops.relu.forward, IMAGES),
     "gate": (ops._gate.forward, IMAGES, IMAGES), "affine": (ops._affine, IMAGES, CHANNELS, CHANNELS),
-    "corrected": (ops._corrected, IMAGES, IMAGES, CHANNELS, CHANNELS, CHANNELS),
+    "centred": (ops._centred, IMAGES, CHANNELS), "corrected": (ops._corrected, IMAGES, IMAGES, CHANNELS, CHANNELS, CHANNELS),
     "SGD": (optim._sgd, *[IMAGES] * 4, NUMBER, NUMBER), "Adam": (optim._adaptive, *[IMAGES] * 5, *[NUMBER] * 4),
     "RMSProp": (optim._adaptive, *[IMAGES] * 4, None, *[NUMBER] * 4),
 }

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import operator
 import warnings
 
 import numpy
@@ -278,8 +279,8 @@ CASES = {
     ops.matmul: (product, numpy.matmul),
     ops.linear: (affine, lambda x, w, b: numpy.einsum("...i,io->...o", x, w) + b),
     ops.moments: (channels, lambda x: by_channel(loop_moments)(x).reshape(2, x.shape[-1])),
-    ops._centred_sums: (lambda **k: channels("x", "c", **k), lambda g, x, mean: by_channel(
-        lambda g, x, mean: (math.fsum(g), math.fsum(a * (b - mean) for a, b in zip(g, x))))(g, x, mean).reshape(2, len(mean))),
+    ops._channel_sums: (lambda **k: channels("x", **k), lambda g, x: by_channel(
+        lambda g, x: (math.fsum(g), math.fsum(map(operator.mul, g, x))))(g, x).reshape(2, x.shape[-1])),
     ops._batch_norm: (lambda **k: channels("c", "c", eps=0.1, **k), loop_batch_norm),
     losses._squared_error: (moments, lambda x, y: numpy.array(math.fsum((a - b) ** 2 for a, b in zip(x.flat, y.flat)))),
     losses._gaussian_kl: (moments, lambda mu, logvar: numpy.array(
