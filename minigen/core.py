@@ -215,13 +215,14 @@ def to_host(x: Tensor | Array) -> Any:
     return backend.to_host(x.data if isinstance(x, Tensor) else x)
 
 
-def grad(y: Tensor, xs: Tensor | Sequence[Tensor], create_graph: bool = False) -> Any:
+def grad(y: Tensor, xs: Tensor | Sequence[Tensor], create_graph: bool = False, retain_graph: bool = True) -> Any:
     """The gradient of the scalar ``y`` in each of ``xs``: dy/dx, of x's shape and dtype.
 
     ``xs`` is one Tensor (one gradient is returned) or a sequence (a list is). Only what leads from ``xs`` to ``y`` is
     differentiated; an x that ``y`` does not depend on has gradient zero. The gradients are raw arrays, or, with
-    ``create_graph``, recorded Tensors. Raises ``ValueError`` if ``y`` is not a scalar or was not recorded, and
-    ``RuntimeError`` if a Tensor on the way was changed after it was used.
+    ``create_graph``, recorded Tensors. Without ``retain_graph`` the memory of the graph is given back on the way: it cannot be
+    differentiated again. Raises ``ValueError`` if ``y`` is not a scalar or was not recorded, and ``RuntimeError`` if a Tensor on
+    the way was changed after it was used, or the graph was given back.
     """
     wanted = [xs] if isinstance(xs, Tensor) else list(xs)
     for x in (y, *wanted):
@@ -229,6 +230,8 @@ def grad(y: Tensor, xs: Tensor | Sequence[Tensor], create_graph: bool = False) -
             raise TypeError(f"grad: a Tensor expected, {type(x).__name__} found")
     if y.shape != ():
         raise ValueError(f"grad: a scalar expected, y has shape {y.shape}")
+    if create_graph and not retain_graph:
+        raise ValueError("grad: create_graph needs retain_graph, as the gradient's graph leads through that of y")
     targets = {id(x) for x in wanted}
     if y.op is None and id(y) not in targets:
         raise ValueError("grad: y was not recorded: no op with a Tensor made it, or it was made under no_grad")
@@ -238,10 +241,12 @@ def grad(y: Tensor, xs: Tensor | Sequence[Tensor], create_graph: bool = False) -
     while path:
         node, needed = path.pop()
         g = found.get(id(node)) if id(node) in targets else found.pop(id(node), None)
+        op, tensors, raw = node.op, node.args, node.raw
+        value, args = (node, tensors) if create_graph else (node._data, raw)
+        if not retain_graph:
+            node.args = node.raw = None
         if g is None:       # every way from here to y has derivative zero
             continue
-        op, raw = node.op, node.raw
-        value, args = (node, node.args) if create_graph else (node._data, raw)
         parts = op.joint(needed, g, value, *args, **node.options) if op.joint else op.partials
         for i, (part, wanted_here) in enumerate(zip(parts, needed)):
             if part is None or not wanted_here:
@@ -250,7 +255,7 @@ def grad(y: Tensor, xs: Tensor | Sequence[Tensor], create_graph: bool = False) -
                 part = part(g, value, *args, **node.options)
             if part.shape != raw[i].shape:
                 part = sum_to(part, raw[i].shape)
-            key = id(node.args[i])
+            key = id(tensors[i])
             before = found.get(key)
             found[key] = part if before is None else before + part
     gradients = []
@@ -275,6 +280,9 @@ def _path(y: Tensor, targets: set[int]) -> list[tuple[Tensor, list[bool]]]:
     while stack:
         node = stack.pop()
         if node.op is not None:
+            if node.args is None:
+                raise RuntimeError("grad: a part of y's graph was given back by an earlier grad without retain_graph: "
+                                   "compute y again")
             nodes.append(node)
             for a in node.args:
                 if type(a) is Tensor and id(a) not in seen:

@@ -114,6 +114,38 @@ def test_a_graph_through_a_changed_tensor_is_refused(change, create_graph):
     grad(ops.sum(p * x), p)
 
 
+def test_without_retain_graph_the_memory_goes_on_the_way():
+    """What no one else holds is gone by the time that the partials before it are called, and the gradient is the same."""
+    alive = []
+
+    def chain(**options):
+        x = Tensor(numpy.linspace(-1.0, 0.0, 3))
+        values, found = [], []
+
+        def seen(g):
+            found.append([value() is not None for value in values])
+            return g
+        see = Op("see(a)", lambda a: a + 0.0, lambda g, y, a: seen(g))
+        h = x
+        for _ in range(3):
+            h = see(ops.exp(h))
+            values.append(weakref.ref(h.data))
+        y = ops.sum(h)
+        del h
+        gradient = grad(y, x, **options)
+        alive.append(found)
+        return y, x, gradient
+    y, x, retained = chain()
+    y, x, released = chain(retain_graph=False)
+    assert (retained == released).all() and float(y) == float(ops.sum(ops.exp(ops.exp(ops.exp(x)))))
+    assert alive == [[[True] * 3] * 3, [[True, True, True], [True, True, False], [True, False, False]]]
+    for wanted in (x, Tensor(1.0)):
+        with pytest.raises(RuntimeError, match="given back by an earlier grad without retain_graph: compute y again"):
+            grad(y + 1.0, wanted)
+    with pytest.raises(ValueError, match="create_graph needs retain_graph"):
+        grad(ops.sum(x), x, create_graph=True, retain_graph=False)
+
+
 def test_a_change_off_the_way_does_not_matter():
     p, q = Tensor(2.0), Tensor(3.0)
     left, right = p * 2.0, q * 3.0

@@ -65,7 +65,7 @@ class VAE(Model):
 
         error, kl = losses.squared_error(images, reconstruction), losses.gaussian_kl(mu, logvar)
         l_vae = losses.vae(error, kl, self.reconstruction_weight)
-        player.step(grad(l_vae, player.parameters))
+        player.step(grad(l_vae, player.parameters, retain_graph=False))
         return {"l_vae": l_vae.data, "reconstruction_error": error.data, "kl": kl.data}
 
     def posterior(self, images: Any) -> tuple[Any, Any]:

@@ -57,7 +57,7 @@ class VAEGAN(VAE):
         error, kl = self.reconstruction_error(images, reconstruction), losses.gaussian_kl(mu, logvar)
         l_vae = losses.vae(error, kl, self.reconstruction_weight)
         l_gan = losses.gan_generator_each(self.networks["discriminator"](fake))
-        gradients = grad(self.objective(l_vae, l_gan), self.optimizers["autoencoder"].parameters)
+        gradients = grad(self.objective(l_vae, l_gan), self.optimizers["autoencoder"].parameters, retain_graph=False)
         return gradients, {**d_report, "l_vae": l_vae.data, "reconstruction_error": error.data, "kl": kl.data,
                            **self.measures(l_gan.data)}
 
@@ -66,7 +66,7 @@ class VAEGAN(VAE):
         D, player = self.networks["discriminator"], self.optimizers["discriminator"]
         real_logits, fake_logits = together(D, images, fake)
         d_loss = losses.gan_discriminator(real_logits, fake_logits)
-        player.step(grad(d_loss, player.parameters))
+        player.step(grad(d_loss, player.parameters, retain_graph=False))
         return {"d_loss": d_loss.data, "accuracy_real": xp.mean(real_logits.data > 0),
                 "accuracy_fake": xp.mean(fake_logits.data <= 0)}
 
