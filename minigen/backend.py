@@ -223,8 +223,8 @@ def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function that works element by element take large arrays of NumPy's block by block, on several threads; ``fused``.
 
     Its result is of the first argument's shape and dtype, and goes into the array ``out`` if the function is given one. The other
-    arguments are arrays of this shape, or vectors that are broadcast along the last axis. With ``overwrite`` the result may take
-    the memory of the first argument.
+    arguments are arrays of this shape, or vectors that are broadcast along the last axis. With ``overwrite`` the result of
+    a large array takes its memory.
     """
     one_kernel = fused(function)
 

@@ -16,7 +16,7 @@ import math
 import operator
 import threading
 from collections.abc import Iterator
-from functools import reduce
+from functools import cache, reduce
 from typing import Any, NamedTuple
 
 from minigen import backend
@@ -49,19 +49,23 @@ def _stack(a: Array, rows: int) -> Array:
 def _multiply(a: Array, b: Array, out: Array) -> None:
     """Write a b into ``out``; b has far fewer rows than a."""
     rows = _rows_at_once(len(a), b.size)
-    xp.matmul(_stack(a, rows), b, out=_stack(out, rows))
+    if rows < len(a):
+        xp.matmul(_stack(a, rows), b, out=_stack(out, rows))
+    else:
+        xp.matmul(a, b, out=out)        # CuPy would copy a stack that is not contiguous
 
 
 def _add_product(total: Array, a: Array, b: Array) -> None:
     """Add the transpose of a, times b, to ``total``, which has far fewer rows than both."""
     rows = _rows_at_once(len(a), total.size)
-    if rows < len(a):
+    if rows < len(a) and len(a) // rows * total.size <= backend.block_numbers():
         total += xp.sum(_stack(a, rows).swapaxes(1, 2) @ _stack(b, rows), axis=0)
     else:
         total += a.T @ b
 
 
 def _rows_at_once(n: int, numbers: int) -> int:
+    """As many rows as ``backend.rows_at_once`` says, if n is a multiple of that, else all."""
     best = backend.rows_at_once(numbers)
     return best if best and n % best == 0 else n
 
@@ -102,7 +106,7 @@ class _Correlation(NamedTuple):
 
     def tile(self, channels: int, out: int) -> tuple[int, int]:
         """The tile that should cost least."""
-        return min(_TILES, key=lambda tile: self.cost(channels, out, tile))
+        return _cheapest(self, channels, out, backend.name())
 
     def by_strips(self, channels: int, out: int) -> bool:
         return self._per_pixel(channels, out, True) < self._per_pixel(channels, out, False)
@@ -221,6 +225,12 @@ class _Correlation(NamedTuple):
         return seen, padded[:, vertical, horizontal], windows, _workspace("copies", windows.shape, x.dtype)
 
 
+@cache
+def _cheapest(correlation: _Correlation, channels: int, out: int, backend_name: str) -> tuple[int, int]:
+    """The backend's name is there for the cache: what a product costs depends on it."""
+    return min(_TILES, key=lambda tile: correlation.cost(channels, out, tile))
+
+
 def _inside(before: int, length: int, span: int) -> slice:
     """Which of ``span`` places are taken by an axis of so much ``length`` that begins at place ``before``."""
     start = min(max(before, 0), span)
@@ -306,7 +316,7 @@ def _weight_gradient(x: Array, y: Array, stride: int, padding: int, kernel: tupl
     correlation = _Correlation(kernel, rows, columns, padding, padding, (stride, stride))
     a, b = tile = correlation.tile(channels, out)
     tiles = correlation.by_tiles(tile)
-    if (tiles.rows * a, tiles.columns * b) != (rows, columns):
+    if (tiles.rows * a, tiles.columns * b) != (rows, columns):      # zeros fill the last tiles up
         whole = xp.zeros((n, tiles.rows * a, tiles.columns * b, out), y.dtype)
         whole[:, :rows, :columns] = y
         y = whole
@@ -381,8 +391,8 @@ def conv_transpose2d(x: Any, w: Any, bias: Any = None, stride: int = 1, padding:
 
 
 def _check(name: str, x: Any, w: Any, bias: Any, stride: int, padding: int) -> None:
-    if len(x.shape) != 4 or len(w.shape) != 4 or x.shape[3] != w.shape[2]:
-        raise ValueError(f"{name}: x (N, H, W, in) and w (kernel height, kernel width, in, out) expected, "
+    if len(x.shape) != 4 or len(w.shape) != 4 or x.shape[3] != w.shape[2] or 0 in w.shape:
+        raise ValueError(f"{name}: x (N, H, W, in) and w (kernel height, kernel width, in, out), without a 0, expected, "
                          f"{x.shape} and {w.shape} found")
     if bias is not None and bias.shape != w.shape[3:]:
         raise ValueError(f"{name}: a bias of shape {w.shape[3:]} expected, {bias.shape} found")

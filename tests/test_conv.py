@@ -111,6 +111,15 @@ def test_blocks_are_of_images_and_of_rows(out, per_row, least, monkeypatch):
         assert [(images.stop - images.start, rows.stop - rows.start) for images, rows in blocks] == expected
 
 
+def test_stacks_of_weight_gradients_are_no_larger_than_the_workspace():
+    x, y = numpy.ones((4, 128, 128, 12), "float32"), numpy.ones((4, 128, 128, 1024), "float32")
+    tracemalloc.start()
+    w = conv._conv_weight(x, y, stride=1, padding=0, kernel=(1, 1))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (w == 4 * 128 * 128).all() and peak < 16e6       # 57 MB with all at once
+
+
 def test_the_patches_of_a_batch_are_never_in_memory_at_once():
     x, w = numpy.zeros((64, 32, 32, 16), "float32"), numpy.zeros((5, 5, 16, 8), "float32")
     y = ops.conv2d(x, w, None, 1, 2)
@@ -150,6 +159,7 @@ def test_the_three_maps_are_adjoint(rng):
     (lambda x, w: ops.conv2d(x[0], w), r"conv2d: x \(N, H, W, in\) and w .* expected, \(4, 4, 2\) and \(3, 3, 2, 1\) found"),
     (lambda x, w: ops.conv2d(x[..., :1], w), r"\(1, 4, 4, 1\) and \(3, 3, 2, 1\) found"),
     (lambda x, w: ops.conv2d(x[:, :2], w), r"a kernel of \(3, 3\) is larger than images of \(2, 4\) with padding 0"),
+    (lambda x, w: ops.conv2d(x, w[..., :0]), r"w .* without a 0, expected, \(1, 4, 4, 2\) and \(3, 3, 2, 0\) found"),
     (lambda x, w: ops.conv2d(x, w, stride=0), "a stride of at least 1 and a padding of at least 0 expected, 0 and 0 found"),
     (lambda x, w: ops.conv2d(x, w, padding=-1), "1 and -1 found"),
     (lambda x, w: ops.conv_transpose2d(x, w, None, 2, 0, 2), "an output_padding from 0 to 1 expected, 2 found"),
