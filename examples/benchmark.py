@@ -137,6 +137,8 @@ def main():
     flags.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     flags.add_argument("--warm-up", type=int, default=1000, metavar="N", help="steps of each model before (default: 1000)")
     flags.add_argument("--seconds", type=float, default=8, metavar="S", help="time for each measurement (default: 8)")
+    flags.add_argument("--widths", type=float, nargs="+", default=(0.25, 1.0), metavar="X",
+                       help="widths of Larsen's networks (default: 0.25 1)")
     args = flags.parse_args()
     without_limits()
 
@@ -155,7 +157,7 @@ def main():
               + "".join(benchmark_convolution.cell(row[key], form) for key, form in columns))
     costs = result["op_us"]
     print(f"microseconds per op at 4 x 4: {costs['forward']:.2f} forward, {costs['forward_backward']:.2f} forward and backward")
-    convolution = benchmark_convolution.measure(args.seconds, with_torch=with_torch)
+    convolution = benchmark_convolution.measure(args.widths, args.seconds, with_torch=with_torch)
     benchmark_convolution.report(convolution)
     result |= convolution
     if not with_torch:

@@ -10,7 +10,6 @@ from benchmark_processes import Contender, in_turns
 from minigen import Op, Tensor, grad, models, networks, nn
 
 BATCH = 64
-WIDTHS = (0.25, 1.0)
 SETTINGS = {"latent": 128, "outputs": 1, "learned_similarity": True}
 
 
@@ -118,10 +117,10 @@ def row(times):
     return found | ({"plain_ms": plain_ms} if plain_ms else {})
 
 
-def measure(seconds, with_torch):
-    """The figures of every width: ``celeba``, the step, and ``layers``, each layer, by the width's name."""
+def measure(widths, seconds, with_torch):
+    """The figures of each of the ``widths``: ``celeba``, the step, and ``layers``, each layer, by the width's name."""
     result = {"celeba": {}, "layers": {}}
-    for width in WIDTHS:
+    for width in widths:
         key = f"width_{width:g}"
         contenders = {"minigen": Contender(minigen, width)}
         if with_torch:

@@ -25,13 +25,30 @@ def environment(tmp_path_factory):
             "PYTHONPATH": str(ROOT)}
 
 
+started = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_running():
+    """Whatever a test started and did not finish is killed with all its own processes, so that it cannot disturb the next."""
+    yield
+    for process in started:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    started.clear()
+
+
 def start(example, arguments, environment, folder):
     command = [sys.executable, str(ROOT / "examples" / f"{example}.py"), *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)
+    started.append(process)
+    return process
 
 
 def finish(process, status=0):
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate()
     assert process.returncode == status, err
     return out, err
 
@@ -259,7 +276,8 @@ def test_what_celeba_vaegan_cannot_do(small_celeba, environment, tmp_path):
 def test_benchmark_without_torch(environment, tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
     environment = {**environment, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
-    out, err = finish(start("benchmark", ["--json", "b.json", "--seconds", 0.1, "--warm-up", 2], environment, tmp_path))
+    flags = ["--json", "b.json", "--seconds", 0.01, "--warm-up", 1, "--widths", 0.02]
+    out, err = finish(start("benchmark", flags, environment, tmp_path))
     figures = json.loads((tmp_path / "b.json").read_text())
     for name in ("gan", "wgan", "vae", "vaegan", "constrained"):
         assert figures[name]["minigen_ms"] > 0 and figures[name]["torch_ms"] is figures[name]["ratio"] is None
