@@ -1,25 +1,27 @@
-"""VAE-GAN and constrained VAE-GAN on faces, with Larsen's networks: Figure 7 (c, d), the experiment that the report had to stop.
+"""VAE-GAN and constrained VAE-GAN on faces, with Larsen's networks: Figure 7 (c, d), which the paper left
+unfinished.
 
-Without CelebA (--data) the faces are drawn ones. On the CPU the networks are narrower and the training shorter than the report's,
-unless --full asks for those; --gpu always does.
+Without CelebA (--data) the faces are drawn ones. On the CPU the networks are narrower and the training
+shorter than the paper's, unless --full asks for those; --gpu always does.
 """
-
-import json
 
 import numpy
 
-from minigen import cli, datasets, figures, frechet, models, to_host, training
+from minigen import cli, datasets, figures, models, to_host
+from minigen.experiment import Experiment
+from minigen.metrics import frechet
 
-EPOCHS, WIDTH = 25, 1.0                         # the report's
-SMALL_ITERATIONS, SMALL_WIDTH = 600, 0.125      # what two processor cores do in ten minutes
+EPOCHS, WIDTH = 25, 1.0                         # the paper's
+SMALL_ITERATIONS, SMALL_WIDTH = 600, 0.125      # ten minutes on two processor cores
 HELD_OUT = 1000                                 # images to measure with
-MODELS = {"vaegan": ("VAE-GAN", models.VAEGAN), "constrained": ("constrained VAE-GAN", models.ConstrainedVAEGAN)}
-CURVES = {"reconstruction_error": "squared error of an image", "kl": "KL divergence (nats)", "l_gan": "$L_{GAN}$ (nats)",
-          "d_loss": "D's loss (nats)", "inside": "share inside the constraint", "frechet_samples": "Fréchet distance of samples"}
+MODELS = {"vaegan": models.VAEGAN, "constrained": models.ConstrainedVAEGAN}
+CURVES = {"reconstruction_error": "squared error of an image", "kl": "KL divergence (nats)",
+          "l_gan": "$L_{GAN}$ (nats)", "d_loss": "D's loss (nats)", "inside": "share inside the constraint",
+          "frechet_samples": "Fréchet distance of samples"}
 NO_CELEBA = """
  **************************************************************************************
  *  This is NOT CelebA: without --data the networks are trained on drawn faces.       *
- *  For the report's experiment get CelebA's img_align_celeba.zip ("Align&Cropped     *
+ *  For the paper's experiment get CelebA's img_align_celeba.zip ("Align&Cropped      *
  *  Images") from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html and add           *
  *      --data img_align_celeba.zip                                                   *
  **************************************************************************************
@@ -33,84 +35,100 @@ def load(path):
     return datasets.celeba(path)
 
 
-def train(key, args, data, held_out):
-    """The trained model, its run, and what is measured on it at the end."""
-    _, kind = MODELS[key]
+def parse():
+    flags = cli.parser(__doc__.splitlines()[0], iterations=None, full=None, out="runs/celeba_vaegan",
+                       data="CelebA: img_align_celeba.zip, or the unpacked folder; without it, drawn faces")
+    flags.add_argument("--full", action="store_true",
+                       help=f"the paper's width {WIDTH:g} and {EPOCHS} epochs, as with --gpu")
+    flags.add_argument("--model", choices=[*MODELS, "both"], default="both", help="the model to train")
+    flags.add_argument("--width", type=cli.positive_float, metavar="X",
+                       help=f"width of the networks (default: {SMALL_WIDTH}; with --full or --gpu {WIDTH:g})")
+    flags.add_argument("--gan-weight", type=cli.non_negative_float, default=20.0, metavar="X",
+                       help="weight of the GAN term, the paper's lambda")
+    flags.add_argument("--d", type=cli.finite_float, default=1.0, metavar="X",
+                       help="upper bound of L_gan, in nats")
+    flags.add_argument("--on-mean", action="store_true",
+                       help="constrain the batch mean of L_gan, not each image's")
+    flags.add_argument("--reconstruction-weight", type=cli.non_negative_float, default=0.3, metavar="X",
+                       help="weight of the squared error")
+    flags.add_argument("--learned-similarity", action="store_true",
+                       help="compare reconstructions by D's features, not by pixels")
+    args, data = cli.parse(flags, load=load)
+    large = args.full or args.gpu
+    epochs = EPOCHS * (len(data.train_images) // args.batch_size)
+    args.width = args.width or (WIDTH if large else SMALL_WIDTH)
+    args.iterations = args.iterations or (epochs if large else SMALL_ITERATIONS)
+    return args, data
+
+
+def build(kind, args):
     settings = {"gan_weight": args.gan_weight, "reconstruction_weight": args.reconstruction_weight,
-                "learned_similarity": args.learned_similarity, "width": args.width}
+                "learned_similarity": args.learned_similarity, "latent": 128, "outputs": 1}
     if kind is models.ConstrainedVAEGAN:
         settings |= {"d": args.d, "per_sample": not args.on_mean}
-    model = kind(latent=128, outputs=1, seed=args.seed, **settings)
-    wanted = frechet.features(held_out)
-
-    def evaluate(model):
-        return {"frechet_samples": frechet.distance(frechet.features(model.sample(HELD_OUT, rng=0)), wanted),
-                "frechet_reconstructions": frechet.distance(frechet.features(model.reconstruct(held_out)), wanted)}
-    at = {max(1, args.iterations * i // 10) for i in range(1, 11)}
-    run = training.train(model, data.train_images, iterations=args.iterations, batch_size=args.batch_size, seed=args.seed,
-                         out=args.out / key, resume=args.resume, prepare=datasets.flip_and_scale, evaluate=evaluate,
-                         evaluate_at=at, sample_at=at, log_every=max(1, args.iterations // 100))
-    return model, run
+    return kind(architecture="larsen", width=args.width, seed=args.seed, **settings)
 
 
 def main():
-    flags = cli.parser(__doc__.splitlines()[0], iterations=None, full=None, out="runs/celeba_vaegan",
-                       data="CelebA: img_align_celeba.zip, or the unpacked folder; without it, drawn faces")
-    flags.add_argument("--full", action="store_true", help=f"the report's width {WIDTH:g} and {EPOCHS} epochs, as with --gpu")
-    flags.add_argument("--model", choices=[*MODELS, "both"], default="both", help="what to train")
-    flags.add_argument("--width", type=cli.more_than_0, metavar="X",
-                       help=f"width of the networks, instead of {SMALL_WIDTH} or, with --full or --gpu, {WIDTH:g}")
-    flags.add_argument("--lambda", dest="gan_weight", type=cli.weight, default=20.0, metavar="X", help="weight of the GAN term")
-    flags.add_argument("--d", type=cli.finite, default=1.0, metavar="X", help="the most that L_gan may be, in nats")
-    flags.add_argument("--on-mean", action="store_true", help="constrain the batch mean of L_gan, not each image's")
-    flags.add_argument("--reconstruction-weight", type=cli.weight, default=0.3, metavar="X", help="weight of the squared error")
-    flags.add_argument("--learned-similarity", action="store_true", help="compare reconstructions by D's features, not by pixels")
-    args, data = cli.parse(flags, load=load)
-    large = args.full or args.gpu
-    args.width = args.width or (WIDTH if large else SMALL_WIDTH)
-    epochs = EPOCHS * (len(data.train_images) // args.batch_size)
-    args.iterations = args.iterations or (epochs if large else SMALL_ITERATIONS)
-
+    args, data = parse()
+    lab = Experiment(args, data)
     held_out = datasets.scale(data.test_images[:HELD_OUT])
-    chosen = list(MODELS) if args.model == "both" else [args.model]
-    trained = {key: train(key, args, data, held_out) for key in chosen}
-    real = frechet.distance(frechet.features(datasets.scale(data.train_images[:HELD_OUT])), frechet.features(held_out))
-    summary = {"data": str(args.data or "drawn faces"), "width": args.width, "iterations": args.iterations, "seed": args.seed,
-               "frechet_training_images": real}
-    for key, (model, run) in trained.items():
-        summary[key] = {"images_per_second": run.images_per_second, **run.metrics()[-1]}
-    (args.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    features = frechet.features(held_out)
 
-    names = {key: MODELS[key][0] for key in chosen}
-    shown = {names[key]: model for key, (model, _) in trained.items()}
-    figures.grids(args.out / "figure7.png", {name: model.pictures(model.sample(64, rng=1)) for name, model in shown.items()},
-                  title=f"Generated faces after {args.iterations:,} iterations")
+    def evaluate(model):
+        samples, reconstructions = model.sample(HELD_OUT, rng=0), model.reconstruct(held_out)
+        return {"frechet_samples": frechet.distance(frechet.features(samples), features),
+                "frechet_reconstructions": frechet.distance(frechet.features(reconstructions), features)}
+
+    # Train the models; draw samples and measure distances at every tenth of the training.
+    tenths = {max(1, args.iterations * i // 10) for i in range(1, 11)}
+    trained, runs = {}, {}
+    for name in MODELS if args.model == "both" else [args.model]:
+        model = build(MODELS[name], args)
+        runs[name] = lab.train(model, name, prepare=datasets.flip_and_scale, evaluate=evaluate,
+                               evaluate_at=tenths, sample_at=tenths, log_every=max(1, args.iterations // 100))
+        trained[model.title] = model
+
+    # Figure 7, reconstructions and interpolations.
+    faces, walks, to_unit_range = {}, {}, model.to_unit_range
     originals = held_out[:10]
-    pictures = next(iter(shown.values())).pictures
-    figures.image_rows(args.out / "reconstructions.png",
-                       {"held out": pictures(originals),
-                        **{name: model.pictures(model.reconstruct(originals)) for name, model in shown.items()}},
-                       title="Held-out images, encoded and decoded")
-    figures.image_rows(args.out / "interpolations.png",
-                       {name: model.pictures(numpy.concatenate(to_host(model.interpolate(originals[:3], originals[3:6], steps=10))))
-                        for name, model in shown.items()},
-                       title="From one held-out image to another through the latent space")
-    records = {names[key]: run.metrics() for key, (_, run) in trained.items()}
-    figures.training_curves(
-        args.out / "losses.png",
-        {title: {name: ([r["iteration"] for r in rows if measure in r], [r[measure] for r in rows if measure in r])
-                 for name, rows in records.items() if measure in rows[-1]} for measure, title in CURVES.items()},
-        title="Training")
+    reconstructions = {"held out": to_unit_range(originals)}
+    for name, model in trained.items():
+        faces[name] = to_unit_range(model.sample(64, rng=1))
+        reconstructions[name] = to_unit_range(model.reconstruct(originals))
+        steps = to_host(model.interpolate(originals[:3], originals[3:6], steps=10))
+        walks[name] = to_unit_range(numpy.concatenate(steps))
+    lab.figure("figure7.png", figures.grids, faces,
+               title=f"Generated faces after {args.iterations:,} iterations")
+    lab.figure("reconstructions.png", figures.image_rows, reconstructions,
+               title="Held-out images, encoded and decoded")
+    lab.figure("interpolations.png", figures.image_rows, walks,
+               title="From one held-out image to another through the latent space")
 
-    print(f"\nwidth {args.width:g}, {args.iterations:,} iterations; squared Fréchet distance to {len(held_out):,} held-out images "
-          f"in the features of an untrained network (training images: {real:.4f})")
-    print(f"{'':22}{'samples':>10}{'reconstructions':>18}{'images per second':>20}")
-    for key, name in names.items():
-        row = summary[key]
-        speed = f"{row['images_per_second']:,.0f}" if row["images_per_second"] else "-"
-        print(f"{name:22}{row['frechet_samples']:10.4f}{row['frechet_reconstructions']:18.4f}{speed:>20}")
-    print(f"\n{args.out}: figure7.png, reconstructions.png, interpolations.png, losses.png, summary.json, "
-          "and a run directory per model")
+    # The losses.
+    panels = {}
+    for measure, title in CURVES.items():
+        curves = {MODELS[name].title: run.curve(measure) for name, run in runs.items()}
+        logged = {name: curve for name, curve in curves.items() if curve[0]}
+        if logged:
+            panels[title] = logged
+    lab.figure("losses.png", figures.training_curves, panels, title="Training")
+
+    # The distances at the end.
+    real = frechet.distance(frechet.features(datasets.scale(data.train_images[:HELD_OUT])), features)
+    results, rows = {}, {}
+    for name, run in runs.items():
+        end = run.metrics()[-1]
+        results[name] = {"images_per_second": run.images_per_second, **end}
+        speed = f"{run.images_per_second:,.0f}" if run.images_per_second else "-"
+        rows[MODELS[name].title] = {"samples": f"{end['frechet_samples']:.4f}",
+                                    "reconstructions": f"{end['frechet_reconstructions']:.4f}",
+                                    "images per second": speed}
+    lab.table(f"width {args.width:g}, {args.iterations:,} iterations; squared Fréchet distance to "
+              f"{len(held_out):,} held-out images in the features of an untrained network (training images: "
+              f"{real:.4f})", rows)
+    lab.finish(data=str(args.data or "drawn faces"), width=args.width, iterations=args.iterations,
+               frechet_training_images=real, **results)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
 """minigen: generative models from scratch, down to the last derivative.
 
-A small automatic-differentiation and layer library on NumPy or CuPy, and with it the models of the report
-"A Probe Towards Understanding GAN and VAE Models" (Mi, Shen, Zhang, 2017).
+A small automatic-differentiation and layer library on NumPy or CuPy, and with it the models of the paper
+"A Probe Towards Understanding GAN and VAE Models" (Mi, Shen and Zhang, 2017).
 """
 
 import importlib
+import pkgutil
 from typing import Any
 
 from minigen.backend import BackendError, to_device, use
 from minigen.core import Op, Tensor, grad, no_grad, to_host
+from minigen.version import __version__
 
-__version__ = "0.1.0"
-__all__ = ["BackendError", "Op", "Tensor", "grad", "no_grad", "to_device", "to_host", "use"]
+__all__ = ["BackendError", "Op", "Tensor", "__version__", "grad", "no_grad", "to_device", "to_host", "use"]
 
-_ROOMS = ("classifier", "cli", "datasets", "divergences", "entropy", "figures", "frechet", "gradcheck", "losses", "models",
-          "networks", "nn", "ops", "optim", "training")
+_ROOMS = frozenset(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def __getattr__(name: str) -> Any:
@@ -25,4 +25,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_ROOMS])
+    return sorted({*globals(), *_ROOMS})

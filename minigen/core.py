@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from minigen import backend
+from minigen import backend, threads
 from minigen.backend import Array, xp
 
 _counter = itertools.count()    # the order in which Tensors are made, and their values replaced
@@ -145,7 +145,7 @@ class Op:
         self.__doc__ = doc
         if elementwise:
             forward.__name__ = self.name
-            forward = backend.elementwise(forward)
+            forward = threads.elementwise(forward)
         self.forward = forward
         self.partials = partials
         self.joint = joint

@@ -125,8 +125,8 @@ class Module:
 class Linear(Module):
     """x w + b: (..., n_in) to (..., n_out), with weight (n_in, n_out) from ``init`` and, if wanted, bias (n_out,) zero."""
 
-    def __init__(self, n_in: int, n_out: int, rng: numpy.random.Generator, init: Initialiser = fan_in_uniform,
-                 bias: bool = True, dtype: str = "float32") -> None:
+    def __init__(self, n_in: int, n_out: int, *, bias: bool = True, rng: numpy.random.Generator,
+                 init: Initialiser = fan_in_uniform, dtype: str = "float32") -> None:
         self.weight = Tensor(to_device(init(rng, (n_in, n_out)).astype(dtype)))
         self.bias = Tensor(to_device(numpy.zeros(n_out, dtype))) if bias else None
 
@@ -140,8 +140,8 @@ class Conv2d(Module):
     The weight is (kernel, kernel, n_in, n_out), from ``init``, the bias, if wanted, (n_out,) zero.
     """
 
-    def __init__(self, n_in: int, n_out: int, kernel: int, rng: numpy.random.Generator, stride: int = 1, padding: int = 0,
-                 init: Initialiser = fan_in_uniform, bias: bool = True, dtype: str = "float32") -> None:
+    def __init__(self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, padding: int = 0, bias: bool = True,
+                 rng: numpy.random.Generator, init: Initialiser = fan_in_uniform, dtype: str = "float32") -> None:
         self.weight = Tensor(to_device(init(rng, (kernel, kernel, n_in, n_out)).astype(dtype)))
         self.bias = Tensor(to_device(numpy.zeros(n_out, dtype))) if bias else None
         self.stride = stride
@@ -157,8 +157,9 @@ class ConvTranspose2d(Module):
     The weight is (kernel, kernel, n_in, n_out), from ``init``, the bias, if wanted, (n_out,) zero.
     """
 
-    def __init__(self, n_in: int, n_out: int, kernel: int, rng: numpy.random.Generator, stride: int = 1, padding: int = 0,
-                 output_padding: int = 0, init: Initialiser = fan_in_uniform, bias: bool = True, dtype: str = "float32") -> None:
+    def __init__(self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, padding: int = 0,
+                 output_padding: int = 0, bias: bool = True, rng: numpy.random.Generator,
+                 init: Initialiser = fan_in_uniform, dtype: str = "float32") -> None:
         self.weight = Tensor(to_device(init(rng, (kernel, kernel, n_in, n_out)).astype(dtype)))
         self.bias = Tensor(to_device(numpy.zeros(n_out, dtype))) if bias else None
         self.stride = stride
@@ -179,7 +180,7 @@ class BatchNorm(Module):
 
     buffers = ("running_mean", "running_var")
 
-    def __init__(self, n: int, eps: float = 1e-5, momentum: float = 0.1, dtype: str = "float32") -> None:
+    def __init__(self, n: int, *, eps: float = 1e-5, momentum: float = 0.1, dtype: str = "float32") -> None:
         self.weight = Tensor(to_device(numpy.ones(n, dtype)))
         self.bias = Tensor(to_device(numpy.zeros(n, dtype)))
         self.running_mean = to_device(numpy.zeros(n, dtype))
@@ -195,11 +196,11 @@ class BatchNorm(Module):
         if count < 2:
             raise ValueError(f"BatchNorm: more than 1 value per channel expected in training, shape {x.shape} found")
         y, (mean, var) = ops.batch_norm(x, self.weight, self.bias, self.eps)
-        self._move("running_mean", mean)
-        self._move("running_var", var * (count / (count - 1)))
+        self._update_running("running_mean", mean)
+        self._update_running("running_var", var * (count / (count - 1)))
         return y
 
-    def _move(self, name: str, batch: Array) -> None:
+    def _update_running(self, name: str, batch: Array) -> None:
         before = getattr(self, name)
         setattr(self, name, ((1 - self.momentum) * before + self.momentum * batch).astype(before.dtype))
 

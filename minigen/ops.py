@@ -8,11 +8,12 @@ partial is the subgradient that the comment names.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from minigen import backend
+from minigen import threads
 from minigen.backend import Array, xp
+from minigen.batch_norm import batch_norm, moments
 from minigen.conv import conv2d, conv_transpose2d
 from minigen.core import Op, Tensor, broadcast_to, column_sums, sum_to
 
@@ -280,7 +281,7 @@ def concatenate(arrays: Sequence[Any], axis: int = 0) -> Any:
 
 # Products
 
-_MUCH = 1 << 25     # multiplications in a product from which on threads gain more than they cost
+_SHARED_MULTIPLICATIONS = 1 << 25       # from here on threads gain more than they cost
 
 
 def _swap(a: Any) -> Any:
@@ -300,14 +301,14 @@ def _matmul_b(g: Any, y: Any, a: Any, b: Any) -> Any:
 
 
 def _product(a: Array, b: Array) -> Array:
-    if not backend.sharing() or not a.ndim == b.ndim == 2 or len(a) * b.size < _MUCH or a.dtype != b.dtype:
+    if not threads.sharing() or not a.ndim == b.ndim == 2 or len(a) * b.size < _SHARED_MULTIPLICATIONS or a.dtype != b.dtype:
         return a @ b
     y = xp.empty((len(a), b.shape[1]), a.dtype)
-    width = -(-b.shape[1] // backend.threads())
+    width = -(-b.shape[1] // threads.count())
 
     def work(start: int) -> None:
         xp.matmul(a, b[:, start:start + width], out=y[:, start:start + width])
-    backend.parallel(work, range(0, b.shape[1], width))
+    threads.parallel(work, range(0, b.shape[1], width))
     return y
 
 
@@ -332,104 +333,6 @@ linear = Op("linear(x, w, b) = x w + b for x (..., in), w (in, out), b (out,)",
             lambda g, y, x, w, b: g @ w.T,
             lambda g, y, x, w, b: _rows(x).T @ _rows(g),
             lambda g, y, x, w, b: column_sums(g))
-
-# Normalisation over the batch: each channel, the last axis, by its mean and variance over all other axes
-
-
-_ROW = 1 << 12      # numbers, for which the first of the caches has room beside their sums
-
-
-def _in_row_blocks(work: Callable[..., Array], *arrays: Array) -> Array:
-    """What ``work`` says of each channel in blocks of rows of the arrays, (..., channels) each: (blocks, ..., channels)."""
-    columns, count = arrays[0].shape[-1], math.prod(arrays[0].shape[:-1])
-    times = backend.wide(columns, count, _ROW)
-    rows = [a.reshape(count // times, times * columns) for a in arrays]
-    blocks = backend.row_blocks(rows[0].shape)
-    results: list[Any] = [None] * len(blocks)
-
-    def one(i: int) -> None:
-        results[i] = work(*[a[blocks[i]] for a in rows])
-    backend.parallel(one, range(len(blocks)))
-    found = xp.stack(results)       # (blocks, ..., times * channels)
-    found = xp.moveaxis(found.reshape(*found.shape[:-1], times, columns), -2, 1)
-    return found.reshape(len(found) * times, *found.shape[2:])
-
-
-def _block_moments(x: Array) -> Array:
-    mean = column_sums(x) / len(x)
-    distance = x - mean
-    return xp.stack([xp.full_like(mean, len(x)), mean, xp.einsum("ij,ij->j", distance, distance)])
-
-
-def _mean_and_variance(x: Array) -> Array:
-    # The moments of blocks, put together (Chan et al., 1983): two passes over each block, while it is in the cache.
-    sizes, means, sums = xp.moveaxis(_in_row_blocks(_block_moments, x), 1, 0)
-    n = math.prod(x.shape[:-1])
-    mean = xp.sum(sizes * means, axis=0) / n
-    return xp.stack([mean, (xp.sum(sums, axis=0) + xp.sum(sizes * (means - mean) ** 2, axis=0)) / n])
-
-
-def _block_sums(g: Array, x: Array) -> Array:
-    return xp.stack([column_sums(g), xp.einsum("ij,ij->j", g, x)])
-
-
-moments = Op("moments(x) = mean and variance of each channel of x (..., channels), as (2, channels)",
-             _mean_and_variance,
-             lambda g, y, x: (g[0] + 2 * g[1] * (x - y[0])) / math.prod(x.shape[:-1]))
-
-_channel_sums = Op("channel_sums(g, x) = the sums of g and of g x for each channel, as (2, channels)",
-                   lambda g, x: xp.sum(_in_row_blocks(_block_sums, g, x), axis=0),
-                   lambda h, y, g, x: h[0] + h[1] * x,
-                   lambda h, y, g, x: h[1] * g)
-
-
-@backend.elementwise
-def _affine(x: Any, scale: Any, shift: Any, out: Any = None) -> Any:
-    y = xp.multiply(x, scale, out=out)
-    y += shift
-    return y
-
-
-@backend.elementwise
-def _centred(x: Any, mean: Any, out: Any = None) -> Any:
-    return x - mean if out is None else xp.subtract(x, mean, out=out)
-
-
-@backend.elementwise
-def _corrected(distance: Any, g: Any, slope: Any, shift: Any, scale: Any, out: Any = None) -> Any:
-    y = distance * slope if out is None else xp.multiply(distance, slope, out=out)
-    y += shift
-    y += g
-    y *= scale
-    return y
-
-
-def _batch_norm_gradients(wanted: Sequence[bool], g: Any, y: Any, x: Any, weight: Any, bias: Any, known: Array,
-                          eps: float) -> list[Any]:
-    mean, var = moments(x) if type(x) is Tensor else known      # in a gradient that is recorded they are functions of x
-    distance = _centred(x, mean)
-    sums = _channel_sums(g, distance)
-    rate, n = 1 / sqrt(var + eps), math.prod(x.shape[:-1])
-    dx = _corrected(distance, g, -rate * rate * sums[1] / n, -sums[0] / n, weight * rate, overwrite=True) if wanted[0] else None
-    return [dx, sums[1] * rate, sums[0], None]
-
-
-def _normalised(x: Array, weight: Array, bias: Array, known: Array, eps: float) -> Array:
-    # x is not centred first, to spare a pass: the error, some eps |x|, is what the rounding of x has cost already.
-    scale = weight / xp.sqrt(known[1] + eps)
-    return _affine(x, scale, bias - known[0] * scale)
-
-
-_batch_norm = Op("batch_norm(x, weight, bias, known, eps) = weight (x - mean) / sqrt(variance + eps) + bias; known is moments(x)",
-                 _normalised,
-                 joint=_batch_norm_gradients)
-
-
-def batch_norm(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, Array]:
-    """weight (x - mean) / sqrt(variance + eps) + bias for each channel of x (..., channels), and the raw ``moments`` of x."""
-    known = moments(x.data if type(x) is Tensor else x)
-    return _batch_norm(x, weight, bias, known, eps=eps), known
-
 
 # Tensor's operators and methods
 

@@ -1,7 +1,7 @@
 """Optimisers with PyTorch's definitions of their constants: SGD with momentum, RMSProp, Adam; and weight clipping.
 
-``step`` works through a parameter in cache-sized blocks of rows, so that the passes over parameter, gradient and state which
-make up one update find them in the cache. The state changes in place; a parameter gets a new array, since recorded graphs
+``step`` works through a parameter in blocks of rows that fit into the cache, so that the passes which make up one update find
+parameter, gradient and state there. The state changes in place; a parameter gets a new array, since recorded graphs
 and views may still hold the old one.
 
 State that only decays, because its gradient has become 0 for good (the weights of a dead ReLU), would get stuck among the
@@ -12,17 +12,16 @@ move a weight becomes 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy
 
-from minigen import backend
+from minigen import backend, threads
 from minigen.backend import Array, to_device, to_host, xp
-from minigen.core import Tensor
+from minigen.core import Tensor, grad
 
-_BLOCK = 1 << 16    # elements; a block of parameter, gradient, two states and the new value is then 1.3 MB in float32
-_MANY = 16          # blocks from which on threads gain more than they cost
+_ARRAYS = 8         # in an update: parameter, gradient, new value and two states, and room for as much again
 _TIDY_EVERY = 64    # steps
 _NEGLIGIBLE = 1e-30     # after so many more decays by 0.9, and times a small rate, still no subnormal number of float32
 
@@ -43,7 +42,10 @@ class Optimizer:
         self.lr = lr
         self.steps = 0
         self.arrays = {slot: [xp.zeros(p.shape, p.dtype) for p in self.parameters] for slot in self.slots}
-        self._blocks = [list(_blocks(p.shape)) for p in self.parameters]
+
+    def minimize(self, loss: Tensor) -> None:
+        """Take one step down the gradient of the scalar ``loss`` with respect to the parameters; its graph is freed."""
+        self.step(grad(loss, self.parameters, retain_graph=False))
 
     def step(self, grads: Sequence[Array]) -> None:
         """Update every parameter from its gradient, given in the order of the parameters."""
@@ -51,7 +53,7 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__}.step: {len(self.parameters)} gradients expected, {len(grads)} found")
         self.steps += 1
         tidy = self.steps % _TIDY_EVERY == 0
-        for p, blocks, g, *arrays in zip(self.parameters, self._blocks, grads, *self.arrays.values()):
+        for p, g, *arrays in zip(self.parameters, grads, *self.arrays.values()):
             if g.shape != p.shape:
                 raise ValueError(f"{type(self).__name__}.step: a gradient of shape {p.shape} expected, {g.shape} found")
             before, after = p.data, xp.empty(p.shape, p.dtype)
@@ -62,11 +64,7 @@ class Optimizer:
                 if tidy:
                     for a in state:
                         a *= abs(a) >= _NEGLIGIBLE
-            if len(blocks) < _MANY:
-                for rows in blocks:
-                    update(rows)
-            else:
-                backend.parallel(update, blocks)
+            threads.share(update, threads.row_blocks(p.shape, _ARRAYS))
             p.data = after
 
     def state(self) -> dict[str, numpy.ndarray]:
@@ -82,16 +80,6 @@ class Optimizer:
         self.steps = int(state["steps"])
         self.arrays = {slot: [to_device(state[f"{slot}.{i}"].copy()) for i in range(len(self.parameters))]
                        for slot in self.slots}
-
-
-def _blocks(shape: tuple[int, ...]) -> Iterator[Any]:
-    """Index expressions that cut an array of this shape into blocks of rows; on a GPU, where each block is a kernel, one."""
-    size = math.prod(shape)
-    if size <= _BLOCK or backend.name() != "numpy":
-        yield ...
-    else:
-        rows = max(1, _BLOCK * shape[0] // size)
-        yield from (slice(i, i + rows) for i in range(0, shape[0], rows))
 
 
 class SGD(Optimizer):

@@ -3,9 +3,9 @@
 import numpy
 import pytest
 
-from minigen import classifier
-from minigen.classifier import Classifier
 from minigen.core import to_host
+from minigen.metrics import classifier
+from minigen.metrics.classifier import Classifier
 from minigen.optim import Adam
 
 

@@ -40,21 +40,25 @@ def test_an_example_with_other_data_and_its_own_full(tmp_path, small_mnist):
     values, data = cli.parse(flags, ["--full", "--data", "x"],
                              load=lambda path: seen.append(str(path)) or datasets.mnist(small_mnist))
     assert seen == ["x"]
-    assert values.full and values.iterations is None and len(data.train_images) == 640 and "what it takes" in flags.format_help()
+    assert values.full and values.iterations is None and len(
+    data.train_images) == 640 and "what it takes" in flags.format_help()
 
 
 @pytest.mark.parametrize("kind, text, value", [
-    (cli.finite, "-1.5", -1.5), (cli.weight, "0", 0.0), (cli.weight, "1e-3", 1e-3), (cli.positive, "1_000", 1000),
-    (cli.natural, "0", 0), (cli.more_than_0, "0.1", 0.1)])
+    (cli.finite_float, "-1.5", -1.5), (cli.non_negative_float, "0",
+     0.0), (cli.non_negative_float, "1e-3", 1e-3), (cli.positive_int, "1_000", 1000),
+    (cli.non_negative_int, "0", 0), (cli.positive_float, "0.1", 0.1)])
 def test_types_of_flags(kind, text, value):
     assert kind(text) == value and type(kind(text)) is type(value)
 
 
 @pytest.mark.parametrize("kind, text, message", [
-    (cli.finite, "nan", "a finite number expected, 'nan' found"), (cli.finite, "many", "a finite number expected, 'many' found"),
-    (cli.finite, "-inf", "a finite number expected"), (cli.weight, "-0.1", "at least 0 expected, -0.1 found"),
-    (cli.weight, "inf", "a finite number expected"), (cli.positive, "0", "at least 1 expected, 0 found"),
-    (cli.more_than_0, "0", "a number above 0 expected, 0.0 found")])
+    (cli.finite_float, "nan", "a finite number expected, 'nan' found"), (cli.finite_float,
+     "many", "a finite number expected, 'many' found"),
+    (cli.finite_float, "-inf", "a finite number expected"), (cli.non_negative_float,
+     "-0.1", "at least 0 expected, -0.1 found"),
+    (cli.non_negative_float, "inf", "a finite number expected"), (cli.positive_int, "0", "at least 1 expected, 0 found"),
+    (cli.positive_float, "0", "a number above 0 expected, 0.0 found")])
 def test_what_is_not_of_a_flags_type(kind, text, message):
     with pytest.raises(argparse.ArgumentTypeError, match=message):
         kind(text)

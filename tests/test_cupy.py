@@ -11,31 +11,19 @@ import numpy
 import pytest
 import strict_cupy
 import threadpoolctl
+from cases import (CASES, CONVOLUTIONAL, MODELS, assert_same_steps, batches, build, every_model, every_op, steps,
+                   value_and_gradients)
 from hypothesis import given
 from hypothesis import strategies as st
 from strict_cupy import counts
-from test_ops import CALLED, CASES, every_op
 
-from minigen import backend, classifier, datasets, entropy, frechet, losses, models, nn, ops, optim, training
+from minigen import backend, datasets, experiment, losses, models, nn, ops, optim, threads, training
 from minigen.backend import to_device, to_host, xp
 from minigen.core import Op, Tensor, grad
 from minigen.gradcheck import check_grad, check_subgradient
+from minigen.metrics import classifier, entropy, frechet
 
 ROOT = Path(__file__).parent.parent
-SMALL = {"sizes": (16, 9, 7, 5), "latent": 4}
-LARSEN = {"width": 0.05, "latent": 4, "optimizer": "SGD", "lr": 1e-4}
-LARSEN_GAN = {**LARSEN, "outputs": 1, "d_lr": 1e-2}
-FULLY_CONNECTED = {
-    "gan": models.GAN(outputs=3, **SMALL), "minimax": models.GAN(objective="minimax", outputs=3, beta1=0.5, **SMALL),
-    "wgan": models.WGAN(critic_steps=2, outputs=3, **SMALL), "vae": models.VAE(**SMALL),
-    "vaegan": models.VAEGAN(outputs=3, **SMALL), "constrained": models.ConstrainedVAEGAN(d=0.7, outputs=3, **SMALL),
-    "on-mean": models.ConstrainedVAEGAN(d=0.1, per_sample=False, outputs=3, **SMALL)}
-CONVOLUTIONAL = {
-    "larsen-vae": models.VAE(**LARSEN), "larsen-vaegan": models.VAEGAN(**LARSEN_GAN),
-    "larsen-constrained": models.ConstrainedVAEGAN(d=0.5, **LARSEN_GAN),
-    "larsen-similarity": models.VAEGAN(learned_similarity=True, **LARSEN_GAN)}
-MODELS = {**FULLY_CONNECTED, **CONVOLUTIONAL}
-every_model = pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
 
 
 @contextmanager
@@ -57,41 +45,13 @@ def device():
         yield
 
 
-def build(model, **changed):
-    return type(model)(**{**model.settings(), **changed})
-
-
-def batches(model, count):
-    shape = (4, 64, 64, 3) if getattr(model, "width", None) else (8, 16)
-    rng = numpy.random.default_rng(1)
-    return [rng.random((shape[0] * model.batches_per_step, *shape[1:]), dtype="float32") for _ in range(count)]
-
-
-def moved(options):
-    """Options with their arrays, or tuples of arrays, on the device."""
-    def move(value):
-        return to_device(value) if isinstance(value, numpy.ndarray) else value
-    return {key: tuple(map(move, value)) if isinstance(value, tuple) else move(value) for key, value in options.items()}
-
-
-def value_and_gradients(op, args, options, dtype="float64"):
-    args = [Tensor(to_device(a.astype(dtype))) if a.dtype == "float64" else to_device(a) for a in args]
-    leaves = [a for a in args if isinstance(a, Tensor)]
-    options = moved(options)
-    counts.reset()
-    y = CALLED.get(op, op)(*args, **options)
-    first = grad(ops.sum(y * y), leaves, create_graph=True)
-    second = grad(sum(ops.sum(g * g) for g in first), leaves)
-    return [y.data, *grad(ops.sum(y * y), leaves), *[g.data for g in first], *second]
-
-
 @every_op
 @given(data=st.data())
 def test_every_op_and_its_gradients(op, data):
     args, options = data.draw(CASES[op][0]())
     expected = value_and_gradients(op, args, options)
     with on_device():
-        found = value_and_gradients(op, args, options)
+        found = value_and_gradients(op, args, options, moved_there=counts.reset)
         masked = getattr(options.get("index"), "dtype", None) == bool
         assert masked or counts.synchronisations == 0
         assert isinstance(options.get("index"), (list, tuple)) or counts.copies_to_device == 0
@@ -111,28 +71,6 @@ def test_a_step_waits_for_nothing_and_copies_only_the_noise(model, device):
         noise = 1 if type(model) in (models.GAN, models.VAE) else 2
         assert (counts.synchronisations, counts.copies_to_device) == (0, noise)
         assert all(type(value) is strict_cupy.ndarray and value.shape == () for value in result.values())
-
-
-def steps(model, count=2):
-    """What a new model like this one reports in so many steps, and its state after them."""
-    model = build(model)
-    results = [model.step(to_device(images), numpy.random.default_rng(i)) for i, images in enumerate(batches(model, count))]
-    return {f"{i}.{key}": to_host(value) for i, result in enumerate(results) for key, value in result.items()}, model.state()
-
-
-def assert_close(one, other, tolerance):
-    """Equal up to ``tolerance`` of the largest number in either array, or of 0.1: where numbers cancel, rounding errors stay."""
-    assert type(one) is type(other) and one.shape == other.shape and one.dtype == other.dtype
-    scale = max(abs(one).max(initial=0.1), abs(other).max(initial=0.1))
-    numpy.testing.assert_allclose(one, other, rtol=0, atol=tolerance * scale)
-
-
-def assert_same_steps(found, expected, rounded):
-    """Two results of ``steps`` are equal or, if sums were ``rounded`` otherwise, close to each other."""
-    for one, other in zip(found, expected):
-        assert one.keys() == other.keys()
-        for key in one:     # SGD's state is the gradient, which a ReLU that rounding errors turn on or off moves by a percent
-            assert_close(one[key], other[key], (0.03 if key.startswith("optimizers") else 1e-3) if rounded else 1e-5)
 
 
 @every_model
@@ -194,7 +132,7 @@ def train(model, out, iterations, **options):
                           sample_at=[2], samples=4, **options)
 
 
-@pytest.mark.parametrize("name", ["gan", "vaegan", "larsen-vaegan"])
+@pytest.mark.parametrize("name", ["non-saturating", "vaegan", "larsen-vaegan"])
 def test_training_and_resuming(name, tmp_path, device):
     def halved(images, rng):
         return images * numpy.float32(rng.choice([0.5, 1]))
@@ -209,10 +147,10 @@ def test_training_and_resuming(name, tmp_path, device):
 
 
 def test_training_waits_when_it_logs_draws_and_saves(tmp_path, device):
-    arrays = len([value for value in build(MODELS["gan"]).state().values() if value.shape])
+    arrays = len([value for value in build(MODELS["non-saturating"]).state().values() if value.shape])
     for iterations in (2, 3):
         counts.reset()
-        train(MODELS["gan"], tmp_path, iterations)
+        train(MODELS["non-saturating"], tmp_path, iterations)
         assert counts.synchronisations == arrays + 1 + 2           # the checkpoint, a grid, two losses
         parameters = arrays / 2
         assert counts.copies_to_device == parameters + 2 * iterations + 1       # images and noise of each step, noise of the grid
@@ -221,7 +159,7 @@ def test_training_waits_when_it_logs_draws_and_saves(tmp_path, device):
 def test_layers_optimisers_and_clipping(device, monkeypatch):
     monkeypatch.setattr(optim, "_TIDY_EVERY", 1)
     rng = numpy.random.default_rng(0)
-    network = nn.Sequential(nn.Linear(3, 4, rng), nn.BatchNorm(4), nn.LeakyReLU(0.2), nn.Linear(4, 2, rng, bias=False), nn.Tanh())
+    network = nn.Sequential(nn.Linear(3, 4, rng=rng), nn.BatchNorm(4), nn.LeakyReLU(0.2), nn.Linear(4, 2, rng=rng, bias=False), nn.Tanh())
     x = to_device(rng.random((5, 3), dtype="float32"))
     for kind in (optim.SGD, optim.RMSProp, optim.Adam):
         player = kind(network.parameters(), 0.1)
@@ -269,8 +207,8 @@ def test_only_elementwise_functions_are_fused(device):
 def test_arrays_that_numpy_works_on_in_blocks():
     def trained():
         rng = numpy.random.default_rng(0)
-        network = nn.Sequential(nn.Linear(600, 900, rng, bias=False), nn.BatchNorm(900), nn.ReLU(),
-                                nn.Linear(900, 600, rng), nn.Sigmoid())
+        network = nn.Sequential(nn.Linear(600, 900, rng=rng, bias=False), nn.BatchNorm(900), nn.ReLU(),
+                                nn.Linear(900, 600, rng=rng), nn.Sigmoid())
         images = to_device(rng.random((900, 600), dtype="float32"))
         player = optim.SGD(network.parameters(), 0.01)
         for _ in range(2):
@@ -285,12 +223,12 @@ def test_arrays_that_numpy_works_on_in_blocks():
 
 def test_one_thread_drives_a_gpu(monkeypatch):
     """However many processors there are: work that is cut into pieces for them would be as many small kernels there."""
-    monkeypatch.setattr(backend, "_blas_threads", lambda: 8)
-    assert backend.threads() == 8
+    monkeypatch.setattr(threads, "_blas_threads", lambda: 8)
+    assert threads.count() == 8
     with on_device():
-        assert backend.threads() == 1
+        assert threads.count() == 1
         found = []
-        backend.parallel(lambda job: found.append(threading.current_thread()), range(8))
+        threads.parallel(lambda job: found.append(threading.current_thread()), range(8))
     assert found == [threading.main_thread()] * 8
 
 
@@ -333,11 +271,9 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def run(device, monkeypatch, tmp_path, cache, capsys):
-    """Run an example with --gpu, its ``constants`` changed, and check that all its models were trained on the device."""
-    def call(example, flags, **constants):
+    """Run an example with --gpu, and check that all its models were trained on the device."""
+    def call(example, flags):
         module = importlib.import_module(example)
-        for name, value in constants.items():
-            monkeypatch.setattr(module, name, value)
         monkeypatch.setattr(sys, "argv", ["x", "--gpu", "--batch-size", "16", "--iterations", "2", "--out", str(tmp_path), *flags])
         backend.use("numpy")        # the flag is to choose the device
         with threadpoolctl.threadpool_limits(1):        # several times faster where others use the processors too
@@ -352,14 +288,15 @@ def run(device, monkeypatch, tmp_path, cache, capsys):
 
 @pytest.mark.parametrize("example, flags", [("mnist_gan_vs_wgan", []), ("mnist_compare_models", ["--seeds", "1"]),
                                             ("mnist_constrained_vaegan", ["--seeds", "2"])])
-def test_mnist_examples(example, flags, run, small_mnist):
-    run(example, ["--data", str(small_mnist), *flags], SAMPLES=100)
+def test_mnist_examples(example, flags, run, small_mnist, monkeypatch):
+    monkeypatch.setattr(experiment, "SAMPLES", 100)
+    run(example, ["--data", str(small_mnist), *flags])
 
 
 def test_celeba_example(run, monkeypatch):
     data = datasets.faces(40, 10)
     monkeypatch.setattr(datasets, "faces", lambda: data)
-    run("celeba_vaegan", ["--width", "0.03", "--learned-similarity"], HELD_OUT=10)
+    run("celeba_vaegan", ["--width", "0.03", "--learned-similarity"])
 
 
 def test_the_stand_in_refuses_what_cupy_refuses(device):

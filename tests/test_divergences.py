@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigen import Tensor
-from minigen.divergences import chi_squared, d_phi, js, kl, total_variation, wasserstein_1
+from minigen.metrics.divergences import chi_squared, d_phi, js, kl, total_variation, wasserstein_1
 
 P, Q = [0.5, 0.25, 0.125, 0.125], [0.125, 0.125, 0.25, 0.5]
 

@@ -5,7 +5,7 @@ import math
 import numpy
 import pytest
 
-from minigen.entropy import image_entropy, measure, mode_entropy
+from minigen.metrics.entropy import image_entropy, measure, mode_entropy
 
 
 def test_mode_entropy():

@@ -3,7 +3,8 @@
 import numpy
 import pytest
 
-from minigen import datasets, frechet
+from minigen import datasets
+from minigen.metrics import frechet
 
 
 def normal(rng, mean, factor, n=200_000):

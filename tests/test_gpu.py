@@ -2,10 +2,9 @@
 
 import numpy
 import pytest
+from cases import CASES, assert_close, assert_same_steps, every_model, every_op, steps, value_and_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cupy import assert_close, assert_same_steps, every_model, steps, value_and_gradients
-from test_ops import CASES, every_op
 
 from minigen import backend, optim
 from minigen.backend import to_device, to_host
@@ -55,9 +54,9 @@ def test_optimisers(kind):
     def optimised():
         rng = numpy.random.default_rng(0)
         parameters = [Tensor(to_device(rng.normal(size=shape).astype("float32"))) for shape in ((300, 400), (7,))]
-        player = kind(parameters, 0.1)
+        optimizer = kind(parameters, 0.1)
         for _ in range(3):
-            player.step([to_device(rng.normal(size=p.shape).astype("float32")) for p in parameters])
-        return [*(to_host(p.data) for p in parameters), *player.state().values()]
+            optimizer.step([to_device(rng.normal(size=p.shape).astype("float32")) for p in parameters])
+        return [*(to_host(p.data) for p in parameters), *optimizer.state().values()]
     for one, other in zip(*on_both(optimised), strict=True):
         assert_close(one, other, 1e-5)

@@ -46,7 +46,7 @@ def test_a_derivative_that_is_not_a_number_is_found():
 
 
 def test_parameters_are_varied_in_place_in_float64_and_restored(rng):
-    layer = nn.Linear(3, 2, rng)
+    layer = nn.Linear(3, 2, rng=rng)
     before = layer.state()
     x = rng.normal(size=(4, 3))
     seen = []

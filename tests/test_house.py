@@ -1,20 +1,24 @@
-"""The structure: imports go strictly downwards, and some names stay in one room."""
+"""The structure: imports go strictly downwards, some names stay in one room, and nothing grows too large."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 import minigen
+from minigen import version
 
 ROOT = Path(minigen.__file__).parent
-FLOORS = {"backend": 0, "storage": 0, "core": 1, "conv": 2, "ops": 2, "nn": 3, "losses": 3, "optim": 3, "gradcheck": 3,
-          "networks": 4, "entropy": 4, "frechet": 4, "divergences": 4,
-          "classifier": 5, "models": 5, "training": 6, "cli": 7, "__init__": 8}
-SIDEWAYS = {("ops", "conv")}
-WINGS = {"datasets": {"backend", "storage"}, "figures": {"backend"}}         # what each may import; any floor may import them
+PROJECT = ROOT.parent
+FLOORS = {"backend": 0, "storage": 0, "version": 0, "threads": 1, "core": 2, "correlation": 2,
+          "batch_norm": 3, "conv": 3, "ops": 3, "nn": 4, "losses": 4, "optim": 4, "gradcheck": 4, "networks": 5,
+          "models": 6, "metrics": 6, "training": 7, "experiment": 8, "cli": 8, "__init__": 9}
+SIDEWAYS = {("ops", "conv"), ("ops", "batch_norm")}
+WINGS = {"datasets": {"backend", "storage"}, "figures": {"backend"}}     # their imports; any floor may import them
 ONLY_IN = {"cupy": "backend", "matplotlib": "figures"}
 FILES = sorted(ROOT.rglob("*.py"))
+every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
 def room(path):
@@ -38,11 +42,10 @@ def rooms_imported(path):
     for name in imported(ast.parse(path.read_text())):
         parts = name.split(".")
         if parts[0] == "minigen" and len(parts) > 1:
-            known = parts[1] in FLOORS or parts[1] in WINGS
-            yield parts[1] if known else "__init__"
+            yield parts[1] if parts[1] in FLOORS or parts[1] in WINGS else "__init__"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+@every_file
 def test_imports_go_downwards(path):
     here = room(path)
     assert here in FLOORS or here in WINGS, f"{here} has no floor: name it in FLOORS or WINGS"
@@ -51,14 +54,11 @@ def test_imports_go_downwards(path):
             continue            # within a package
         if here in WINGS:
             assert there in WINGS[here], f"{here} must not import {there}"
-        elif there == "__init__":
-            names = [n.split(".")[1] for n in imported(ast.parse(path.read_text())) if n.startswith("minigen.")]
-            assert "__version__" in names, f"{here} imports a name of the package itself"
         elif there not in WINGS:
             assert FLOORS[there] < FLOORS[here] or (here, there) in SIDEWAYS, f"{here} must not import {there}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+@every_file
 def test_some_modules_are_named_in_one_room_only(path):
     for name in imported(ast.parse(path.read_text())):
         for module, only in ONLY_IN.items():
@@ -69,11 +69,43 @@ def test_every_floor_is_inhabited():
     assert {room(path) for path in FILES} == set(FLOORS) | set(WINGS)
 
 
-@pytest.mark.parametrize("name", minigen._ROOMS)
+@every_file
+def test_nothing_grows_too_large(path):
+    """A file has one idea; a function fits on a screen."""
+    source = path.read_text()
+    assert len(source.splitlines()) <= 400, path
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+            assert node.end_lineno - first.lineno < 45, f"{path}: {node.name}"
+
+
+def test_the_map_in_the_readme_is_the_house():
+    text = (PROJECT / "README.md").read_text()
+    table = text[text.index("## The house"):text.index("## Equations")]
+    found = {}
+    for floor, rooms in re.findall(r"^\| (\d+|wings) \| (.*?) \|", table, re.MULTILINE):
+        found |= dict.fromkeys(re.findall(r"`(\w+)`", rooms), floor)
+    floors = {name: str(floor) for name, floor in FLOORS.items() if name != "__init__"}
+    assert found == floors | dict.fromkeys(WINGS, "wings")
+
+
+@pytest.mark.parametrize("name", sorted({room(path) for path in FILES} - {"__init__"}))
 def test_rooms_are_attributes_of_the_package(name):
     assert getattr(minigen, name).__name__ == f"minigen.{name}" and name in dir(minigen)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "metrics").glob("[a-z]*.py"))])
+def test_metrics_are_attributes_of_their_package(name):
+    assert getattr(minigen.metrics, name).__name__ == f"minigen.metrics.{name}" and name in dir(minigen.metrics)
+
+
+def test_the_version_is_one():
+    assert minigen.__version__ == version.__version__
 
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         minigen.nonsense
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        minigen.metrics.nonsense

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy
 import pytest
 
-from minigen import backend, ops, optim
+from minigen import backend, batch_norm, ops, optim
 
 try:
     import cupy
@@ -23,8 +23,8 @@ HEADERS = [Path(cupy.__file__).with_name("_core") / "include", Path(cupy.cuda.ge
 IMAGES, CHANNELS, NUMBER = (2, 3, 4, 5), (5,), ()
 FUSED = {
     "sigmoid": (ops.sigmoid.forward, IMAGES), "tanh": (ops.tanh.forward, IMAGES), "relu": (ops.relu.forward, IMAGES),
-    "gate": (ops._gate.forward, IMAGES, IMAGES), "affine": (ops._affine, IMAGES, CHANNELS, CHANNELS),
-    "centred": (ops._centred, IMAGES, CHANNELS), "corrected": (ops._corrected, IMAGES, IMAGES, CHANNELS, CHANNELS, CHANNELS),
+    "gate": (ops._gate.forward, IMAGES, IMAGES), "affine": (batch_norm._affine, IMAGES, CHANNELS, CHANNELS),
+    "centred": (batch_norm._centred, IMAGES, CHANNELS), "corrected": (batch_norm._corrected, IMAGES, IMAGES, CHANNELS, CHANNELS, CHANNELS),
     "SGD": (optim._sgd, *[IMAGES] * 4, NUMBER, NUMBER), "Adam": (optim._adaptive, *[IMAGES] * 5, *[NUMBER] * 4),
     "RMSProp": (optim._adaptive, *[IMAGES] * 4, None, *[NUMBER] * 4),
 }

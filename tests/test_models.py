@@ -1,30 +1,22 @@
-"""Each player moves only itself, by the gradient of its own objective; state; samples. The VAEs' own are in test_vae.py."""
+"""Each optimiser moves its own parameters only, by the gradient of its own objective; state; samples. The VAEs' own are in test_vae.py."""
 
 import functools
 
 import numpy
 import pytest
+from cases import FULLY_CONNECTED, SMALL, build
 
 from minigen import losses, models, nn, ops, optim
 from minigen.core import Tensor, grad, to_host
 from minigen.gradcheck import check_grad
 
-SIZES = {"sizes": (12, 9, 7, 5), "latent": 4, "outputs": 3}
-GANS = {"non-saturating": models.GAN(**SIZES), "minimax": models.GAN(objective="minimax", **SIZES), "wgan": models.WGAN(**SIZES)}
-MODELS = {**GANS, "vae": models.VAE(sizes=(12, 9, 7, 5), latent=4), "vaegan": models.VAEGAN(**SIZES),
-          "constrained": models.ConstrainedVAEGAN(d=0.1, **SIZES),
-          "on-mean": models.ConstrainedVAEGAN(d=0.1, per_sample=False, **SIZES)}
-every_model = pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
-every_gan = pytest.mark.parametrize("model", GANS.values(), ids=list(GANS))
-NETWORKS = {"autoencoder": ("encoder", "decoder")}       # of a player, if not the one with its name
-
-
-def build(model):
-    return type(model)(**model.settings())
+every_model = pytest.mark.parametrize("model", FULLY_CONNECTED.values(), ids=list(FULLY_CONNECTED))
+every_gan = pytest.mark.parametrize("name", ["non-saturating", "minimax", "wgan"])
+NETWORKS = {"autoencoder": ("encoder", "decoder")}       # of an optimiser, if not the one with its name
 
 
 def images(model, rng, n=8):
-    return rng.random((n * model.batches_per_step, 12), dtype="float32")
+    return rng.random((n * model.batches_per_step, 16), dtype="float32")
 
 
 def changed(before, after):
@@ -32,7 +24,7 @@ def changed(before, after):
 
 
 @every_model
-def test_every_parameter_of_every_player_moves(model, rng):
+def test_every_parameter_moves(model, rng):
     model = build(model)
     before = model.state()
     result = model.step(images(model, rng, 64), rng)
@@ -42,7 +34,7 @@ def test_every_parameter_of_every_player_moves(model, rng):
 
 
 @every_model
-def test_a_player_moves_none_of_the_others(model, rng, monkeypatch):
+def test_an_optimiser_moves_none_of_the_others(model, rng, monkeypatch):
     for still in model.optimizers:
         model = build(model)
         monkeypatch.setattr(model.optimizers[still], "step", lambda grads: None)
@@ -54,13 +46,13 @@ def test_a_player_moves_none_of_the_others(model, rng, monkeypatch):
 
 
 @every_gan
-def test_both_players_objectives_are_gradient_checked(model, rng):
-    model = build(model)
+def test_both_objectives_are_gradient_checked(name, rng):
+    model = build(FULLY_CONNECTED[name])
     first, generator = model.networks.values()
     for network in model.networks.values():        # biases away from zero, so that no ReLU sits on its kink
         for p in network.parameters():
             p.data = rng.normal(size=p.shape) * 0.6
-    x, z = rng.random((6, 12)), rng.normal(size=(6, 4))
+    x, z = rng.random((6, 16)), rng.normal(size=(6, 4))
     wgan = isinstance(model, models.WGAN)
     player = losses.wgan_critic if wgan else losses.gan_discriminator
     opponent = losses.wgan_generator if wgan else {
@@ -87,7 +79,7 @@ def reference_gan_step(model, x, z):
 
 @pytest.mark.parametrize("objective", ["non-saturating", "minimax"])
 def test_gan_steps_are_the_equations(rng, objective):
-    model, twin = (models.GAN(objective=objective, lr=1e-2, **SIZES) for _ in range(2))
+    model, twin = (models.GAN(objective=objective, lr=1e-2, **SMALL) for _ in range(2))
     for i in range(3):
         x = images(model, rng)
         found = model.step(x, numpy.random.default_rng(i))
@@ -101,7 +93,7 @@ def test_gan_steps_are_the_equations(rng, objective):
 def test_wgan_steps_are_the_algorithm(rng, monkeypatch):
     # The default eps would blow the rounding errors of tiny gradients up to whole steps.
     monkeypatch.setattr("minigen.models.wgan.RMSProp", functools.partial(optim.RMSProp, eps=0.1))
-    model, twin = (models.WGAN(critic_steps=3, lr=1e-2, clip=0.05, **SIZES) for _ in range(2))
+    model, twin = (models.WGAN(critic_steps=3, lr=1e-2, clip=0.05, **SMALL) for _ in range(2))
     x = images(model, rng)
     model.step(x, numpy.random.default_rng(5))
     critic, G = twin.networks.values()
@@ -119,7 +111,7 @@ def test_wgan_steps_are_the_algorithm(rng, monkeypatch):
 
 
 def test_the_critic_stays_clipped(rng):
-    model = models.WGAN(clip=0.02, **SIZES)
+    model = models.WGAN(clip=0.02, **SMALL)
     for _ in range(3):
         model.step(images(model, rng), rng)
         for p in model.networks["critic"].parameters():
@@ -144,16 +136,16 @@ def test_state_goes_on_bit_for_bit(model, rng):
 @every_model
 def test_samples(model, monkeypatch):
     first = to_host(model.sample(2500, rng=3))
-    assert first.shape == (2500, 12) and first.dtype == "float32" and first.min() >= 0 and first.max() <= 1
+    assert first.shape == (2500, 16) and first.dtype == "float32" and first.min() >= 0 and first.max() <= 1
     assert (first == to_host(model.sample(2500, numpy.random.default_rng(3)))).all()
     assert (to_host(model.sample(5)) != to_host(model.sample(5))).any()
-    assert model.sample(0).shape == (0, 12) and not isinstance(model.sample(1), Tensor)
+    assert model.sample(0).shape == (0, 16) and not isinstance(model.sample(1), Tensor)
     monkeypatch.setattr("minigen.models.model._CHUNK", 10_000)
     numpy.testing.assert_allclose(first, to_host(model.sample(2500, rng=3)), rtol=1e-5)
 
 
 def test_samples_are_made_as_when_training_is_over():
-    model = models.GAN(**SIZES)
+    model = models.GAN(**SMALL)
     generator = model.networks["generator"]
     generator.layers.insert(1, nn.BatchNorm(5))
     before = generator.state()
@@ -167,13 +159,13 @@ def test_samples_are_made_as_when_training_is_over():
 
 @pytest.mark.parametrize("kind, player", [(models.GAN, "discriminator"), (models.WGAN, "critic")])
 def test_every_setting_reaches_what_it_sets(kind, player):
-    model = kind(lr=0.3, init="glorot_uniform", **SIZES)
+    model = kind(lr=0.3, init="glorot_uniform", **SMALL)
     for role, optimizer in model.optimizers.items():
         assert optimizer.lr == 0.3
         shapes = [p.shape for p in optimizer.parameters]
         assert all(p is q for p, q in zip(optimizer.parameters, model.networks[role].parameters()))
         for init in nn.INITIALISERS:
-            other = kind(init=init, **SIZES)
+            other = kind(init=init, **SMALL)
             weights = other.networks[role].parameters()[::2]
             bounds = {"glorot_uniform": lambda i, o: (6 / (i + o)) ** 0.5, "fan_in_uniform": lambda i, o: i ** -0.5}
             if init in bounds:
@@ -181,8 +173,8 @@ def test_every_setting_reaches_what_it_sets(kind, player):
             else:
                 assert max(abs(w.data).max() * (w.shape[0] / 2) ** 0.5 for w in weights) > 2      # no bound
     assert shapes[0] == (4, 5) and list(model.networks) == [player, "generator"]
-    assert models.WGAN(clip=0.07, critic_steps=2, **SIZES).batches_per_step == 2
-    gan = models.GAN(beta1=0.25, **SIZES)
+    assert models.WGAN(clip=0.07, critic_steps=2, **SMALL).batches_per_step == 2
+    gan = models.GAN(beta1=0.25, **SMALL)
     assert [optimizer.beta1 for optimizer in gan.optimizers.values()] == [0.25, 0.25]
 
 

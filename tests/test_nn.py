@@ -11,7 +11,7 @@ from minigen.gradcheck import check_grad
 
 
 def test_linear_is_x_w_plus_b(rng):
-    layer = nn.Linear(3, 2, rng)
+    layer = nn.Linear(3, 2, rng=rng)
     layer.bias.data = numpy.array([1.0, -1.0], "float32")
     x = rng.normal(size=(4, 5, 3)).astype("float32")
     w, b = layer.weight.data, layer.bias.data
@@ -37,8 +37,8 @@ class Branches(nn.Module):
     def __init__(self, rng):
         self.scale = Tensor(numpy.ones(1, "float32"))
         self.name = "not a parameter"
-        self.b = nn.Sequential(nn.Linear(2, 3, rng), nn.ReLU(), nn.Linear(3, 1, rng))
-        self.a = nn.Linear(2, 1, rng)
+        self.b = nn.Sequential(nn.Linear(2, 3, rng=rng), nn.ReLU(), nn.Linear(3, 1, rng=rng))
+        self.a = nn.Linear(2, 1, rng=rng)
 
     def forward(self, x):
         return (self.b(x) + self.a(x)) * self.scale
@@ -54,7 +54,7 @@ def test_parameters_come_in_definition_order(rng):
 
 def test_parameters_in_a_tuple_are_found(rng):
     module = nn.Module()
-    module.parts = (nn.Linear(1, 1, rng), Tensor(1.0))
+    module.parts = (nn.Linear(1, 1, rng=rng), Tensor(1.0))
     assert [name for name, _ in module.named_parameters()] == ["parts.0.weight", "parts.0.bias", "parts.1"]
 
 
@@ -93,7 +93,7 @@ def test_loading_makes_recorded_graphs_stale(rng):
 
 
 def test_a_network_is_gradient_checked(rng):
-    net = nn.Sequential(nn.Linear(4, 6, rng), nn.Tanh(), nn.Linear(6, 3, rng), nn.LeakyReLU(0.2), nn.Reshape(3, 1), nn.Sigmoid())
+    net = nn.Sequential(nn.Linear(4, 6, rng=rng), nn.Tanh(), nn.Linear(6, 3, rng=rng), nn.LeakyReLU(0.2), nn.Reshape(3, 1), nn.Sigmoid())
     x = rng.normal(size=(5, 4))
     check_grad(lambda *_: net(x), net.parameters(), order=2)
     check_grad(lambda x, *_: net(x), [x, *net.parameters()], order=2)
@@ -150,9 +150,9 @@ def test_batch_norm_in_training_needs_two_values():
 
 
 def test_batch_norm_is_gradient_checked(rng):
-    flat = nn.Sequential(nn.Linear(3, 4, rng, bias=False), nn.BatchNorm(4), nn.Tanh())
-    deep = nn.Sequential(nn.Conv2d(2, 3, 3, rng, 2, 1, bias=False), nn.BatchNorm(3), nn.Tanh(),
-                         nn.ConvTranspose2d(3, 2, 4, rng, 2, 1))
+    flat = nn.Sequential(nn.Linear(3, 4, rng=rng, bias=False), nn.BatchNorm(4), nn.Tanh())
+    deep = nn.Sequential(nn.Conv2d(2, 3, 3, stride=2, padding=1, bias=False, rng=rng), nn.BatchNorm(3), nn.Tanh(),
+                         nn.ConvTranspose2d(3, 2, 4, stride=2, padding=1, rng=rng))
     for net, x in ((flat, rng.normal(size=(5, 3))), (deep, rng.normal(size=(2, 4, 4, 2)))):
         for mode in (net.train, net.eval):
             mode()
@@ -161,7 +161,7 @@ def test_batch_norm_is_gradient_checked(rng):
 
 
 def test_buffers_are_in_the_state_but_no_parameters(rng):
-    net, other = (nn.Sequential(nn.Linear(3, 2, rng), nn.Sequential(nn.BatchNorm(2))) for _ in range(2))
+    net, other = (nn.Sequential(nn.Linear(3, 2, rng=rng), nn.Sequential(nn.BatchNorm(2))) for _ in range(2))
     names = ["layers.0.weight", "layers.0.bias", "layers.1.layers.0.weight", "layers.1.layers.0.bias"]
     assert [name for name, _ in net.named_parameters()] == names
     assert list(net.state()) == [*names, "layers.1.layers.0.running_mean", "layers.1.layers.0.running_var"]
@@ -178,7 +178,7 @@ def test_buffers_are_in_the_state_but_no_parameters(rng):
 
 
 def test_train_and_eval_reach_every_part(rng):
-    net = nn.Sequential(nn.Linear(1, 1, rng), nn.Sequential(nn.BatchNorm(1)))
+    net = nn.Sequential(nn.Linear(1, 1, rng=rng), nn.Sequential(nn.BatchNorm(1)))
     everything = [module for _, module in net.named_modules()]
     assert len(everything) == 4 and all(module.training for module in everything)
     net.eval()
@@ -201,7 +201,7 @@ def test_initialisers_have_their_variance_and_bound(init, variance, bound):
 
 
 def test_same_seed_same_network():
-    a, b, c = (nn.Linear(5, 5, numpy.random.default_rng(s)).weight.data for s in (1, 1, 2))
+    a, b, c = (nn.Linear(5, 5, rng=numpy.random.default_rng(s)).weight.data for s in (1, 1, 2))
     assert (a == b).all() and (a != c).any()
 
 

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import numpy
 import pytest
@@ -139,35 +138,37 @@ def test_an_accident_and_the_resumed_run_ends_the_same(straight, tmp_path, monke
     assert_same(straight, *run(tmp_path, straight[0], resume=True))
 
 
+# A process that trains, and kills itself as soon as the function given in the code below says so.
 KILLED = """
-import sys, numpy, minigen
-from minigen import models, training
+import os, signal, sys
 sys.path.insert(0, {tests!r})
-import test_training as t
-step = models.GAN.step
-def slow(self, *args):
-    import time
-    time.sleep(0.02)
-    return step(self, *args)
-models.GAN.step = slow
-t.run({out!r}, resume=True)
+import test_training
+from minigen import storage, training
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+{code}
+test_training.run({out!r}, resume=True)
+"""
+WHEN_LOGGED = """
+log = training.Run.log
+training.Run.log = lambda self, record: (log(self, record), record["iteration"] == 12 and kill())
+"""
+WHEN_SAVED = """
+replace = os.replace
+os.replace = lambda part, path: kill() if path.name == "00000020.npz" else replace(part, path)
 """
 
 
 def test_kill_9_twice_and_the_resumed_run_ends_the_same(tmp_path):
+    """After metrics that no checkpoint has yet, and before a checkpoint is complete."""
     model, straight = run(tmp_path / "straight")
     out = tmp_path / "killed" / "straight"
-    for wanted in (9, 19):
-        code = KILLED.format(tests=os.path.dirname(__file__), out=str(out))
-        process = subprocess.Popen([sys.executable, "-c", code])
-        metrics = out / "metrics.jsonl"
-        deadline = time.monotonic() + 60
-        while not (metrics.exists() and any(r["iteration"] > wanted for r in training.Run(out).metrics())):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.005)
-        process.kill()
-        process.wait()
-    with metrics.open("a") as file:
+    for code, newest in ((WHEN_LOGGED, 10), (WHEN_SAVED, 15)):
+        command = KILLED.format(tests=os.path.dirname(__file__), code=code, out=str(out))
+        assert subprocess.run([sys.executable, "-c", command]).returncode == -signal.SIGKILL
+        assert training.Run(out).newest_checkpoint()[0] == newest
+    assert list((out / "checkpoints").glob("00000020.npz.*.part"))
+    with (out / "metrics.jsonl").open("a") as file:
         file.write('{"iteration": 30, "d_lo')           # what a kill in the middle of a write leaves
     assert_same((None, model.state(), record(straight)), *run(out, resume=True))
 
@@ -327,13 +328,12 @@ def test_damaged_metrics_are_named(tmp_path):
         run(tmp_path, resume=True)
 
 
-def test_every_image_is_seen_once_per_epoch():
-    batches = loop._Batches(25, 4, seed=3)
-    epochs = [numpy.concatenate([batches.indices(6 * epoch + i) for i in range(1, 7)]) for epoch in range(3)]
-    assert all(len(set(epoch)) == 24 and set(epoch) <= set(range(25)) for epoch in epochs)
-    assert (epochs[0] != epochs[1]).any()
-    assert (loop._Batches(25, 4, seed=3).indices(8) == batches.indices(8)).all()
-    assert (loop._Batches(25, 4, seed=4).indices(8) != batches.indices(8)).any()
+def test_a_curve_has_the_iterations_at_which_a_metric_was_logged(straight, tmp_path):
+    _, result = run(tmp_path, straight[0])
+    iterations, brightness = result.curve("brightness")
+    assert iterations == [1, 7, 18, 30]
+    assert brightness == [record["brightness"] for record in result.metrics() if record["iteration"] in iterations]
+    assert result.curve("nonsense") == ([], [])
 
 
 def test_each_step_gets_its_batches(tmp_path, monkeypatch):
@@ -380,7 +380,7 @@ def test_batches_are_prepared_on_another_thread_ahead_of_their_use(tmp_path, mon
 
     def step(self, images, rng):
         if not taken:
-            assert ready.wait(30)               # the two batches after this one are on their way
+            ready.wait()        # the two batches after this one are on their way
         taken.append(images)
         return {"loss": numpy.zeros(())}
     monkeypatch.setattr(models.GAN, "step", step)

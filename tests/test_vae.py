@@ -113,7 +113,7 @@ def test_whole_models_are_gradient_checked(model, rng):
         check_grad(lambda *_: losses.gan_discriminator(D(x), D(decoder(latents).data)), D.parameters())
 
 
-LARSEN = {"width": 0.02, "latent": 3, "outputs": 2}
+LARSEN = {"architecture": "larsen", "width": 0.02, "latent": 3, "outputs": 2}
 
 
 def faces(rng, n):
@@ -314,23 +314,23 @@ def test_convolutional_models_encode_decode_and_show_pictures(rng):
     numpy.testing.assert_allclose(alone, together[:1], rtol=1e-4)
     sample = model.sample(5, rng=1)
     assert sample.shape == (5, 64, 64, 3) and sample.min() < 0 < sample.max()
-    pictures = model.pictures(sample)
+    pictures = model.to_unit_range(sample)
     assert 0 <= pictures.min() <= pictures.max() <= 1
     numpy.testing.assert_allclose(2 * pictures - 1, sample, atol=1e-6)
-    assert (models.VAE(**VAE).pictures(x) == x).all()
+    assert (models.VAE(**VAE).to_unit_range(x) == x).all()
 
 
 @pytest.mark.parametrize("make, message", [
     (lambda: models.VAE(reconstruction_weight=-1.0), "VAE: a finite reconstruction_weight of at least 0 expected, -1.0 found"),
     (lambda: models.VAE(reconstruction_weight=math.nan), "a finite reconstruction_weight of at least 0 expected, nan found"),
-    (lambda: models.VAEGAN(gan_weight=-0.1), r"VAEGAN: a finite gan_weight \(lambda\) of at least 0 expected, -0.1"),
-    (lambda: models.ConstrainedVAEGAN(gan_weight=-2.0), r"ConstrainedVAEGAN: a finite gan_weight \(lambda\) .* expected, -2.0"),
+    (lambda: models.VAEGAN(gan_weight=-0.1), r"VAEGAN: a finite gan_weight of at least 0 expected, -0.1"),
+    (lambda: models.ConstrainedVAEGAN(gan_weight=-2.0), r"ConstrainedVAEGAN: a finite gan_weight .* expected, -2.0"),
     (lambda: models.ConstrainedVAEGAN(gan_weight=math.inf), "at least 0 expected, inf found"),
     (lambda: models.ConstrainedVAEGAN(d=math.nan), "ConstrainedVAEGAN: a finite d expected, nan found"),
     (lambda: models.ConstrainedVAEGAN(d=-math.inf), "a finite d expected, -inf found"),
-    (lambda: models.VAE(width=0.0), "VAE: a positive, finite width expected, 0.0 found"),
+    (lambda: models.VAE(architecture="larsen", width=0.0), "^a positive, finite width expected, 0.0 found"),
     (lambda: models.VAE(optimizer="adam"), "VAE: optimizer one of SGD, RMSProp, Adam expected, 'adam' found"),
-    (lambda: models.VAEGAN(learned_similarity=True), "learned_similarity needs a width"),
+    (lambda: models.VAEGAN(learned_similarity=True), "learned_similarity needs a discriminator with features"),
     (lambda: models.VAEGAN(d_lr=0.0), "a positive learning rate expected, 0.0 found"),
 ])
 def test_settings_that_cannot_be(make, message):

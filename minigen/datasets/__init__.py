@@ -1,8 +1,9 @@
-"""Data sets, as arrays."""
+"""Data sets, as arrays: a module each, whose public names are names of this package."""
 
-from minigen.datasets.celeba import celeba
-from minigen.datasets.faces import faces
-from minigen.datasets.images import flip_and_scale, scale
-from minigen.datasets.mnist import Dataset, mnist
+import importlib
+import pkgutil
 
-__all__ = ["Dataset", "celeba", "faces", "flip_and_scale", "mnist", "scale"]
+for _room in pkgutil.iter_modules(__path__):
+    _module = importlib.import_module(f"{__name__}.{_room.name}")
+    # After the import, since a function has the name of its module, which the import has just set here.
+    globals().update({name: getattr(_module, name) for name in _module.__all__})

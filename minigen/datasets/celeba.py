@@ -20,7 +20,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from minigen import storage
-from minigen.datasets.mnist import Dataset
+from minigen.datasets.dataset import Dataset
+
+__all__ = ["celeba"]
 
 ARCHIVE, FOLDER, PARTITION = "img_align_celeba.zip", "img_align_celeba", "list_eval_partition.txt"
 

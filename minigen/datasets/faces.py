@@ -12,7 +12,9 @@ from types import SimpleNamespace
 
 import numpy
 
-from minigen.datasets.mnist import Dataset
+from minigen.datasets.dataset import Dataset
+
+__all__ = ["faces"]
 
 HAIR_STYLES = ("bald", "cropped", "short", "swept", "curly", "bun", "bob", "long")
 

@@ -7,27 +7,17 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy
+
+from minigen.datasets.dataset import Dataset
+
+__all__ = ["mnist"]
 
 EMBEDDED = Path(__file__).parent / "mnist_idx"
 
 _SIDE = 28
 _UNSIGNED_BYTE = 0x08
-
-
-class Dataset(NamedTuple):
-    """Images and their labels, for training and test.
-
-    MNIST: (N, 784) float32 in [0, 1], row by row from the top left, with classes (N,) int64. ``faces``: (N, 64, 64, 3) uint8 with
-    the factors that each was drawn from.
-    """
-
-    train_images: numpy.ndarray
-    train_labels: numpy.ndarray
-    test_images: numpy.ndarray
-    test_labels: numpy.ndarray
 
 
 def mnist(root: str | os.PathLike[str] | None = None) -> Dataset:

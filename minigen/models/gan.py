@@ -9,8 +9,7 @@ import numpy
 
 from minigen import losses, networks
 from minigen.backend import Array
-from minigen.core import grad
-from minigen.models.model import Model, together
+from minigen.models.model import Model, joint_forward
 from minigen.optim import Adam
 
 _GENERATOR_LOSSES = {"non-saturating": losses.gan_generator, "minimax": losses.gan_generator_minimax}
@@ -25,6 +24,7 @@ class GAN(Model):
     all latents; with ``init="he_normal"`` and ``beta1=0.5`` it keeps several modes.
     """
 
+    title = "GAN"
     objective: str = "non-saturating"
     outputs: int = 100
     latent: int = 100
@@ -38,20 +38,21 @@ class GAN(Model):
         if self.objective not in _GENERATOR_LOSSES:
             raise ValueError(f"GAN: objective 'non-saturating' or 'minimax' expected, {self.objective!r} found")
         rng, init = numpy.random.default_rng(self.seed), self.initialiser(self.init)
-        self.networks = {"discriminator": networks.discriminator(rng, self.outputs, self.sizes, init),
-                         "generator": networks.generator(rng, self.latent, self.sizes, init)}
-        self.optimizers = {player: Adam(network.parameters(), self.lr, self.beta1)
-                           for player, network in self.networks.items()}
+        architecture = networks.FullyConnected(self.sizes)
+        self.networks = {"discriminator": architecture.discriminator(self.outputs, rng, init),
+                         "generator": architecture.decoder(self.latent, rng, init)}
+        self.optimizers = {role: Adam(network.parameters(), self.lr, self.beta1)
+                           for role, network in self.networks.items()}
 
-    def step(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
+    def update(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
         D, G = self.networks["discriminator"], self.networks["generator"]
-        d_player, g_player = self.optimizers["discriminator"], self.optimizers["generator"]
+        d_optimizer, g_optimizer = self.optimizers["discriminator"], self.optimizers["generator"]
         fake = G(self.noise(len(images), rng))
 
-        real_logits, fake_logits = together(D, images, fake.data)
+        real_logits, fake_logits = joint_forward(D, images, fake.data)
         d_loss = losses.gan_discriminator(real_logits, fake_logits)
-        d_player.step(grad(d_loss, d_player.parameters))
+        d_optimizer.minimize(d_loss)
 
         g_loss = _GENERATOR_LOSSES[self.objective](D(fake))
-        g_player.step(grad(g_loss, g_player.parameters))
+        g_optimizer.minimize(g_loss)
         return {"d_loss": d_loss.data, "g_loss": g_loss.data}

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
-from functools import wraps
 from typing import Any
 
 import numpy
 
-from minigen import backend, ops
+from minigen import ops, threads
 from minigen.backend import Array, to_device, xp
 from minigen.core import no_grad
 from minigen.nn import INITIALISERS, BatchNorm, Initialiser, Module
@@ -21,7 +19,7 @@ _CHUNK = 250        # rows at once, which bounds the memory for hidden layers
 
 
 @no_grad()
-def in_chunks(network: Module, x: Array) -> Array:
+def infer(network: Module, x: Array) -> Array:
     """network(x) for any number of rows, as when its training is over: a raw array."""
     training = network.training
     network.eval()
@@ -31,7 +29,7 @@ def in_chunks(network: Module, x: Array) -> Array:
     return y
 
 
-def together(network: Module, *batches: Any) -> list[Any]:
+def joint_forward(network: Module, *batches: Any) -> list[Any]:
     """network(batch) for each batch, in one pass, which is faster, if the images in a batch do not see one another.
 
     BatchNorm lets them: each batch then has a pass and statistics of its own, so that no gradient leads from one to another.
@@ -42,27 +40,16 @@ def together(network: Module, *batches: Any) -> list[Any]:
     return [y[start:end] for start, end in zip([0, *ends], ends)]
 
 
-Step = Callable[["Model", Array, numpy.random.Generator], dict[str, Array]]
-
-
-def convolutional(step: Step) -> Step:
-    """Let a model's ``step`` on images (N, H, W, C) keep all threads for the convolutions, by far most of its work."""
-    @wraps(step)
-    def call(self: Model, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
-        with backend.large_arrays() if images.ndim == 4 else nullcontext():
-            return step(self, images, rng)
-    return call
-
-
 class Model:
     """A generative model and its training. Subclasses are dataclasses, whose fields are the model's settings.
 
-    They fill ``networks`` (by role; ``maker`` is the one that makes images) and ``optimizers`` (by the player whose
-    parameters they own) and define ``step``. ``batches_per_step`` batches make up the images of one step.
+    They fill ``networks`` (by role; ``generator`` names the one that makes images) and ``optimizers`` (by role), and define
+    ``update``, one training iteration. ``batches_per_step`` batches make up its images; ``title`` is the model's name in print.
     """
 
+    title: str
     batches_per_step = 1
-    maker = "generator"
+    generator = "generator"
     latent: int
     networks: dict[str, Module]
     optimizers: dict[str, Optimizer]
@@ -78,7 +65,15 @@ class Model:
         return asdict(self)
 
     def step(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
-        """One training iteration on ``images`` (batches_per_step * batch, ...); what it reports, losses in nats, as 0-d arrays."""
+        """One training iteration on ``images`` (batches_per_step * batch, ...); returns its metrics, losses in nats, as 0-d arrays.
+
+        For images (N, H, W, C) all threads are kept for the convolutions, which are by far most of the work.
+        """
+        with threads.large_arrays() if images.ndim == 4 else nullcontext():
+            return self.update(images, rng)
+
+    def update(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
+        """The equations of one training iteration; ``step`` calls it."""
         raise NotImplementedError
 
     def noise(self, n: int, rng: numpy.random.Generator) -> Array:
@@ -87,9 +82,9 @@ class Model:
 
     def sample(self, n: int, rng: numpy.random.Generator | int | None = None) -> Array:
         """n generated images (n, ...) for latents from the prior; ``rng`` is a generator, a seed, or fresh randomness."""
-        return in_chunks(self.networks[self.maker], self.noise(n, numpy.random.default_rng(rng)))
+        return infer(self.networks[self.generator], self.noise(n, numpy.random.default_rng(rng)))
 
-    def pictures(self, images: Any) -> Array:
+    def to_unit_range(self, images: Any) -> Array:
         """The images with black at 0 and white at 1, as ``figures`` takes them."""
         return images
 

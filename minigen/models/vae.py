@@ -11,8 +11,8 @@ import numpy
 
 from minigen import losses, networks, ops
 from minigen.backend import Array, to_device
-from minigen.core import Tensor, grad
-from minigen.models.model import Model, convolutional, in_chunks
+from minigen.core import Tensor
+from minigen.models.model import Model, infer
 from minigen.optim import OPTIMIZERS, Optimizer
 
 
@@ -25,11 +25,13 @@ class VAE(Model):
     divergence; ``init`` names an initialiser of ``nn``, ``optimizer`` a class of ``optim``.
     """
 
-    maker = "decoder"
+    title = "VAE"
+    generator = "decoder"
     reconstruction_weight: float = 1.0
     latent: int = 100
+    architecture: str = "fully_connected"
     sizes: Sequence[int] = networks.SIZES
-    width: float | None = None
+    width: float = 1.0
     init: str = "fan_in_uniform"
     optimizer: str = "Adam"
     lr: float = 1e-3
@@ -39,33 +41,31 @@ class VAE(Model):
         if not 0 <= self.reconstruction_weight < math.inf:
             raise ValueError(f"{type(self).__name__}: a finite reconstruction_weight of at least 0 expected, "
                              f"{self.reconstruction_weight} found")
-        if self.width is not None and not 0 < self.width < math.inf:
-            raise ValueError(f"{type(self).__name__}: a positive, finite width expected, {self.width} found")
-        rng, init = numpy.random.default_rng(self.seed), self.initialiser(self.init)
-        encoder = self.architecture.encoder(rng, 2 * self.latent, init)
-        decoder = self.architecture.decoder(rng, self.latent, init)
+        rng, init, architecture = numpy.random.default_rng(self.seed), self.initialiser(self.init), self.build()
+        encoder = architecture.encoder(2 * self.latent, rng, init)
+        decoder = architecture.decoder(self.latent, rng, init)
         self.networks = {"encoder": encoder, "decoder": decoder}
-        self.optimizers = {"autoencoder": self.player([*encoder.parameters(), *decoder.parameters()], self.lr)}
+        parameters = [*encoder.parameters(), *decoder.parameters()]
+        self.optimizers = {"autoencoder": self.build_optimizer(parameters, self.lr)}
 
-    @property
-    def architecture(self) -> networks.FullyConnected | networks.Larsen:
-        return networks.FullyConnected(self.sizes) if self.width is None else networks.Larsen(self.width)
+    def build(self) -> networks.FullyConnected | networks.Larsen:
+        """What makes the networks of this ``architecture``."""
+        return networks.architecture(self.architecture, self.sizes, self.width)
 
-    def player(self, parameters: Sequence[Tensor], lr: float) -> Optimizer:
+    def build_optimizer(self, parameters: Sequence[Tensor], lr: float) -> Optimizer:
         """An optimiser of the class that ``optimizer`` names."""
         if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"{type(self).__name__}: optimizer one of {', '.join(OPTIMIZERS)} expected, {self.optimizer!r} found")
+            raise ValueError(f"{type(self).__name__}: optimizer one of {', '.join(OPTIMIZERS)} expected, "
+                             f"{self.optimizer!r} found")
         return OPTIMIZERS[self.optimizer](parameters, lr)
 
-    @convolutional
-    def step(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
-        player = self.optimizers["autoencoder"]
+    def update(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
         mu, logvar = self.posterior(images)
         reconstruction = self.networks["decoder"](self.latents(mu, logvar, rng))
 
         error, kl = losses.squared_error(images, reconstruction), losses.gaussian_kl(mu, logvar)
         l_vae = losses.vae(error, kl, self.reconstruction_weight)
-        player.step(grad(l_vae, player.parameters, retain_graph=False))
+        self.optimizers["autoencoder"].minimize(l_vae)
         return {"l_vae": l_vae.data, "reconstruction_error": error.data, "kl": kl.data}
 
     def posterior(self, images: Any) -> tuple[Any, Any]:
@@ -81,19 +81,20 @@ class VAE(Model):
 
     def encode(self, images: Any) -> tuple[Array, Array]:
         """The posterior's mu and logvar, each (N, latent), of images (N, ...)."""
-        return self._halves(in_chunks(self.networks["encoder"], to_device(images)))
+        return self._halves(infer(self.networks["encoder"], to_device(images)))
 
     def decode(self, latents: Any) -> Array:
         """Images (N, ...), the mean of p(x | z), from latents (N, latent)."""
-        return in_chunks(self.networks["decoder"], to_device(latents))
+        return infer(self.networks["decoder"], to_device(latents))
 
     def reconstruct(self, images: Any) -> Array:
         """Images (N, ...) encoded to mu and decoded again."""
         return self.decode(self.encode(images)[0])
 
-    def pictures(self, images: Any) -> Array:
+    def to_unit_range(self, images: Any) -> Array:
         """The images with black at 0 and white at 1, as ``figures`` takes them."""
-        return images if self.width is None else (images + 1) / 2
+        low, high = self.build().image_range
+        return (images - low) / (high - low)
 
     def interpolate(self, first: Any, second: Any, steps: int) -> Array:
         """(N, steps, ...): images decoded on the line between the mu of each of ``first`` and of ``second`` (N, ...).

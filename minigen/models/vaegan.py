@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy
 
-from minigen import losses
+from minigen import losses, networks
 from minigen.backend import Array, xp
-from minigen.core import grad, no_grad
-from minigen.models.model import convolutional, together
+from minigen.core import no_grad
+from minigen.models.model import joint_forward
 from minigen.models.vae import VAE
 
 
@@ -25,6 +25,7 @@ class VAEGAN(VAE):
     Larsen et al.'s. ``step`` also reports the shares of D's outputs that are right, for real images and for generated ones.
     """
 
+    title = "VAE-GAN"
     gan_weight: float = 0.2
     outputs: int = 100
     d_lr: float = 1e-4
@@ -32,43 +33,35 @@ class VAEGAN(VAE):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.learned_similarity and self.width is None:
-            raise ValueError(f"{type(self).__name__}: learned_similarity needs a width: only Larsen's discriminator has features")
         if not 0 <= self.gan_weight < math.inf:
-            raise ValueError(f"{type(self).__name__}: a finite gan_weight (lambda) of at least 0 expected, {self.gan_weight} found")
+            raise ValueError(f"{type(self).__name__}: a finite gan_weight of at least 0 expected, "
+                             f"{self.gan_weight} found")
         rng = numpy.random.default_rng((self.seed, 1))     # not the numbers that the encoder, of the same shapes, has got
-        D = self.architecture.discriminator(rng, self.outputs, self.initialiser(self.init))
+        D = self.build().discriminator(self.outputs, rng, self.initialiser(self.init))
+        if self.learned_similarity and not isinstance(D, networks.Discriminator):
+            raise ValueError(f"{type(self).__name__}: learned_similarity needs a discriminator with features, as in "
+                             f"architecture 'larsen', {self.architecture!r} found")
         self.networks["discriminator"] = D
-        self.optimizers["discriminator"] = self.player(D.parameters(), self.d_lr)
+        self.optimizers["discriminator"] = self.build_optimizer(D.parameters(), self.d_lr)
 
-    @convolutional
-    def step(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
-        gradients, report = self.differentiate(images, rng)     # the graph, which is large, is gone before the update
-        self.optimizers["autoencoder"].step(gradients)
-        return report
-
-    def differentiate(self, images: Array, rng: numpy.random.Generator) -> tuple[list[Array], dict[str, Array]]:
-        """The gradient in the parameters of encoder and decoder, and what is reported; D, in between, does its part."""
-        decoder = self.networks["decoder"]
+    def update(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
+        decoder, D = self.networks["decoder"], self.networks["discriminator"]
+        optimizer, d_optimizer = self.optimizers["autoencoder"], self.optimizers["discriminator"]
         mu, logvar = self.posterior(images)
-        reconstruction, fake = together(decoder, self.latents(mu, logvar, rng), self.noise(len(images), rng))
-        d_report = self.discriminate(images, fake.data)
+        z, z_prior = self.latents(mu, logvar, rng), self.noise(len(images), rng)
+        reconstruction, fake = joint_forward(decoder, z, z_prior)
+
+        real_logits, fake_logits = joint_forward(D, images, fake.data)
+        d_loss = losses.gan_discriminator(real_logits, fake_logits)
+        d_optimizer.minimize(d_loss)
 
         error, kl = self.reconstruction_error(images, reconstruction), losses.gaussian_kl(mu, logvar)
         l_vae = losses.vae(error, kl, self.reconstruction_weight)
-        l_gan = losses.gan_generator_each(self.networks["discriminator"](fake))
-        gradients = grad(self.objective(l_vae, l_gan), self.optimizers["autoencoder"].parameters, retain_graph=False)
-        return gradients, {**d_report, "l_vae": l_vae.data, "reconstruction_error": error.data, "kl": kl.data,
-                           **self.measures(l_gan.data)}
-
-    def discriminate(self, images: Array, fake: Array) -> dict[str, Array]:
-        """D's part of a step."""
-        D, player = self.networks["discriminator"], self.optimizers["discriminator"]
-        real_logits, fake_logits = together(D, images, fake)
-        d_loss = losses.gan_discriminator(real_logits, fake_logits)
-        player.step(grad(d_loss, player.parameters, retain_graph=False))
+        l_gan = losses.gan_generator_each(D(fake))
+        optimizer.minimize(self.objective(l_vae, l_gan))
         return {"d_loss": d_loss.data, "accuracy_real": xp.mean(real_logits.data > 0),
-                "accuracy_fake": xp.mean(fake_logits.data <= 0)}
+                "accuracy_fake": xp.mean(fake_logits.data <= 0), "l_vae": l_vae.data,
+                "reconstruction_error": error.data, "kl": kl.data, **self.measures(l_gan.data)}
 
     def reconstruction_error(self, images: Array, reconstruction: Any) -> Any:
         """The squared error of the pixels or, with ``learned_similarity``, half that of D's features, a scalar."""
@@ -96,6 +89,7 @@ class ConstrainedVAEGAN(VAEGAN):
     samples whose own L_GAN is at most ``d``, as ``inside``. With the default weights L_GAN is between 5 and 7 nats.
     """
 
+    title = "constrained VAE-GAN"
     d: float = 6.0
     per_sample: bool = True
 

@@ -9,8 +9,8 @@ import numpy
 
 from minigen import losses, networks
 from minigen.backend import Array
-from minigen.core import grad, no_grad
-from minigen.models.model import Model, together
+from minigen.core import no_grad
+from minigen.models.model import Model, joint_forward
 from minigen.optim import RMSProp, clip_weights
 
 
@@ -22,6 +22,7 @@ class WGAN(Model):
     ``init`` names an initialiser of ``nn``. He's gives G's first images the variety that the other two lack.
     """
 
+    title = "WGAN"
     critic_steps: int = 5
     clip: float = 0.01
     outputs: int = 100
@@ -37,28 +38,29 @@ class WGAN(Model):
         if not self.clip > 0:
             raise ValueError(f"WGAN: a positive clip expected, {self.clip} found")
         rng, init = numpy.random.default_rng(self.seed), self.initialiser(self.init)
-        self.networks = {"critic": networks.discriminator(rng, self.outputs, self.sizes, init),
-                         "generator": networks.generator(rng, self.latent, self.sizes, init)}
-        self.optimizers = {player: RMSProp(network.parameters(), self.lr) for player, network in self.networks.items()}
+        architecture = networks.FullyConnected(self.sizes)
+        self.networks = {"critic": architecture.discriminator(self.outputs, rng, init),
+                         "generator": architecture.decoder(self.latent, rng, init)}
+        self.optimizers = {role: RMSProp(network.parameters(), self.lr) for role, network in self.networks.items()}
 
     @property
     def batches_per_step(self) -> int:
         return self.critic_steps
 
-    def step(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
+    def update(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
         n = len(images) // self.critic_steps
         critic, G = self.networks["critic"], self.networks["generator"]
-        critic_player, g_player = self.optimizers["critic"], self.optimizers["generator"]
+        critic_optimizer, g_optimizer = self.optimizers["critic"], self.optimizers["generator"]
 
         with no_grad():         # G stands still meanwhile: one pass makes the fakes for all critic steps
             fakes = G(self.noise(len(images), rng)).data
         for i in range(self.critic_steps):
             batch = slice(i * n, (i + 1) * n)
-            real_scores, fake_scores = together(critic, images[batch], fakes[batch])
+            real_scores, fake_scores = joint_forward(critic, images[batch], fakes[batch])
             critic_loss = losses.wgan_critic(real_scores, fake_scores)
-            critic_player.step(grad(critic_loss, critic_player.parameters))
-            clip_weights(critic_player.parameters, self.clip)
+            critic_optimizer.minimize(critic_loss)
+            clip_weights(critic_optimizer.parameters, self.clip)
 
         g_loss = losses.wgan_generator(critic(G(self.noise(n, rng))))
-        g_player.step(grad(g_loss, g_player.parameters))
+        g_optimizer.minimize(g_loss)
         return {"critic_loss": critic_loss.data, "g_loss": g_loss.data}

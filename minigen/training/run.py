@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy
 
-from minigen import __version__, backend, figures, models, storage
+from minigen import backend, figures, models, storage
 from minigen.models import Model
+from minigen.version import __version__
 
 _KEPT = 3       # checkpoints
 _SAME = ("model", "settings", "seed", "batch_size", "data")       # what a resumed run must share with its beginning
@@ -51,7 +52,7 @@ class Run:
         storage.write_text(self.metrics_path, "")
         self._write_config(config)
 
-    def go_on(self, config: dict[str, Any], model: Model) -> int:
+    def resume(self, config: dict[str, Any], model: Model) -> int:
         """Take up an earlier run: ``model`` gets the state of the newest readable checkpoint, whose iteration is returned.
 
         Metrics and samples of later iterations are dropped, as they will come again. Without a checkpoint the run begins
@@ -63,9 +64,9 @@ class Run:
             one, other = earlier.get(key), asked.get(key)
             if one != other:
                 raise RunError(f"{self.folder} cannot be resumed: its {key} is {one}, but {other} is asked for")
-        if before["environment"] != _environment():
+        if before["environment"] != environment():
             warnings.warn(f"{self.folder} is resumed in another environment than it began in, so its last bits may differ from "
-                          f"an uninterrupted run's ({before['environment']}, now {_environment()})", stacklevel=2)
+                          f"an uninterrupted run's ({before['environment']}, now {environment()})", stacklevel=2)
         iteration, state = self.newest_checkpoint()
         if iteration > config["iterations"]:
             raise RunError(f"{self.folder} is already at iteration {iteration}, beyond the {config['iterations']} asked for")
@@ -97,7 +98,7 @@ class Run:
                            f"{self.config_path.name}: {error}") from error
 
     def _write_config(self, config: dict[str, Any]) -> None:
-        storage.write_text(self.config_path, json.dumps({**config, "environment": _environment()}, indent=2) + "\n")
+        storage.write_text(self.config_path, json.dumps({**config, "environment": environment()}, indent=2) + "\n")
 
     def config(self) -> dict[str, Any]:
         """What config.json records; ``RunError`` if it is not there or damaged."""
@@ -122,6 +123,11 @@ class Run:
             return [json.loads(line) for line in lines[:-1]]     # every whole line ends with a line break
         except ValueError as error:
             raise RunError(f"{self.metrics_path} is damaged: {error}") from error
+
+    def curve(self, name: str) -> tuple[list[int], list[float]]:
+        """The iterations at which the metric ``name`` was logged, and its values there."""
+        records = [record for record in self.metrics() if name in record]
+        return [record["iteration"] for record in records], [record[name] for record in records]
 
     def save_samples(self, iteration: int, images: numpy.ndarray) -> None:
         """Write a grid of the images as samples/<iteration>.png."""
@@ -159,7 +165,7 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
     return {**same, **{f"settings.{key}": value for key, value in config["settings"].items()}}
 
 
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     """What the last bits of a result depend on beside the configuration."""
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     return {"minigen": __version__, "python": platform.python_version(), "numpy": numpy.__version__, "backend": backend.name(),

@@ -1,17 +1,24 @@
-"""Libraries that compete, each in a process of its own, as when it is used. They take turns. Part of ``benchmark.py``."""
+"""Libraries that compete in turns, each in a process of its own, as when it is used.
+
+Part of ``benchmark.py``.
+"""
 
 import multiprocessing
 import resource
+import signal
 import statistics
 import sys
 import time
 
 
 def _serve(connection, library, args):
-    """Answer requests: a name and the arguments of ``_times`` with its result, ``"peak"`` with the most memory so far, in MB.
+    """Answer requests until one is None.
 
-    ``library(*args)`` returns what makes a function without arguments of a name, or None where there is nothing to call.
+    To a name and the arguments of ``_times`` the answer is the result of ``_times``; to ``"peak"`` it is the
+    most memory used so far, in MB. ``library(*args)`` returns a function that takes a name and makes the
+    function to time, or returns None if there is nothing to time.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)        # the process that started this one ends it
     make, name, work = library(*args), None, None
     while (request := connection.recv()) is not None:
         if request == "peak":
@@ -19,16 +26,16 @@ def _serve(connection, library, args):
             connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
             continue
         if request[0] != name:
-            work = None         # before the next is made, for the memory
+            work = None         # frees its memory before the next one is made
             name, work = request[0], make(request[0])
         connection.send(_times(work, *request[1:]) if work else [])
 
 
 def _times(work, warm_up, seconds):
-    """Milliseconds of each call within a turn of so many seconds, after calls to warm up.
+    """The milliseconds of each call in a turn of ``seconds``, after ``warm_up`` calls.
 
-    Those in the first fifth are left out, unless one takes the whole turn: there the threads of the library that was at work
-    before may still wait for more, busily.
+    Calls that start in the first fifth of the turn are left out, unless one takes the whole turn: in that
+    fifth the threads of the library that had the turn before may still be waiting busily for more work.
     """
     for _ in range(warm_up):
         work()
@@ -43,7 +50,7 @@ def _times(work, warm_up, seconds):
 
 
 class Contender:
-    """A process in which ``library(*args)`` is at work."""
+    """A process in which ``library(*args)`` works."""
 
     def __init__(self, library, *args):
         context = multiprocessing.get_context("spawn")
@@ -53,23 +60,26 @@ class Contender:
         other.close()
 
     def ask(self, request):
+        """The answer of the process, see ``_serve``."""
         self.connection.send(request)
         return self.connection.recv()
 
     def close(self):
+        """End the process."""
         self.connection.send(None)
         self.process.join()
 
 
 def in_turns(contenders, name, seconds, warm_up):
-    """Median milliseconds per call of each contender's ``name``, after ``warm_up`` calls; a contender without it is left out.
+    """The median milliseconds per call of each contender's ``name``, after ``warm_up`` calls.
 
-    There are at least three turns, of at most two seconds or one call.
+    A contender that has nothing to time under this name is left out. Each has at least three turns, and each
+    turn lasts at most two seconds or one call.
     """
-    times = {one: [] for one in contenders}
+    times = {library: [] for library in contenders}
     end, turn, turns = None, min(2, seconds / 3), 0
     while turns < 3 or time.perf_counter() < end:
-        for library, one in contenders.items():
-            times[library] += one.ask((name, 0 if turns else warm_up, turn))
+        for library, contender in contenders.items():
+            times[library] += contender.ask((name, 0 if turns else warm_up, turn))
         end, turns = end or time.perf_counter() + seconds * len(contenders), turns + 1
     return {library: statistics.median(values) for library, values in times.items() if values}

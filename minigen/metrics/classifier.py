@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy
 
-from minigen import __version__, losses, networks, ops, storage
+from minigen import losses, networks, ops, storage
 from minigen.backend import Array, to_device, xp
-from minigen.core import grad, no_grad
+from minigen.core import no_grad
 from minigen.optim import Adam
+from minigen.version import __version__
 
 _CHUNK = 1000       # images classified at once
 
@@ -40,8 +41,7 @@ class Classifier:
         labels = numpy.asarray(labels)
         if labels.min() < 0 or labels.max() >= self.sizes[-1]:
             raise ValueError(f"Classifier: labels from 0 to {self.sizes[-1] - 1} expected, {labels.min()} to {labels.max()} found")
-        parameters = self.network.parameters()
-        optimizer = Adam(parameters, self.lr)
+        optimizer = Adam(self.network.parameters(), self.lr)
         starts = range(0, len(images) - self.batch_size + 1, self.batch_size) or range(1)
         for epoch in range(self.epochs):
             order = numpy.random.default_rng((self.seed, 1 + epoch)).permutation(len(images))
@@ -50,7 +50,7 @@ class Classifier:
                 logits = self.network(to_device(images[batch]))
                 loss = losses.softmax_cross_entropy(logits, labels[batch])
                 optimizer.lr = self.lr * (1 - (epoch * len(starts) + i) / (self.epochs * len(starts)))
-                optimizer.step(grad(loss, parameters))
+                optimizer.minimize(loss)
         return self
 
     @no_grad()

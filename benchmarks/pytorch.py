@@ -1,23 +1,26 @@
-"""What ``benchmark.py`` measures, in PyTorch, written the usual way.
+"""The PyTorch side of ``benchmark.py``, written in the usual way.
 
-A generator's gradient also goes into the discriminator's parameters, and is cleared before their turn, as in PyTorch's tutorials;
-with Larsen's networks, where that costs much more, it does not.
+The gradient of a generator's loss also goes into the discriminator's parameters. It is cleared before the
+discriminator's turn, as in PyTorch's tutorials. With Larsen's networks, where that costs much more, the
+gradient does not go there.
 """
 
 import torch
-import torch.nn as T
+from torch import nn
 from torch.nn.functional import mse_loss, relu, softplus
 
 from minigen import models, networks
 
-BCE = T.BCEWithLogitsLoss()
+BCE = nn.BCEWithLogitsLoss()
 
+
+# The models on MNIST: each function makes a training step
 
 def fully_connected(sizes, *last):
     layers = []
     for n_in, n_out in zip(sizes, sizes[1:]):
-        layers += [T.Linear(n_in, n_out), T.ReLU()]
-    return T.Sequential(*layers[:-1], *last)
+        layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+    return nn.Sequential(*layers[:-1], *last)
 
 
 def discriminator(outputs):
@@ -25,14 +28,15 @@ def discriminator(outputs):
 
 
 def generator(latent):
-    return fully_connected((latent, *reversed(networks.SIZES)), T.Sigmoid())
+    return fully_connected((latent, *reversed(networks.SIZES)), nn.Sigmoid())
 
 
 def gan(batch, **implementation):
     model = models.GAN
     D, G = discriminator(model.outputs), generator(model.latent)
-    d_optimizer, g_optimizer = (torch.optim.Adam(net.parameters(), model.lr, (model.beta1, 0.999), **implementation)
-                                for net in (D, G))
+    d_optimizer, g_optimizer = (
+        torch.optim.Adam(network.parameters(), model.lr, (model.beta1, 0.999), **implementation)
+        for network in (D, G))
     ones, zeros = torch.ones(batch, model.outputs), torch.zeros(batch, model.outputs)
 
     def step(images):
@@ -49,7 +53,8 @@ def gan(batch, **implementation):
 def wgan(batch, **implementation):
     model = models.WGAN
     critic, G = discriminator(model.outputs), generator(model.latent)
-    critic_optimizer, g_optimizer = (torch.optim.RMSprop(net.parameters(), model.lr, **implementation) for net in (critic, G))
+    critic_optimizer, g_optimizer = (torch.optim.RMSprop(network.parameters(), model.lr, **implementation)
+                                     for network in (critic, G))
 
     def step(images):
         for real in images.split(batch):
@@ -76,12 +81,15 @@ def kl(mu, logvar):
 
 
 def autoencoder(model, **implementation):
+    """The function L_vae of images, the decoder, and the optimiser of encoder and decoder."""
     encoder, decoder = discriminator(2 * model.latent), generator(model.latent)
-    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], model.lr, **implementation)
+    parameters = [*encoder.parameters(), *decoder.parameters()]
+    optimizer = torch.optim.Adam(parameters, model.lr, **implementation)
 
     def l_vae(images):
         mu, logvar = encoder(images).chunk(2, dim=1)
-        return mse_loss(decoder(posterior_sample(mu, logvar)), images, reduction="sum") / len(images) + kl(mu, logvar)
+        reconstruction = decoder(posterior_sample(mu, logvar))
+        return mse_loss(reconstruction, images, reduction="sum") / len(images) + kl(mu, logvar)
     return l_vae, decoder, optimizer
 
 
@@ -122,9 +130,11 @@ MNIST = {"GAN": gan, "WGAN": wgan, "VAE": vae, "VAE-GAN": vaegan, "constrained":
 
 
 def mnist(batches, batch, implementation, flush):
-    """What makes a training step of a model's name; ``implementation`` says which of each optimiser, by the optimiser's name.
+    """A function from a model's name to its training step.
 
-    With ``flush`` the processor takes subnormal numbers for 0.
+    ``batches(name)`` are the images of the steps, ``batch`` is the batch size. ``implementation`` holds the
+    options of each optimiser, by the optimiser's name. With ``flush`` the processor treats subnormal numbers
+    as 0.
     """
     torch.set_flush_denormal(flush)
 
@@ -135,33 +145,50 @@ def mnist(batches, batch, implementation, flush):
     return make
 
 
+# Larsen's VAE-GAN
+
+def down(n_in, n_out):
+    return [nn.Conv2d(n_in, n_out, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(n_out), nn.ReLU()]
+
+
+def up(n_in, n_out):
+    layer = nn.ConvTranspose2d(n_in, n_out, 5, stride=2, padding=2, output_padding=1, bias=False)
+    return [layer, nn.BatchNorm2d(n_out), nn.ReLU()]
+
+
+def dense(n_in, n_out):
+    return [nn.Linear(n_in, n_out, bias=False), nn.BatchNorm1d(n_out), nn.ReLU()]
+
+
 def larsen_networks(width, latent):
-    larsen = networks.Larsen(width)
-
-    def down(n_in, n_out):
-        return [T.Conv2d(n_in, n_out, 5, 2, 2, bias=False), T.BatchNorm2d(n_out), T.ReLU()]
-
-    def dense(n_in, n_out):
-        return [T.Linear(n_in, n_out, bias=False), T.BatchNorm1d(n_out), T.ReLU()]
-    a, b, c, units = map(larsen.scaled, (64, 128, 256, 1024))
-    encoder = T.Sequential(*down(3, a), *down(a, b), *down(b, c), T.Flatten(), *dense(64 * c, units), T.Linear(units, 2 * latent))
-    a, b, c = map(larsen.scaled, (256, 128, 32))
-    layers = [*dense(latent, 64 * a), T.Unflatten(1, (a, 8, 8))]
-    for n_in, n_out in ((a, a), (a, b), (b, c)):
-        layers += [T.ConvTranspose2d(n_in, n_out, 5, 2, 2, 1, bias=False), T.BatchNorm2d(n_out), T.ReLU()]
-    decoder = T.Sequential(*layers, T.Conv2d(c, 3, 5, 1, 2), T.Tanh())
-    a, b, c, units = map(larsen.scaled, (32, 128, 256, 512))
-    features = T.Sequential(T.Conv2d(3, a, 5, 1, 2), T.ReLU(), *down(a, b), *down(b, c), T.Conv2d(c, c, 5, 2, 2, bias=False))
-    head = T.Sequential(T.BatchNorm2d(c), T.ReLU(), T.Flatten(), *dense(64 * c, units), T.Linear(units, 1))
+    """The encoder, the decoder, and the discriminator's features and head, as in ``networks.Larsen``."""
+    scaled = networks.Larsen(width).scaled
+    a, b, c, units = map(scaled, (64, 128, 256, 1024))
+    encoder = nn.Sequential(*down(3, a), *down(a, b), *down(b, c), nn.Flatten(), *dense(64 * c, units),
+                            nn.Linear(units, 2 * latent))
+    a, b, c = map(scaled, (256, 128, 32))
+    decoder = nn.Sequential(*dense(latent, 64 * a), nn.Unflatten(1, (a, 8, 8)), *up(a, a), *up(a, b),
+                            *up(b, c), nn.Conv2d(c, 3, 5, padding=2), nn.Tanh())
+    a, b, c, units = map(scaled, (32, 128, 256, 512))
+    features = nn.Sequential(nn.Conv2d(3, a, 5, padding=2), nn.ReLU(), *down(a, b), *down(b, c),
+                             nn.Conv2d(c, c, 5, stride=2, padding=2, bias=False))
+    head = nn.Sequential(nn.BatchNorm2d(c), nn.ReLU(), nn.Flatten(), *dense(64 * c, units),
+                         nn.Linear(units, 1))
     return encoder, decoder, features, head
 
 
+def fused_adam(parameters, lr):
+    return torch.optim.Adam(parameters, lr, fused=True)
+
+
 def larsen_step(images, width, latent, memory_format):
-    """A training step of Larsen's VAE-GAN with the learned similarity on ``images``."""
+    """A training step of Larsen's VAE-GAN with the learned similarity on ``images`` (N, 64, 64, 3)."""
     model, batch = models.VAEGAN, len(images)
-    encoder, decoder, features, head = (net.to(memory_format=memory_format) for net in larsen_networks(width, latent))
-    ours, D = ([p for network in pair for p in network.parameters()] for pair in ((encoder, decoder), (features, head)))
-    optimizer, d_optimizer = torch.optim.Adam(ours, model.lr, fused=True), torch.optim.Adam(D, model.d_lr, fused=True)
+    encoder, decoder, features, head = (network.to(memory_format=memory_format)
+                                        for network in larsen_networks(width, latent))
+    D = [*features.parameters(), *head.parameters()]
+    d_optimizer = fused_adam(D, model.d_lr)
+    optimizer = fused_adam([*encoder.parameters(), *decoder.parameters()], model.lr)
     images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
     ones, zeros = torch.ones(batch, 1), torch.zeros(batch, 1)
 
@@ -172,7 +199,7 @@ def larsen_step(images, width, latent, memory_format):
         d_optimizer.zero_grad()
         (BCE(head(features(images)), ones) + BCE(head(features(fake.detach())), zeros)).backward()
         d_optimizer.step()
-        for p in D:         # their gradients are not wanted
+        for p in D:         # the gradients with respect to them are not wanted
             p.requires_grad_(False)
         with torch.no_grad():
             wanted = features(images)
@@ -186,15 +213,23 @@ def larsen_step(images, width, latent, memory_format):
 
 
 def layer(batch, memory_format, kind, *shape):
-    """A layer forward and backward."""
-    sizes, (n_in, n_out) = shape[:-2], shape[-2:]
+    """A layer forward and backward; ``convolution.layers`` has its ``kind`` and ``shape``."""
+    *sizes, n_in, n_out = shape
     x = torch.randn(batch, n_in, *sizes)
     if sizes:
         x = x.contiguous(memory_format=memory_format)
     x.requires_grad_(True)
-    one = {"conv": lambda stride: T.Conv2d(n_in, n_out, 5, stride, 2, bias=False),
-           "transposed": lambda: T.ConvTranspose2d(n_in, n_out, 5, 2, 2, 1, bias=False),
-           "linear": lambda: T.Linear(n_in, n_out, bias=False), "norm": lambda: T.BatchNorm2d(n_out)}
-    one = (one["conv"](int(kind[-1])) if kind.startswith("conv") else one[kind]()).to(memory_format=memory_format)
-    g = torch.randn_like(one(x).detach())
-    return lambda: torch.autograd.grad(one(x), [x, *one.parameters()], g)
+    chosen = build_layer(kind, n_in, n_out).to(memory_format=memory_format)
+    g = torch.randn_like(chosen(x).detach())
+    return lambda: torch.autograd.grad(chosen(x), [x, *chosen.parameters()], g)
+
+
+def build_layer(kind, n_in, n_out):
+    """A layer of PyTorch of this kind; the digit in a convolution's kind is the stride."""
+    if kind == "linear":
+        return nn.Linear(n_in, n_out, bias=False)
+    if kind == "norm":
+        return nn.BatchNorm2d(n_out)
+    if kind == "transposed":
+        return nn.ConvTranspose2d(n_in, n_out, 5, stride=2, padding=2, output_padding=1, bias=False)
+    return nn.Conv2d(n_in, n_out, 5, stride=int(kind[-1]), padding=2, bias=False)

@@ -1,10 +1,25 @@
-"""Batches of photographs as networks take them."""
+"""A data set, and batches of its photographs as networks take them."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
+
+__all__ = ["Dataset", "flip_and_scale", "scale"]
+
+
+class Dataset(NamedTuple):
+    """Images and their labels, for training and test.
+
+    MNIST: (N, 784) float32 in [0, 1], row by row from the top left, with classes (N,) int64. ``faces``: (N, 64, 64, 3) uint8 with
+    the factors that each was drawn from.
+    """
+
+    train_images: numpy.ndarray
+    train_labels: numpy.ndarray
+    test_images: numpy.ndarray
+    test_labels: numpy.ndarray
 
 
 def scale(images: Any) -> numpy.ndarray:

@@ -23,7 +23,7 @@ def features(images: Any) -> numpy.ndarray:
     """(N, FEATURES) float64 of images (N, H, W, 3) in [-1, 1]: three 5 x 5 convolutions of stride 2, averaged over the places."""
     rng = numpy.random.default_rng(0)
     layers = [layer for n_in, n_out in ((3, 32), (32, 64), (64, FEATURES))
-              for layer in (Conv2d(n_in, n_out, 5, rng, stride=2, padding=2, init=he_normal), ReLU())]
+              for layer in (Conv2d(n_in, n_out, 5, stride=2, padding=2, rng=rng, init=he_normal), ReLU())]
     network = Sequential(*layers)
     chunks = [to_host(network(to_device(images[i:i + _CHUNK]))).mean(axis=(1, 2)) for i in range(0, len(images), _CHUNK)]
     return numpy.concatenate(chunks).astype("float64")

@@ -1,0 +1,108 @@
+"""Batch normalisation: each channel, the last axis, by its mean and variance over all other axes.
+
+The sums over a large array are taken block by block, and a recorded gradient consists of the same few ops.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from minigen import threads
+from minigen.backend import Array, xp
+from minigen.core import Op, Tensor, column_sums
+
+_ROW_NUMBERS = 1 << 12     # numbers, for which the first of the caches has room beside their sums
+
+
+def _in_row_blocks(work: Callable[..., Array], *arrays: Array) -> Array:
+    """What ``work`` says of each channel in blocks of rows of the arrays, (..., channels) each: (blocks, ..., channels)."""
+    columns, count = arrays[0].shape[-1], math.prod(arrays[0].shape[:-1])
+    times = threads.fold_rows(columns, count, _ROW_NUMBERS)
+    rows = [a.reshape(count // times, times * columns) for a in arrays]
+    blocks = threads.row_blocks(rows[0].shape)
+    results: list[Any] = [None] * len(blocks)
+
+    def one(i: int) -> None:
+        results[i] = work(*[a[blocks[i]] for a in rows])
+    threads.parallel(one, range(len(blocks)))
+    found = xp.stack(results)       # (blocks, ..., times * channels)
+    found = xp.moveaxis(found.reshape(*found.shape[:-1], times, columns), -2, 1)
+    return found.reshape(len(found) * times, *found.shape[2:])
+
+
+def _block_moments(x: Array) -> Array:
+    mean = column_sums(x) / len(x)
+    distance = x - mean
+    return xp.stack([xp.full_like(mean, len(x)), mean, xp.einsum("ij,ij->j", distance, distance)])
+
+
+def _mean_and_variance(x: Array) -> Array:
+    # The moments of blocks, put together (Chan et al., 1983): two passes over each block, while it is in the cache.
+    sizes, means, sums = xp.moveaxis(_in_row_blocks(_block_moments, x), 1, 0)
+    n = math.prod(x.shape[:-1])
+    mean = xp.sum(sizes * means, axis=0) / n
+    return xp.stack([mean, (xp.sum(sums, axis=0) + xp.sum(sizes * (means - mean) ** 2, axis=0)) / n])
+
+
+def _block_sums(g: Array, x: Array) -> Array:
+    return xp.stack([column_sums(g), xp.einsum("ij,ij->j", g, x)])
+
+
+moments = Op("moments(x) = mean and variance of each channel of x (..., channels), as (2, channels)",
+             _mean_and_variance,
+             lambda g, y, x: (g[0] + 2 * g[1] * (x - y[0])) / math.prod(x.shape[:-1]))
+
+_channel_sums = Op("channel_sums(g, x) = the sums of g and of g x for each channel, as (2, channels)",
+                   lambda g, x: xp.sum(_in_row_blocks(_block_sums, g, x), axis=0),
+                   lambda h, y, g, x: h[0] + h[1] * x,
+                   lambda h, y, g, x: h[1] * g)
+
+
+@threads.elementwise
+def _affine(x: Any, scale: Any, shift: Any, out: Any = None) -> Any:
+    y = xp.multiply(x, scale, out=out)
+    y += shift
+    return y
+
+
+@threads.elementwise
+def _centred(x: Any, mean: Any, out: Any = None) -> Any:
+    return x - mean if out is None else xp.subtract(x, mean, out=out)
+
+
+@threads.elementwise
+def _corrected(distance: Any, g: Any, slope: Any, shift: Any, scale: Any, out: Any = None) -> Any:
+    y = distance * slope if out is None else xp.multiply(distance, slope, out=out)
+    y += shift
+    y += g
+    y *= scale
+    return y
+
+
+def _batch_norm_gradients(wanted: Sequence[bool], g: Any, y: Any, x: Any, weight: Any, bias: Any, stats: Array,
+                          eps: float) -> list[Any]:
+    mean, var = moments(x) if type(x) is Tensor else stats      # in a gradient that is recorded they are functions of x
+    distance = _centred(x, mean)
+    sums = _channel_sums(g, distance)
+    rate, n = (var + eps) ** -0.5, math.prod(x.shape[:-1])
+    dx = _corrected(distance, g, -rate * rate * sums[1] / n, -sums[0] / n, weight * rate, overwrite=True) if wanted[0] else None
+    return [dx, sums[1] * rate, sums[0], None]
+
+
+def _normalised(x: Array, weight: Array, bias: Array, stats: Array, eps: float) -> Array:
+    # x is not centred first, to spare a pass: the error, some eps |x|, is what the rounding of x has cost already.
+    scale = weight / xp.sqrt(stats[1] + eps)
+    return _affine(x, scale, bias - stats[0] * scale)
+
+
+_batch_norm = Op("batch_norm(x, weight, bias, stats, eps) = weight (x - mean) / sqrt(variance + eps) + bias; stats is moments(x)",
+                 _normalised,
+                 joint=_batch_norm_gradients)
+
+
+def batch_norm(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, Array]:
+    """weight (x - mean) / sqrt(variance + eps) + bias for each channel of x (..., channels), and the raw ``moments`` of x."""
+    stats = moments(x.data if type(x) is Tensor else x)
+    return _batch_norm(x, weight, bias, stats, eps=eps), stats

@@ -1,0 +1,100 @@
+"""The spine of an experiment: seeds, what is measured, the tables and the summary."""
+
+import argparse
+import json
+import sys
+
+import numpy
+import pytest
+
+from minigen import experiment, models, to_host
+from minigen.datasets import Dataset
+from minigen.experiment import Experiment, Judged, spread
+from minigen.metrics import entropy
+
+
+@pytest.fixture
+def data():
+    rng = numpy.random.default_rng(0)
+    labels = rng.integers(0, 10, 200)
+    images = (rng.random((10, 784))[labels] + 0.1 * rng.random((200, 784))).astype("float32")
+    return Dataset(images, labels, images[:50], labels[:50])
+
+
+@pytest.fixture
+def args(tmp_path):
+    return argparse.Namespace(iterations=2, batch_size=8, seed=3, seeds=2, resume=False, out=tmp_path)
+
+
+@pytest.fixture
+def lab(args, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(experiment, "SAMPLES", 100)
+    return Experiment(args, data, judged=True)
+
+
+def test_the_judge_is_trained_at_once(args, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MINIGEN_CACHE", str(tmp_path / "cache"))
+    lab = Experiment(args, data, judged=True)
+    accuracy = lab.judge.accuracy(data.test_images, data.test_labels)
+    assert capsys.readouterr(
+    ).out == f"classifier: {accuracy:.2%} of the test images right (the paper's: 95.4%)\n"
+    assert lab.results["classifier_accuracy"] == accuracy
+
+
+def test_a_model_per_seed_is_trained_and_judged(lab, tmp_path):
+    first, second = lab.train_seeds(models.VAE, "small", latent=5)
+    assert (first.model.seed, second.model.seed, first.model.latent) == (3, 4, 5)
+    assert [path.name for path in sorted(tmp_path.glob("small*"))] == ["small_seed3", "small_seed4"]
+    assert first.run.config()["seed"] == 3 and first.run.config()["iterations"] == 2
+    samples = first.model.sample(100, rng=0)
+    assert (first.images == to_host(samples)[:experiment.KEPT]).all()
+    probabilities = to_host(lab.judge.predict_proba(samples))
+    assert (first.probabilities == probabilities).all() and (
+        first.labels == probabilities.argmax(axis=1)).all()
+    assert first.entropies == entropy.measure(probabilities) == lab.entropies(first.model)
+    assert first.entropies["image_entropy"] == pytest.approx(first.image_entropies.mean(), rel=1e-6)
+    assert isinstance(first, Judged) and first.image_entropies.shape == (100,)
+
+
+def test_tables_are_aligned(args, capsys):
+    Experiment(args).table(
+    "title", {
+        "GAN": {
+            "a": "1.0", "long head": "2"}, "constrained": {
+                "a": "10.25", "long head": "3"}})
+    assert capsys.readouterr().out.splitlines() == [
+        "", "title", "                  a   long head", "GAN             1.0           2", "constrained   10.25           3"]
+
+
+def test_the_summary_has_command_seeds_versions_and_seconds(lab, args, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["some example.py", "--seed", "3"])
+    lab.figure(
+    "x.png",
+    lambda path,
+    content,
+    title: path.write_text(
+        content +
+        title),
+        "content",
+         title="title")
+    lab.train(models.GAN(seed=3), "gan")
+    lab.finish(gan={"value": 1.5})
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["command"] == "'some example.py' --seed 3" and summary["seeds"] == [3,
+        4] and summary["seconds"] >= 0
+    assert summary["versions"]["numpy"] == numpy.__version__ and summary["gan"] == {"value": 1.5}
+    assert summary["samples"] == 100 and 0 < summary["classifier_accuracy"] <= 1
+    assert (tmp_path / "x.png").read_text() == "contenttitle"
+    assert capsys.readouterr().out.endswith(f"{tmp_path}: x.png, summary.json; run directories gan\n")
+
+
+def test_an_experiment_without_a_judge(args, tmp_path):
+    del args.seeds
+    Experiment(args).finish("other.json", d=1)
+    summary = json.loads((tmp_path / "other.json").read_text())
+    assert summary["seeds"] == [3] and summary["d"] == 1 and "samples" not in summary
+
+
+def test_spread():
+    assert spread([1.0, 2.0, 4.0]) == "2.333 (1.528)" and spread([1.25]) == "1.250"

@@ -1,0 +1,153 @@
+"""Work shared among threads, its blocks, and BLAS's threads meanwhile."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minigen import backend, ops, threads
+from minigen.core import Tensor, grad
+
+
+@pytest.fixture
+def three_threads(monkeypatch):
+    """Work is shared among three threads, and arrays of a few numbers are large, however many processors there are."""
+    pool = ThreadPoolExecutor(2)
+    monkeypatch.setattr(threads, "count", lambda: 3)
+    monkeypatch.setattr(threads, "_pool", lambda: pool)
+    monkeypatch.setattr(threads, "_NUMBERS_PER_THREAD", 4)
+    monkeypatch.setattr(threads, "block_numbers", lambda: 16)
+    monkeypatch.setattr(threads, "row_blocks", lambda shape: [slice(i, i + 2) for i in range(0, shape[0], 2)])
+    with pool:
+        yield
+
+
+@pytest.mark.parametrize("jobs", [0, 1, 2, 3, 7, 100])
+def test_every_job_is_done_once(jobs, three_threads):
+    done = []
+    threads.parallel(done.append, range(jobs))
+    assert sorted(done) == list(range(jobs))
+
+
+def test_threads_that_have_not_begun_are_not_waited_for(three_threads):
+    busy, done = threading.Event(), []
+    others = [threads._pool().submit(busy.wait) for _ in range(2)]
+    threads.parallel(done.append, range(9))
+    assert sorted(done) == list(range(9)) and not any(other.done() for other in others)
+    busy.set()
+
+
+def test_work_is_shared(three_threads):
+    meeting = threading.Barrier(3)          # passed only if three threads come
+    threads.parallel(lambda job: meeting.wait(), range(3))
+
+
+def test_a_thread_that_is_done_helps_the_others(three_threads):
+    rest, done = threading.Event(), []
+
+    def work(job):
+        if job == 0:
+            rest.wait()         # the rest of the first thread's part is done by the others meanwhile
+        done.append(job)
+        if len(done) == 8:
+            rest.set()
+    threads.parallel(work, range(9))
+    assert sorted(done) == list(range(9)) and done[-1] == 0
+
+
+@pytest.mark.parametrize("wrong", [0, 5, 8])
+def test_a_failure_in_any_thread_is_raised(wrong, three_threads):
+    def work(job):
+        if job == wrong:
+            raise ArithmeticError(f"job {job}")
+    with pytest.raises(ArithmeticError, match=f"job {wrong}"):
+        threads.parallel(work, range(9))
+
+
+def blas_threads():
+    return {library["num_threads"] for library in threads._blas().info()}
+
+
+def test_products_run_on_one_thread_where_the_others_are_used(three_threads):
+    before, found = blas_threads(), []
+    threads.parallel(lambda job: found.append(blas_threads()), range(6))
+    with threads.large_arrays():
+        found.append(blas_threads())
+    assert found == [{1}] * 7 and blas_threads() == before
+
+
+@given(rows=st.integers(1, 5000), columns=st.integers(1, 5000), numbers=st.integers(1, 10000))
+def test_blocks_are_all_rows_once(rows, columns, numbers):
+    times = threads.fold_rows(columns, rows, numbers)
+    assert rows % times == 0 and (times == 1 or times * columns < 2 * numbers)
+    assert threads.fold_rows(columns, 1 << 14, numbers) * columns >= numbers
+    blocks = threads.row_blocks((rows, columns))
+    found = [numpy.arange(rows)[block] for block in blocks]
+    assert (numpy.concatenate(found) == numpy.arange(rows)).all()
+    assert max(map(len, found)) * columns <= max(columns, threads.block_numbers())
+
+
+@given(numbers=st.integers(1, 2 * 10 ** 6))
+def test_a_product_of_some_rows_has_at_most_a_million_multiplications(numbers):
+    rows = threads.gemm_rows(numbers)
+    assert rows * numbers <= 10 ** 6 < 2 * (rows or 1) * numbers and rows & (rows - 1) == 0
+
+
+def test_blocks_of_several_arrays_fit_into_the_cache_together():
+    assert threads.row_blocks(()) == threads.row_blocks((3,)) == [...]
+    blocks = threads.row_blocks((3000, 1000), arrays=8)
+    assert all(8 * 1000 * (block.stop - block.start) <= threads.block_numbers() for block in blocks)
+    assert [block.start for block in blocks[1:]] == [block.stop for block in blocks[:-1]]
+
+
+def test_updates_are_shared_within_large_arrays_only(three_threads):
+    def workers():
+        found = set()
+        meeting = threading.Barrier(3 if threads.sharing() else 1)
+        threads.share(lambda job: (meeting.wait(), found.add(threading.current_thread())), range(3))
+        return len(found)
+    assert workers() == 1
+    with threads.large_arrays():
+        assert workers() == 3
+
+
+@pytest.mark.parametrize("function, arguments", [
+    (ops.relu, "x"), (ops.sigmoid, "x"), (ops.tanh, "x"), (lambda *args: ops.batch_norm(*args, 0.1)[0], "xcc")])
+@pytest.mark.parametrize("shape", [(9, 5), (2, 3, 4, 3), (66, 2)])
+def test_large_arrays_are_what_small_ones_are(function, arguments, shape, rng, three_threads, monkeypatch):
+    arrays = [rng.normal(size={"x": shape, "c": shape[-1:]}[kind]) for kind in arguments]
+
+    def everything():
+        calls.clear()
+        leaves = [Tensor(numpy.asfortranarray(a)) for a in arrays]
+        y = function(*leaves)
+        return [y.data, *grad(ops.sum(y * y), leaves)]
+    calls = []
+    shared = threads.parallel
+    monkeypatch.setattr(threads, "parallel", lambda work, jobs: (calls.append(len(list(jobs))), shared(work, jobs)))
+    large = everything()
+    assert max(calls) > 1
+    monkeypatch.setattr(threads, "_NUMBERS_PER_THREAD", 10 ** 9)
+    monkeypatch.setattr(threads, "row_blocks", lambda shape: [slice(0, shape[0])])
+    for one, other in zip(large, everything()):
+        assert one.shape == other.shape
+        numpy.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("rows, inner, columns", [(5, 7, 9), (3, 4, 2), (1, 1, 1)])
+def test_products_of_large_arrays_are_shared_out(rows, inner, columns, rng, three_threads, monkeypatch):
+    monkeypatch.setattr(ops, "_SHARED_MULTIPLICATIONS", 1)
+    a, b = rng.normal(size=(inner, rows)).T, rng.normal(size=(inner, columns))
+    calls, shared = [], threads.parallel
+    monkeypatch.setattr(threads, "parallel", lambda work, jobs: (calls.append(len(list(jobs))), shared(work, jobs)))
+    alone = ops.matmul(a, b)
+    assert calls == []
+    with threads.large_arrays():
+        together = ops.matmul(a, b)
+        assert calls == [min(3, columns)] and ops.matmul(a[None], b).shape == (1, rows, columns) and len(calls) == 1
+    numpy.testing.assert_allclose(together, alone, rtol=1e-12, atol=1e-12)
+    ops.matmul(a, b)
+    assert len(calls) == 1
