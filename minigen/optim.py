@@ -42,6 +42,7 @@ class Optimizer:
         self.lr = lr
         self.steps = 0
         self.arrays = {slot: [xp.zeros(p.shape, p.dtype) for p in self.parameters] for slot in self.slots}
+        self._blocks = [threads.row_blocks(p.shape, _ARRAYS) for p in self.parameters]
 
     def minimize(self, loss: Tensor) -> None:
         """Take one step down the gradient of the scalar ``loss`` with respect to the parameters; its graph is freed."""
@@ -53,7 +54,7 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__}.step: {len(self.parameters)} gradients expected, {len(grads)} found")
         self.steps += 1
         tidy = self.steps % _TIDY_EVERY == 0
-        for p, g, *arrays in zip(self.parameters, grads, *self.arrays.values()):
+        for p, blocks, g, *arrays in zip(self.parameters, self._blocks, grads, *self.arrays.values()):
             if g.shape != p.shape:
                 raise ValueError(f"{type(self).__name__}.step: a gradient of shape {p.shape} expected, {g.shape} found")
             before, after = p.data, xp.empty(p.shape, p.dtype)
@@ -64,7 +65,7 @@ class Optimizer:
                 if tidy:
                     for a in state:
                         a *= abs(a) >= _NEGLIGIBLE
-            threads.share(update, threads.row_blocks(p.shape, _ARRAYS))
+            threads.share(update, blocks)
             p.data = after
 
     def state(self) -> dict[str, numpy.ndarray]:

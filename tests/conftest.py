@@ -1,13 +1,21 @@
 """Settings and data that the tests share."""
 
 import gzip
+import os
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 import pytest
+import threadpoolctl
 from hypothesis import settings
 
-from minigen import datasets
+from minigen import datasets, threads
+
+# One BLAS thread, also in the processes that tests start: several wait for each other so busily that everything takes ten
+# times as long where another program keeps the processors busy.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+threadpoolctl.threadpool_limits(1)
 
 # The same examples on every run, and no limit on the time of one: shared machines stall now and then.
 settings.register_profile("minigen", max_examples=15, deadline=None, derandomize=True, database=None)
@@ -17,6 +25,16 @@ settings.load_profile("minigen")
 @pytest.fixture
 def rng():
     return numpy.random.default_rng(0)
+
+
+@pytest.fixture
+def three_threads(monkeypatch):
+    """Work is shared among three threads, however many processors there are."""
+    pool = ThreadPoolExecutor(2)
+    monkeypatch.setattr(threads, "count", lambda: 3)
+    monkeypatch.setattr(threads, "_pool", lambda: pool)
+    with pool:
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import numpy
 import pytest
 
 from minigen import conv, nn, ops
-from minigen.core import Tensor, grad
 
 
 @pytest.mark.parametrize("stride, padding, kernel", [(1, 0, 3), (2, 2, 5), (3, 1, 4), (4, 0, 2)])

@@ -58,6 +58,16 @@ def test_blocks_of_any_size_give_the_same(stride, padding, numbers, data):
         assert_right(plans, adjoint, x, w, bias, stride, padding)
 
 
+@pytest.mark.parametrize("stride, kernel", [(1, (3, 4)), (2, (5, 5))])
+def test_several_threads_give_the_same(stride, kernel, rng, three_threads, monkeypatch):
+    monkeypatch.setattr(threads, "block_numbers", lambda: 100)
+    x, w, bias = rng.normal(size=(5, 7, 9, 2)), rng.normal(size=(*kernel, 2, 3)), rng.normal(size=3)
+    size = tuple((n + 4 - k) // stride + 1 for n, k in zip((7, 9), kernel))
+    for plans in convolution_plans(size, kernel, stride, 2):
+        for adjoint in adjoint_plans((7, 9), kernel, stride, 2):
+            assert_right(plans, adjoint, x, w, bias, stride, 2)
+
+
 def plan(tiles, height=3, width=3):
     """Tiles of one pixel of an 8 x 8 output of kernels 3 x 3."""
     return Plan(Axis(tiles, 1, 0, 1, -1, height, ((slice(0, height), slice(None)),)),

@@ -1,28 +1,22 @@
 """Work shared among threads, its blocks, and BLAS's threads meanwhile."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigen import backend, ops, threads
+from minigen import ops, threads
 from minigen.core import Tensor, grad
 
 
 @pytest.fixture
-def three_threads(monkeypatch):
-    """Work is shared among three threads, and arrays of a few numbers are large, however many processors there are."""
-    pool = ThreadPoolExecutor(2)
-    monkeypatch.setattr(threads, "count", lambda: 3)
-    monkeypatch.setattr(threads, "_pool", lambda: pool)
+def small_blocks(three_threads, monkeypatch):
+    """Three threads, and arrays of a few numbers are large."""
     monkeypatch.setattr(threads, "_NUMBERS_PER_THREAD", 4)
     monkeypatch.setattr(threads, "block_numbers", lambda: 16)
     monkeypatch.setattr(threads, "row_blocks", lambda shape: [slice(i, i + 2) for i in range(0, shape[0], 2)])
-    with pool:
-        yield
 
 
 @pytest.mark.parametrize("jobs", [0, 1, 2, 3, 7, 100])
@@ -117,7 +111,7 @@ def test_updates_are_shared_within_large_arrays_only(three_threads):
 @pytest.mark.parametrize("function, arguments", [
     (ops.relu, "x"), (ops.sigmoid, "x"), (ops.tanh, "x"), (lambda *args: ops.batch_norm(*args, 0.1)[0], "xcc")])
 @pytest.mark.parametrize("shape", [(9, 5), (2, 3, 4, 3), (66, 2)])
-def test_large_arrays_are_what_small_ones_are(function, arguments, shape, rng, three_threads, monkeypatch):
+def test_large_arrays_are_what_small_ones_are(function, arguments, shape, rng, small_blocks, monkeypatch):
     arrays = [rng.normal(size={"x": shape, "c": shape[-1:]}[kind]) for kind in arguments]
 
     def everything():
@@ -138,7 +132,7 @@ def test_large_arrays_are_what_small_ones_are(function, arguments, shape, rng, t
 
 
 @pytest.mark.parametrize("rows, inner, columns", [(5, 7, 9), (3, 4, 2), (1, 1, 1)])
-def test_products_of_large_arrays_are_shared_out(rows, inner, columns, rng, three_threads, monkeypatch):
+def test_products_of_large_arrays_are_shared_out(rows, inner, columns, rng, small_blocks, monkeypatch):
     monkeypatch.setattr(ops, "_SHARED_MULTIPLICATIONS", 1)
     a, b = rng.normal(size=(inner, rows)).T, rng.normal(size=(inner, columns))
     calls, shared = [], threads.parallel
