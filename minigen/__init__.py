@@ -18,7 +18,8 @@ _ROOMS = frozenset(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def __getattr__(name: str) -> Any:
-    # `minigen.models` and the other rooms are imported when first named, so that `import minigen` stays quick.
+    # `minigen.models` and the other rooms are imported when first named, so that `import minigen` stays
+    # quick.
     if name in _ROOMS:
         return importlib.import_module(f"minigen.{name}")
     raise AttributeError(f"module 'minigen' has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """The array backend: which module ``xp`` is, how arrays reach it and come back, and kernel fusion.
 
-Everything above computes with ``xp``, which stands for NumPy or CuPy. ``xp`` looks its names up when they are used, so
-that ``use("cupy")`` switches code that is already imported. No other module names CuPy.
+Everything above computes with ``xp``, which stands for NumPy or CuPy. ``xp`` looks its names up when they are
+used, so that ``use("cupy")`` switches code that is already imported. No other module names CuPy.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def _cupy() -> Any:
         cupy = importlib.import_module("cupy")
     except ImportError as error:
         raise BackendError(f"the GPU needs CuPy, and importing it failed ({_first_line(error)}): "
-                           "pip install cupy-cuda12x or cupy-cuda13x, whichever your driver supports") from None
+                           "pip install cupy-cuda12x or cupy-cuda13x, whichever your driver "
+                           "supports") from None
     try:
         cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
@@ -70,9 +71,11 @@ def _first_line(error: Exception) -> str:
 
 
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function that works element by element be one kernel on a GPU, which CuPy makes of it when it is first called there.
+    """Let a function that works element by element be one kernel on a GPU, which CuPy makes of it when it is
+    first called there.
 
-    It consists of operators and elementwise functions of arrays and numbers, and may write into its arguments.
+    It consists of operators and elementwise functions of arrays and numbers, and may write into its
+    arguments.
     """
     @cache
     def kernel(module: Any) -> Callable[..., Any]:
@@ -80,7 +83,7 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def call(first: Any, *others: Any) -> Any:
-        if _module is numpy or type(first) is not _module.ndarray:      # a Tensor: the function is to be recorded
+        if _module is numpy or type(first) is not _module.ndarray:      # a Tensor: its steps are recorded
             return function(first, *others)
         return kernel(_module)(first, *others)
     return call

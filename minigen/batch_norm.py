@@ -13,11 +13,12 @@ from minigen import threads
 from minigen.backend import Array, xp
 from minigen.core import Op, Tensor, column_sums
 
-_ROW_NUMBERS = 1 << 12     # numbers, for which the first of the caches has room beside their sums
+_ROW_NUMBERS = 1 << 12      # the first cache has room for this many beside their sums
 
 
 def _in_row_blocks(work: Callable[..., Array], *arrays: Array) -> Array:
-    """What ``work`` says of each channel in blocks of rows of the arrays, (..., channels) each: (blocks, ..., channels)."""
+    """What ``work`` says of each channel in blocks of rows of the arrays, (..., channels) each: (blocks, ...,
+    channels)."""
     columns, count = arrays[0].shape[-1], math.prod(arrays[0].shape[:-1])
     times = threads.fold_rows(columns, count, _ROW_NUMBERS)
     rows = [a.reshape(count // times, times * columns) for a in arrays]
@@ -39,7 +40,8 @@ def _block_moments(x: Array) -> Array:
 
 
 def _mean_and_variance(x: Array) -> Array:
-    # The moments of blocks, put together (Chan et al., 1983): two passes over each block, while it is in the cache.
+    # The moments of blocks, put together (Chan et al., 1983): two passes over each block, while it is in the
+    # cache.
     sizes, means, sums = xp.moveaxis(_in_row_blocks(_block_moments, x), 1, 0)
     n = math.prod(x.shape[:-1])
     mean = xp.sum(sizes * means, axis=0) / n
@@ -81,28 +83,33 @@ def _corrected(distance: Any, g: Any, slope: Any, shift: Any, scale: Any, out: A
     return y
 
 
-def _batch_norm_gradients(wanted: Sequence[bool], g: Any, y: Any, x: Any, weight: Any, bias: Any, stats: Array,
-                          eps: float) -> list[Any]:
-    mean, var = moments(x) if type(x) is Tensor else stats      # in a gradient that is recorded they are functions of x
+def _batch_norm_gradients(wanted: Sequence[bool], g: Any, y: Any, x: Any, weight: Any, bias: Any,
+                          stats: Array, eps: float) -> list[Any]:
+    mean, var = moments(x) if type(x) is Tensor else stats      # in a recorded gradient they depend on x
     distance = _centred(x, mean)
     sums = _channel_sums(g, distance)
     rate, n = (var + eps) ** -0.5, math.prod(x.shape[:-1])
-    dx = _corrected(distance, g, -rate * rate * sums[1] / n, -sums[0] / n, weight * rate, overwrite=True) if wanted[0] else None
+    dx = None
+    if wanted[0]:
+        dx = _corrected(distance, g, -rate * rate * sums[1] / n, -sums[0] / n, weight * rate, overwrite=True)
     return [dx, sums[1] * rate, sums[0], None]
 
 
 def _normalised(x: Array, weight: Array, bias: Array, stats: Array, eps: float) -> Array:
-    # x is not centred first, to spare a pass: the error, some eps |x|, is what the rounding of x has cost already.
+    # x is not centred first, to spare a pass: the error, some eps |x|, is what the rounding of x has cost
+    # already.
     scale = weight / xp.sqrt(stats[1] + eps)
     return _affine(x, scale, bias - stats[0] * scale)
 
 
-_batch_norm = Op("batch_norm(x, weight, bias, stats, eps) = weight (x - mean) / sqrt(variance + eps) + bias; stats is moments(x)",
+_batch_norm = Op("batch_norm(x, weight, bias, stats, eps) = weight (x - mean) / sqrt(variance + eps) + bias, "
+                 "with moments(x) as stats",
                  _normalised,
                  joint=_batch_norm_gradients)
 
 
 def batch_norm(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, Array]:
-    """weight (x - mean) / sqrt(variance + eps) + bias for each channel of x (..., channels), and the raw ``moments`` of x."""
+    """weight (x - mean) / sqrt(variance + eps) + bias for each channel of x (..., channels), and the raw
+    ``moments`` of x."""
     stats = moments(x.data if type(x) is Tensor else x)
     return _batch_norm(x, weight, bias, stats, eps=eps), stats

@@ -1,11 +1,11 @@
 """Convolution: three bilinear maps that are each other's partials, so that derivatives of any order work.
 
-    output           conv2d(x, w)            y[n, h, w', :] = sum over i, j of x[n, h s + i - p, w' s + j - p, :] w[i, j]
-    input gradient   conv_transpose2d(y, w)  the adjoint of the first with respect to x, and a layer of its own
-    weight gradient  conv_weight(x, y)       its adjoint with respect to w
+    output           conv2d(x, w)            y[n, h, w', :] = sum over i, j of x[n, h s + i - p, w' s + j - p,
+    :] w[i, j] input gradient   conv_transpose2d(y, w)  the adjoint of the first with respect to x, and a
+    layer of its own weight gradient  conv_weight(x, y)       its adjoint with respect to w
 
-with stride s and padding p. Images are channels-last, (N, H, W, C), weights (kernel height, kernel width, in, out): a
-convolution is then a matrix product. ``correlation`` says how it is computed.
+with stride s and padding p. Images are channels-last, (N, H, W, C), weights (kernel height, kernel width, in,
+out): a convolution is then a matrix product. ``correlation`` says how it is computed.
 """
 
 from __future__ import annotations
@@ -22,14 +22,18 @@ def _turn(w: Any) -> Any:
 
 
 _conv2d = Op(
-    "conv2d(x, w, bias, stride, padding) = y[n, h, w', :] = bias + sum over i, j of x[n, h stride + i - padding, ...] w[i, j]",
+    "conv2d(x, w, bias, stride, padding) = y[n, h, w', :] = bias + sum over i, j of "
+    "x[n, h stride + i - padding, w' stride + j - padding, :] w[i, j]",
     correlation.output,
-    lambda g, y, x, w, *bias, stride, padding: _conv_transpose2d(g, _turn(w), stride=stride, padding=padding, size=x.shape[1:3]),
-    lambda g, y, x, w, *bias, stride, padding: _conv_weight(x, g, stride=stride, padding=padding, kernel=w.shape[:2]),
+    lambda g, y, x, w, *bias, stride, padding: _conv_transpose2d(
+        g, _turn(w), stride=stride, padding=padding, size=x.shape[1:3]),
+    lambda g, y, x, w, *bias, stride, padding: _conv_weight(
+        x, g, stride=stride, padding=padding, kernel=w.shape[:2]),
     lambda g, *_, stride, padding: column_sums(g))
 
 _conv_transpose2d = Op(
-    "conv_transpose2d(x, w, bias, stride, padding, size) = bias + the gradient in the input, of this size, of a conv2d",
+    "conv_transpose2d(x, w, bias, stride, padding, size) = bias + the gradient of a conv2d with respect to "
+    "its input, which has this size",
     correlation.input_gradient,
     lambda g, y, x, w, *bias, stride, padding, size: _conv2d(g, _turn(w), stride=stride, padding=padding),
     lambda g, y, x, w, *bias, stride, padding, size: _turn(
@@ -37,7 +41,8 @@ _conv_transpose2d = Op(
     lambda g, *_, stride, padding, size: column_sums(g))
 
 _conv_weight = Op(
-    "conv_weight(x, y, stride, padding, kernel) = the gradient in the weights, of height and width `kernel`, of a conv2d",
+    "conv_weight(x, y, stride, padding, kernel) = the gradient of a conv2d with respect to its weights, "
+    "whose height and width are `kernel`",
     correlation.weight_gradient,
     lambda g, w, x, y, stride, padding, kernel: _conv_transpose2d(
         y, _turn(g), stride=stride, padding=padding, size=x.shape[1:3]),
@@ -45,39 +50,46 @@ _conv_weight = Op(
 
 
 def conv2d(x: Any, w: Any, bias: Any = None, stride: int = 1, padding: int = 0) -> Any:
-    """The cross-correlation that is called convolution: x (N, H, W, in), w (kernel height, kernel width, in, out), bias (out,).
+    """The cross-correlation that is called convolution: x (N, H, W, in), w (kernel height, kernel width, in,
+    out), bias (out,).
 
-    The output is (N, H', W', out), H' = (H + 2 padding - kernel height) // stride + 1 and W' likewise, of the dtype of x.
-    ``ValueError`` if the shapes do not fit, or the kernel is larger than the padded image.
+    The output is (N, H', W', out), H' = (H + 2 padding - kernel height) // stride + 1 and W' likewise, of the
+    dtype of x. ``ValueError`` if the shapes do not fit, or the kernel is larger than the padded image.
     """
     _check("conv2d", x, w, bias, stride, padding)
     if any(length + 2 * padding < kernel for length, kernel in zip(x.shape[1:3], w.shape[:2])):
-        raise ValueError(f"conv2d: a kernel of {w.shape[:2]} is larger than images of {x.shape[1:3]} with padding {padding}")
+        raise ValueError(f"conv2d: a kernel of {w.shape[:2]} is larger than images of {x.shape[1:3]} with "
+                         f"padding {padding}")
     return _conv2d(x, w, *(() if bias is None else (bias,)), stride=stride, padding=padding)
 
 
-def conv_transpose2d(x: Any, w: Any, bias: Any = None, stride: int = 1, padding: int = 0, output_padding: int = 0) -> Any:
-    """The transposed convolution: (N, H, W, in) with w (kernel height, kernel width, in, out), plus bias (out,).
+def conv_transpose2d(x: Any, w: Any, bias: Any = None, stride: int = 1, padding: int = 0,
+                     output_padding: int = 0) -> Any:
+    """The transposed convolution: (N, H, W, in) with w (kernel height, kernel width, in, out), plus bias
+    (out,).
 
-    Without the bias it is the adjoint of ``conv2d``. The output is (N, H', W', out), H' = (H - 1) stride - 2 padding + kernel
-    height + output_padding and W' likewise: of the ``stride`` sizes that a convolution takes to H, ``output_padding`` chooses
-    one. ``ValueError`` if the shapes do not fit.
+    Without the bias it is the adjoint of ``conv2d``. The output is (N, H', W', out), H' = (H - 1) stride - 2
+    padding + kernel height + output_padding and W' likewise: of the ``stride`` sizes that a convolution takes
+    to H, ``output_padding`` chooses one. ``ValueError`` if the shapes do not fit.
     """
     _check("conv_transpose2d", x, w, bias, stride, padding)
     if not 0 <= output_padding < stride:
-        raise ValueError(f"conv_transpose2d: an output_padding from 0 to {stride - 1} expected, {output_padding} found")
+        raise ValueError(f"conv_transpose2d: an output_padding from 0 to {stride - 1} expected, "
+                         f"{output_padding} found")
     size = tuple((length - 1) * stride - 2 * padding + kernel + output_padding
                  for length, kernel in zip(x.shape[1:3], w.shape[:2]))
     if min(size) < 1:
         raise ValueError(f"conv_transpose2d: images of {x.shape[1:3]} would become images of {size}")
-    return _conv_transpose2d(x, w, *(() if bias is None else (bias,)), stride=stride, padding=padding, size=size)
+    biases = () if bias is None else (bias,)
+    return _conv_transpose2d(x, w, *biases, stride=stride, padding=padding, size=size)
 
 
 def _check(name: str, x: Any, w: Any, bias: Any, stride: int, padding: int) -> None:
     if len(x.shape) != 4 or len(w.shape) != 4 or x.shape[3] != w.shape[2] or 0 in w.shape:
-        raise ValueError(f"{name}: x (N, H, W, in) and w (kernel height, kernel width, in, out), without a 0, expected, "
-                         f"{x.shape} and {w.shape} found")
+        raise ValueError(f"{name}: x (N, H, W, in) and w (kernel height, kernel width, in, out), without "
+                         f"a 0, expected, {x.shape} and {w.shape} found")
     if bias is not None and bias.shape != w.shape[3:]:
         raise ValueError(f"{name}: a bias of shape {w.shape[3:]} expected, {bias.shape} found")
     if stride < 1 or padding < 0:
-        raise ValueError(f"{name}: a stride of at least 1 and a padding of at least 0 expected, {stride} and {padding} found")
+        raise ValueError(f"{name}: a stride of at least 1 and a padding of at least 0 expected, {stride} and "
+                         f"{padding} found")

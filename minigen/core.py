@@ -1,16 +1,17 @@
 """The automatic differentiation: ``Tensor``, ``Op``, ``grad`` and ``no_grad``.
 
-An op is a forward function and one partial derivative per argument, written with nothing but operators and ops:
+An op is a forward function and one vector-Jacobian product per argument, its partials, written with operators
+and ops only:
 
     mul = Op("mul(a, b) = a b, elementwise",
              lambda a, b: a * b,              # forward, on raw arrays
              lambda g, y, a, b: g * b,        # d/da: upstream gradient, output, the arguments
              lambda g, y, a, b: g * a)        # d/db
 
-Called with raw arrays an op returns a raw array. With a ``Tensor`` among its arguments it returns a ``Tensor`` that
-remembers the op and the arguments: the graph. ``grad(y, xs)`` walks that graph from ``y`` back to ``xs`` and calls the
-partials on the raw arrays; with ``create_graph=True`` the very same partials run on Tensors, so that the gradient is
-itself a recorded function and can be differentiated again, to any order.
+Called with raw arrays, an op returns a raw array. With a ``Tensor`` among its arguments, it returns a
+``Tensor`` that remembers the op and the arguments: the graph. ``grad(y, xs)`` walks that graph from ``y``
+back to ``xs`` and calls the partials on the raw arrays. With ``create_graph=True`` the very same partials run
+on Tensors, so that the gradient is itself a recorded function and can be differentiated again, to any order.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _counter = itertools.count()    # the order in which Tensors are made, and their
 
 
 class _Thread(threading.local):
-    """What each thread has its own of."""
+    """The state that each thread has for itself."""
 
     recording = True
 
@@ -41,10 +42,11 @@ _thread = _Thread()
 class Tensor:
     """An array whose history is recorded.
 
-    ``Tensor(data)`` is a leaf: an array of floats keeps its dtype and its memory, anything else (lists, integers) becomes
-    float32. All other Tensors come from ops. Operators, indexing and the methods ``sum mean max reshape transpose T`` do
-    what they do in NumPy; comparisons return raw arrays of bool. Assigning to ``data`` makes the Tensor a leaf with
-    another value of the same shape: a graph recorded before can no longer be differentiated through it, and ``grad`` says so.
+    ``Tensor(data)`` is a leaf: an array of floats keeps its dtype and its memory, anything else (lists,
+    integers) becomes float32. All other Tensors come from ops. Operators, indexing and the methods ``sum mean
+    max reshape transpose T`` do what they do in NumPy; comparisons return raw arrays of bool. Assigning to
+    ``data`` makes the Tensor a leaf with another value of the same shape: a graph recorded before can no
+    longer be differentiated through it, and ``grad`` says so.
     """
 
     __slots__ = ("_data", "order", "op", "args", "raw", "options", "__weakref__")
@@ -71,7 +73,8 @@ class Tensor:
 
     @property
     def data(self) -> Array:
-        """The value, a raw array. Change it by assigning to ``data``, never in place: graphs and views share the memory."""
+        """The value, a raw array. Change it by assigning to ``data``, never in place: graphs and views share
+        the memory."""
         return xp.asarray(self._data)
 
     @data.setter
@@ -116,7 +119,8 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __array__(self, *args: Any, **options: Any) -> Any:
-        raise TypeError("a Tensor is not an array: use minigen.ops to compute with it, minigen.to_host to read it")
+        raise TypeError("a Tensor is not an array: use minigen.ops to compute with it, minigen.to_host to "
+                        "read it")
 
     def __repr__(self) -> str:
         origin = f", from {self.op.name}" if self.op else ""
@@ -125,18 +129,21 @@ class Tensor:
 
 
 class Op:
-    """A differentiable function: a forward function and its partial derivatives.
+    """A differentiable function: a forward function and its vector-Jacobian products, the partials.
 
-    ``doc`` is ``"name(arguments) = what it computes"``. ``forward(*arrays, **options)`` works on raw arrays; each of
-    ``partials``, one per argument, is called as ``partial(g, y, *args, **options)`` with the gradient ``g`` in the output
-    ``y``, and returns the gradient in its argument, which the engine sums over broadcast axes. ``None`` stands for a
-    derivative that is zero everywhere. Partials that share work are one function instead: ``joint(wanted, g, y, *args,
-    **options)`` with a bool per argument returns a gradient per argument, ``None`` where not wanted.
+    ``doc`` is ``"name(arguments) = formula"``. ``forward(*arrays, **options)`` works on raw arrays. Each of
+    ``partials``, one per argument, is called as ``partial(g, y, *args, **options)`` with the gradient ``g``
+    with respect to the output ``y``. It returns the gradient with respect to its argument, which the engine
+    sums over broadcast axes. ``None`` stands for a derivative that is zero everywhere. Partials that share
+    work are one function instead: ``joint(needed, g, y, *args, **options)``, with a bool per argument,
+    returns a gradient per argument, or ``None`` where it is not needed.
 
-    With ``elementwise`` the output has the shape of the first argument, ``forward`` puts it into the array ``out`` if it is given
-    one; large arrays are worked on block by block, on a GPU by one kernel.
+    With ``elementwise`` the output has the shape of the first argument, and ``forward`` puts it into the
+    array ``out`` if it is given one. Large arrays are then worked on block by block, and on a GPU by one
+    kernel.
 
-    The output of an op has the dtype of its Tensors: what would promote float32 to float64 is a TypeError.
+    The output of an op has the dtype of its Tensors. A result promoted from float32 to float64 is a
+    ``TypeError``.
     """
 
     def __init__(self, doc: str, forward: Callable[..., Array], *partials: Callable[..., Any] | None,
@@ -162,7 +169,8 @@ class Op:
                 if leader is None:
                     leader = a
                 elif a.dtype != leader.dtype:
-                    raise TypeError(f"{self.name}: Tensors of {leader.dtype} and of {a.dtype} found, one dtype expected")
+                    raise TypeError(f"{self.name}: Tensors of {leader.dtype} and of {a.dtype} found, one "
+                                    "dtype expected")
             raw.append(a)
         try:
             y = self.forward(*raw, **options)
@@ -191,7 +199,8 @@ class Op:
     def _refuse_tensors(self, args: Sequence[Any]) -> None:
         for a in args:
             if type(a) is Tensor:
-                raise TypeError(f"{self.__doc__}: a Tensor where only a number or an array can be: it has no derivative there")
+                raise TypeError(f"{self.__doc__}: a Tensor where only a number or an array can be: it has no "
+                                "derivative there")
 
 
 def _signature(name: str, raw: list[Any], options: dict[str, Any]) -> str:
@@ -211,18 +220,21 @@ def no_grad() -> Iterator[None]:
 
 
 def to_host(x: Tensor | Array) -> Any:
-    """The value of a Tensor or of a backend array as a NumPy array; from a GPU this copies, and waits for the device."""
+    """The value of a Tensor or of a backend array as a NumPy array; a GPU is waited for, and its array
+    copied."""
     return backend.to_host(x.data if isinstance(x, Tensor) else x)
 
 
-def grad(y: Tensor, xs: Tensor | Sequence[Tensor], create_graph: bool = False, retain_graph: bool = True) -> Any:
-    """The gradient of the scalar ``y`` in each of ``xs``: dy/dx, of x's shape and dtype.
+def grad(y: Tensor, xs: Tensor | Sequence[Tensor], create_graph: bool = False,
+         retain_graph: bool = True) -> Any:
+    """The gradient of the scalar ``y`` with respect to each of ``xs``: dy/dx, of x's shape and dtype.
 
-    ``xs`` is one Tensor (one gradient is returned) or a sequence (a list is). Only what leads from ``xs`` to ``y`` is
-    differentiated; an x that ``y`` does not depend on has gradient zero. The gradients are raw arrays, or, with
-    ``create_graph``, recorded Tensors. Without ``retain_graph`` the memory of the graph is given back on the way: it cannot be
-    differentiated again. Raises ``ValueError`` if ``y`` is not a scalar or was not recorded, and ``RuntimeError`` if a Tensor on
-    the way was changed after it was used, or the graph was given back.
+    For one Tensor ``xs`` the result is one gradient, for a sequence a list. Only the paths from ``xs`` to
+    ``y`` are differentiated; if ``y`` does not depend on an x, its gradient is zero. The gradients are raw
+    arrays or, with ``create_graph``, recorded Tensors. Without ``retain_graph`` the graph is freed on the
+    way, and cannot be differentiated again. Raises ``ValueError`` if ``y`` is not a scalar or was not
+    recorded, and ``RuntimeError`` if a Tensor on a path was changed after it was used, or if the graph was
+    freed.
     """
     wanted = [xs] if isinstance(xs, Tensor) else list(xs)
     for x in (y, *wanted):
@@ -231,10 +243,10 @@ def grad(y: Tensor, xs: Tensor | Sequence[Tensor], create_graph: bool = False, r
     if y.shape != ():
         raise ValueError(f"grad: a scalar expected, y has shape {y.shape}")
     if create_graph and not retain_graph:
-        raise ValueError("grad: create_graph needs retain_graph, as the gradient's graph leads through that of y")
+        raise ValueError("grad: create_graph needs retain_graph: the gradient's graph leads through y's")
     targets = {id(x) for x in wanted}
     if y.op is None and id(y) not in targets:
-        raise ValueError("grad: y was not recorded: no op with a Tensor made it, or it was made under no_grad")
+        raise ValueError("grad: y was not recorded: no op with a Tensor made it, or one under no_grad did")
     path = _path(y, targets)
     one = xp.ones((), y.dtype)
     found = {id(y): Tensor(one) if create_graph else one}
@@ -245,7 +257,7 @@ def grad(y: Tensor, xs: Tensor | Sequence[Tensor], create_graph: bool = False, r
         value, args = (node, tensors) if create_graph else (node._data, raw)
         if not retain_graph:
             node.args = node.raw = None
-        if g is None:       # every way from here to y has derivative zero
+        if g is None:       # every path from here to y has derivative zero
             continue
         parts = op.joint(needed, g, value, *args, **node.options) if op.joint else op.partials
         for i, (part, wanted_here) in enumerate(zip(parts, needed)):
@@ -273,7 +285,8 @@ _by_order = operator.attrgetter("order")
 
 
 def _path(y: Tensor, targets: set[int]) -> list[tuple[Tensor, list[bool]]]:
-    """The recorded Tensors between ``targets`` and ``y``, oldest first, each with the arguments that are on the way."""
+    """The recorded Tensors between ``targets`` and ``y``, oldest first, each with the arguments that are on
+    the way."""
     seen = {id(y)}
     stack = [y]
     nodes = []
@@ -281,8 +294,8 @@ def _path(y: Tensor, targets: set[int]) -> list[tuple[Tensor, list[bool]]]:
         node = stack.pop()
         if node.op is not None:
             if node.args is None:
-                raise RuntimeError("grad: a part of y's graph was given back by an earlier grad without retain_graph: "
-                                   "compute y again")
+                raise RuntimeError("grad: a part of y's graph was freed by an earlier grad without "
+                                   "retain_graph: compute y again")
             nodes.append(node)
             for a in node.args:
                 if type(a) is Tensor and id(a) not in seen:
@@ -296,8 +309,9 @@ def _path(y: Tensor, targets: set[int]) -> list[tuple[Tensor, list[bool]]]:
         if True in needed:
             for i, a in enumerate(node.args):
                 if type(a) is Tensor and a.order > node.order:
-                    raise RuntimeError(f"grad: argument {i} of {_signature(node.op.name, node.raw, node.options)} was "
-                                       "changed after this graph was recorded: compute y again")
+                    call = _signature(node.op.name, node.raw, node.options)
+                    raise RuntimeError(f"grad: argument {i} of {call} was changed after this graph was "
+                                       "recorded: compute y again")
             reached.add(id(node))
             path.append((node, needed))
     return path
@@ -316,7 +330,8 @@ def _sum_to(a: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _broadcast_to(a: Array, shape: tuple[int, ...]) -> Array:
-    # A copy: NumPy makes its view of stride 0 so slowly, and others then read it so slowly, that filling memory is faster.
+    # A copy: NumPy makes its view of stride 0 so slowly, and others then read it so slowly, that filling
+    # memory is faster.
     y = xp.empty(shape, a.dtype)
     y[...] = a
     return y

@@ -1,10 +1,11 @@
 """How convolutions are computed: windows of an image times a kernel, one tile of pixels at a time.
 
-A correlation makes each pixel of an output from those pixels of an input that it sees, each through one tap of the
-kernel. Neighbours see much the same, so a tile of them shares one window, which is copied once. Pixels one below the
-other are a product each, of the rows of the window that they see. Pixels side by side are columns of the same product:
-the kernel is repeated, each time where its pixel sees it, amid zeros. Tall tiles copy less. Wide tiles copy less too,
-but multiply by zeros, which pays off where there are few channels. A plan says which pixels make up a tile.
+A correlation makes each pixel of an output from those pixels of an input that it sees, each through one tap
+of the kernel. Neighbours see much the same, so a tile of them shares one window, which is copied once. Pixels
+one below the other are a product each, of the rows of the window that they see. Pixels side by side are
+columns of the same product: the kernel is repeated, each time where its pixel sees it, amid zeros. Tall tiles
+copy less. Wide tiles copy less too, but multiply by zeros, which pays off where there are few channels. A
+plan says which pixels make up a tile.
 
 Windows are copied block by block: those of a whole batch are never in memory at once.
 """
@@ -21,17 +22,19 @@ from minigen.backend import Array, xp
 Size = tuple[int, int]
 Block = tuple[slice, slice]         # some images of a batch, and some rows of tiles
 
-# What a plan costs, in multiplications, each with its addition, as timed on two cores with AVX-512:
+# The costs of a plan, in multiplications, each with its addition, as timed on two cores with AVX-512:
 _COPY = 20          # copying a number
 _COLUMNS = 24       # a product with fewer columns costs as much as one with this many
 _APART = 8          # a number in a left factor whose rows are not next to each other
 
 
 class Axis(NamedTuple):
-    """One direction of a plan: the pixels of the output that make up a tile, and those of the input that they see.
+    """One direction of a plan: the pixels of the output that make up a tile, and those of the input that they
+    see.
 
-    Tile t, one of ``tiles``, has the output's pixels t * period + start + i for i < len(parts). Its window has the
-    input's pixels t * step + first + u for u < extent. ``parts[i]`` says which u pixel i sees, and through which taps.
+    Tile t, one of ``tiles``, has the output's pixels t * period + start + i for i < len(parts). Its window
+    has the input's pixels t * step + first + u for u < extent. ``parts[i]`` says which u pixel i sees, and
+    through which taps.
     """
 
     tiles: int
@@ -51,10 +54,11 @@ def _convolution(length: int, kernel: int, stride: int, padding: int, pixels: in
 
 
 def _adjoint(length: int, kernel: int, stride: int, padding: int, pixels: range, period: int) -> Axis:
-    """A convolution's input of this length: pixel o sees pixel q of the output through tap o + padding - q stride."""
+    """A convolution's input of this length: pixel o sees pixel q of the output through tap o + padding - q
+    stride."""
     seen = [(-((kernel - 1 - padding - i) // stride), (i + padding) // stride + 1) for i in pixels]
     first, last = seen[0][0], seen[-1][1]
-    taps = [i + padding - start * stride for i, (start, _) in zip(pixels, seen)]        # that of the first pixel seen
+    taps = [i + padding - start * stride for i, (start, _) in zip(pixels, seen)]        # of the first seen
     parts = tuple((slice(start - first, stop - first), slice(tap, None, -stride) if tap >= 0 else slice(0))
                   for (start, stop), tap in zip(seen, taps))
     return Axis(-(-length // period), period, pixels.start, period // stride, first, last - first, parts)
@@ -67,7 +71,7 @@ class Plan(NamedTuple):
     columns: Axis
 
     def cost(self, channels: int, out: int) -> int:
-        """What an output of ``out`` channels costs for one image, in multiplications."""
+        """The cost of an output of ``out`` channels for one image, in multiplications."""
         seen = sum(rows.stop - rows.start for rows, _ in self.rows.parts)
         each = max(len(self.columns.parts) * out, _COLUMNS) + (_APART if len(self.rows.parts) > 1 else 0)
         per_tile = self.columns.extent * channels * (_COPY * self.rows.extent + seen * each)
@@ -106,7 +110,8 @@ class Plan(NamedTuple):
         across = (columns.tiles - 1) * columns.step + columns.extent
         padded = threads.workspace("padded", (count, down, across, channels), x.dtype)
         padded[...] = 0
-        (to_rows, from_rows), (to_columns, from_columns) = _overlap(top, down, x.shape[1]), _overlap(left, across, x.shape[2])
+        to_rows, from_rows = _overlap(top, down, x.shape[1])
+        to_columns, from_columns = _overlap(left, across, x.shape[2])
         padded[:, to_rows, to_columns] = x[images, from_rows, from_columns]
         image, row, column, channel = padded.strides
         shape = (count, height, columns.tiles, rows.extent, columns.extent, channels)
@@ -119,7 +124,8 @@ class Plan(NamedTuple):
 
 
 def _overlap(first: int, length: int, size: int) -> tuple[slice, slice]:
-    """What the pixels from ``first`` on, ``length`` of them, share with an image of ``size``: in them, and in the image."""
+    """The pixels from ``first`` to ``first + length`` and those of an image of ``size``: their overlap in
+    either."""
     start, stop = min(max(0, first), size), max(0, min(size, first + length))
     stop = max(start, stop)
     return slice(start - first, stop - first), slice(start, stop)
@@ -135,13 +141,17 @@ def convolution_plans(size: Size, kernel: Size, stride: int, padding: int) -> It
 def adjoint_plans(size: Size, kernel: Size, stride: int, padding: int) -> Iterator[list[Plan]]:
     """The ways to compute a convolution's input gradient of this ``size``.
 
-    Of pixels side by side, those at the same place modulo the stride see the same taps: they may have a plan each.
+    Of pixels side by side, those at the same place modulo the stride see the same taps: they may have a plan
+    each.
     """
-    rows, columns = ([[_adjoint(n, k, stride, padding, range(period), period)]
-                      for period in (stride * pixels for pixels in _tile_sizes(stride))] for n, k in zip(size, kernel))
+    periods = [stride * pixels for pixels in _tile_sizes(stride)]
+    rows, columns = ([_adjoint(n, k, stride, padding, range(period), period) for period in periods]
+                     for n, k in zip(size, kernel))
+    beside = [[column] for column in columns]
     if stride > 1:
-        columns.append([_adjoint(size[1], kernel[1], stride, padding, range(j, j + 1), stride) for j in range(stride)])
-    return ([Plan(row, column) for column in side_by_side] for [row], side_by_side in itertools.product(rows, columns))
+        beside.append([_adjoint(size[1], kernel[1], stride, padding, range(j, j + 1), stride)
+                       for j in range(stride)])
+    return ([Plan(row, column) for column in chosen] for row, chosen in itertools.product(rows, beside))
 
 
 def _tile_sizes(stride: int) -> list[int]:
@@ -185,7 +195,8 @@ def correlate(x: Array, w: Array, bias: Array | None, plans: list[Plan], size: S
 
 
 def correlate_weights(x: Array, y: Array, plans: list[Plan], kernel: Size) -> Array:
-    """The adjoint of ``correlate`` with respect to w: (*kernel, C, out) of x (N, H, W, C) and y (N, H', W', out)."""
+    """The adjoint of ``correlate`` with respect to w: (*kernel, C, out) of x (N, H, W, C) and y (N, H', W',
+    out)."""
     (rows, columns), channels, out = plans[0], x.shape[3], y.shape[3]
     whole = (len(x), rows.tiles * rows.period, columns.tiles * columns.period, out)
     if y.shape != whole:        # zeros fill up the last tiles
@@ -226,30 +237,36 @@ def _multiply_transposed(a: Array, b: Array) -> Array:
     stacks = _stacks(len(a), size, at_least=64)
     if stacks == 1 or stacks * size > threads.block_numbers():
         return a.T @ b
-    return xp.sum(a.reshape(stacks, -1, a.shape[1]).swapaxes(1, 2) @ b.reshape(stacks, -1, b.shape[1]), axis=0)
+    a, b = a.reshape(stacks, -1, a.shape[1]), b.reshape(stacks, -1, b.shape[1])
+    return xp.sum(a.swapaxes(1, 2) @ b, axis=0)
 
 
 def _stacks(rows: int, numbers: int, at_least: int) -> int:
-    """How many products to stack for one, with ``rows`` to cut and another factor or result of this many ``numbers``."""
+    """How many products to stack for one, with ``rows`` to cut and another factor or result of this many
+    ``numbers``."""
     best = threads.gemm_rows(numbers)
     return rows // best if best >= at_least and rows % best == 0 else 1
 
 
 def output(x: Array, w: Array, bias: Array | None = None, *, stride: int, padding: int) -> Array:
-    """A convolution's output of x (N, H, W, C) and w (height, width, C, out), plus ``bias``: (N, H', W', out)."""
+    """A convolution's output of x (N, H, W, C) and w (height, width, C, out), plus ``bias``: (N, H', W',
+    out)."""
     size = tuple((n + 2 * padding - k) // stride + 1 for n, k in zip(x.shape[1:3], w.shape[:2]))
     plans = convolution_plans(size, w.shape[:2], stride, padding)
     return correlate(x, w, bias, _cheapest(plans, *w.shape[2:]), size)
 
 
-def input_gradient(y: Array, w: Array, bias: Array | None = None, *, stride: int, padding: int, size: Size) -> Array:
-    """The adjoint of ``output`` with respect to x: (N, *size, C) of y (N, H', W', out) and w (height, width, out, C)."""
+def input_gradient(y: Array, w: Array, bias: Array | None = None, *, stride: int, padding: int,
+                   size: Size) -> Array:
+    """The adjoint of ``output`` with respect to x: (N, *size, C) of y (N, H', W', out) and w (height, width,
+    out, C)."""
     plans = adjoint_plans(size, w.shape[:2], stride, padding)
     return correlate(y, w, bias, _cheapest(plans, *w.shape[2:]), size)
 
 
 def weight_gradient(x: Array, y: Array, *, stride: int, padding: int, kernel: Size) -> Array:
-    """The adjoint of ``output`` with respect to w: (*kernel, C, out). Windows are copied of the image with fewer channels."""
+    """The adjoint of ``output`` with respect to w: (*kernel, C, out). Windows are copied of the image with
+    fewer channels."""
     channels, out = x.shape[3], y.shape[3]
     if channels <= out:
         plans = convolution_plans(y.shape[1:3], kernel, stride, padding)

@@ -1,4 +1,5 @@
-"""Every picture: grids of images and plots. The only module that draws, with matplotlib and without its global state."""
+"""Every picture: grids of images and plots. The only module that draws, with matplotlib and without its
+global state."""
 
 from __future__ import annotations
 
@@ -15,9 +16,13 @@ from matplotlib.image import imread, imsave
 
 from minigen.backend import to_host
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; one per model, the same in every figure.
-COLOURS = {"GAN": "#D55E00", "WGAN": "#0072B2", "VAE": "#CC79A7", "VAE-GAN": "#009E73", "constrained VAE-GAN": "#E69F00"}
+# Okabe and Ito's colours, which colour-blind readers can tell apart: one per model, by its title.
+COLOURS = {"GAN": "#D55E00", "WGAN": "#0072B2", "VAE": "#CC79A7", "VAE-GAN": "#009E73",
+           "constrained VAE-GAN": "#E69F00"}
 _CEILING = "#777777"
+
+Target = str | os.PathLike[str]                         # the file to write
+Curve = tuple[Sequence[int], Sequence[float]]           # iterations and values
 
 
 def tile(images: Any, columns: int | None = None) -> numpy.ndarray:
@@ -39,13 +44,13 @@ def tile(images: Any, columns: int | None = None) -> numpy.ndarray:
     return picture.squeeze(2) if channels == 1 else picture
 
 
-def save_grid(path: str | os.PathLike[str], images: Any, columns: int | None = None) -> None:
+def save_grid(path: Target, images: Any, columns: int | None = None) -> None:
     """Write ``tile(images, columns)`` as a PNG, one pixel per pixel."""
     imsave(path, numpy.clip(tile(images, columns), 0, 1), cmap="gray", vmin=0, vmax=1)
 
 
-def sample_grids(path: str | os.PathLike[str], rows: Mapping[str, Sequence[tuple[int, Path]]], title: str) -> None:
-    """The report's Figure 2: a row per model, and in it the saved grids of samples, each with its iteration."""
+def sample_grids(path: Target, rows: Mapping[str, Sequence[tuple[int, Path]]], title: str) -> None:
+    """The paper's Figure 2: a row per model, with its saved grids of samples, each under its iteration."""
     columns = max(map(len, rows.values()))
     figure = Figure(figsize=(2.6 * columns + 0.5, 2.85 * len(rows) + 0.5), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
@@ -61,8 +66,8 @@ def sample_grids(path: str | os.PathLike[str], rows: Mapping[str, Sequence[tuple
     figure.savefig(path)
 
 
-def entropy_curves(path: str | os.PathLike[str], curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], title: str) -> None:
-    """The report's Figure 3: the entropy of the generated classes against training iterations, a line per model."""
+def entropy_curves(path: Target, curves: Mapping[str, Curve], title: str) -> None:
+    """The paper's Figure 3: the mode entropy against training iterations, a line per model."""
     figure = Figure(figsize=(7.5, 4.2), dpi=110, layout="constrained")
     ax = figure.subplots()
     ceiling = math.log(10)
@@ -70,8 +75,9 @@ def entropy_curves(path: str | os.PathLike[str], curves: Mapping[str, tuple[Sequ
     ax.annotate("log 10: ten digits equally often", (1, ceiling), (-4, 4), xycoords=("axes fraction", "data"),
                 textcoords="offset points", ha="right", color=_CEILING)
     for name, (iterations, entropies) in curves.items():
-        ax.plot(iterations, entropies, label=name, color=COLOURS[name], linewidth=1.8, marker="o", markersize=3)
-    ax.set(title=title, xlabel="training iterations", ylabel="entropy of the generated digits (nats)",
+        ax.plot(iterations, entropies, label=name, color=COLOURS[name], linewidth=1.8, marker="o",
+                markersize=3)
+    ax.set(title=title, xlabel="training iterations", ylabel="mode entropy (nats)",
            ylim=(-0.06, 2.6), xlim=(0, None))
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.spines[["top", "right"]].set_visible(False)
@@ -80,9 +86,10 @@ def entropy_curves(path: str | os.PathLike[str], curves: Mapping[str, tuple[Sequ
     figure.savefig(path)
 
 
-def image_rows(path: str | os.PathLike[str], rows: Mapping[str, Any], labels: Mapping[str, Sequence[Any]] | None = None, *,
+def image_rows(path: Target, rows: Mapping[str, Any], labels: Mapping[str, Sequence[Any]] | None = None, *,
                title: str) -> None:
-    """The report's Figure 4: a strip of images per model, ten in a line, with a label under each of at most ten."""
+    """The paper's Figure 4: a strip of images per model, ten in a line, with labels under at most ten of
+    them."""
     strips = {name: tile(images, columns=10) for name, images in rows.items()}
     heights = [strip.shape[0] for strip in strips.values()]
     width = max(strip.shape[1] for strip in strips.values())
@@ -93,32 +100,35 @@ def image_rows(path: str | os.PathLike[str], rows: Mapping[str, Any], labels: Ma
     for ax, (name, strip) in zip(axes, strips.items()):
         _image(ax, strip)
         ax.set_xlim(-0.5, width - 0.5)
-        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=12, color=COLOURS.get(name, "black"), fontweight="bold")
+        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=12, fontweight="bold",
+                      color=COLOURS.get(name, "black"))
         side = (strip.shape[1] - 1) / 10
         for i, label in enumerate(labels[name] if labels else ()):
             ax.text((i + 0.5) * side, strip.shape[0], str(label), ha="center", va="top", fontsize=12)
     figure.savefig(path)
 
 
-def image_entropies(path: str | os.PathLike[str], entropies: Mapping[str, Any], title: str) -> None:
-    """The report's Figure 5, the entropies of ten images per model, and beside it how those of all its images are distributed."""
+def image_entropies(path: Target, entropies: Mapping[str, Any], title: str) -> None:
+    """The paper's Figure 5: the image entropies of ten images per model, and the distribution over all its
+    images."""
     figure = Figure(figsize=(10, 4.2), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
     few, all_ = figure.subplots(1, 2)
     for i, (name, values) in enumerate(entropies.items()):
         few.plot(range(1, 11), values[:10], label=name, color=COLOURS[name], marker="osD^"[i], linewidth=1.2)
         all_.ecdf(values, label=f"{name}: mean {numpy.mean(values):.2f}", color=COLOURS[name], linewidth=2)
-    few.set(title="the ten images of Figure 4", xlabel="image", ylabel="entropy of an image (nats)", xticks=range(1, 11))
-    all_.set(title=f"all {len(values):,} images", xlabel="entropy of an image (nats)", xlim=(0, math.log(10)), ylim=(0, 1.02),
-             ylabel="share of the images with at most this")
+    few.set(title="the ten images of Figure 4", xlabel="image", ylabel="image entropy (nats)",
+            xticks=range(1, 11))
+    all_.set(title=f"all {len(values):,} images", xlabel="image entropy (nats)", xlim=(0, math.log(10)),
+             ylim=(0, 1.02), ylabel="share of images up to this entropy")
     all_.legend(loc="lower right", frameon=False)
     for ax in (few, all_):
         _plain(ax)
     figure.savefig(path)
 
 
-def grids(path: str | os.PathLike[str], panels: Mapping[str, Any], title: str) -> None:
-    """The report's Figure 7: a grid of images per model, side by side."""
+def grids(path: Target, panels: Mapping[str, Any], title: str) -> None:
+    """The paper's Figure 7: a grid of images per model, side by side."""
     figure = Figure(figsize=(4 * len(panels), 4.6), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
     for ax, (name, images) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
@@ -127,47 +137,49 @@ def grids(path: str | os.PathLike[str], panels: Mapping[str, Any], title: str) -
     figure.savefig(path)
 
 
-def training_curves(path: str | os.PathLike[str], panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]],
-                    title: str) -> None:
+def training_curves(path: Target, panels: Mapping[str, Mapping[str, Curve]], title: str) -> None:
     """A panel per measure, and in it its course over the training, a line (iterations, values) per model."""
     figure = Figure(figsize=(11, 6.2), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
     axes = figure.subplots(2, math.ceil(len(panels) / 2), squeeze=False).ravel()
     for ax, (measure, lines) in zip(axes, panels.items()):
         for name, (iterations, values) in lines.items():
-            ax.plot(iterations, values, label=name, color=COLOURS[name], linewidth=1.6, marker="o" if len(values) < 20 else None,
-                    markersize=4)
+            ax.plot(iterations, values, label=name, color=COLOURS[name], linewidth=1.6, markersize=4,
+                    marker="o" if len(values) < 20 else None)
         ax.set(title=measure, xlabel="training iterations", ylim=(0, None))
         ax.xaxis.set_major_formatter("{x:,.0f}")
         _plain(ax)
     for ax in axes[len(panels):]:
         ax.set_visible(False)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(COLOURS), frameon=False)
+    _legend_below(figure, axes[0], len(COLOURS))
     figure.savefig(path)
 
 
-def entropy_histogram(path: str | os.PathLike[str], entropies: Mapping[str, Any], title: str) -> None:
-    """The report's Figure 8: how many of a model's images have which entropy; ``entropies`` (runs, images) per model.
+def entropy_histogram(path: Target, entropies: Mapping[str, Any], title: str) -> None:
+    """The paper's Figure 8: a histogram of image entropies; ``entropies`` (runs, images) per model.
 
-    The line is the mean over the runs, the band reaches from the least to the most.
+    The line is the mean over the runs; the band reaches from the least to the most.
     """
     figure = Figure(figsize=(7.5, 4.4), dpi=110, layout="constrained")
     ax = figure.subplots()
     edges = numpy.arange(0, math.log(10) + 0.05, 0.05)
     for name, runs in entropies.items():
         counts = numpy.array([numpy.histogram(run, edges)[0] for run in runs])
-        ax.stairs(counts.max(axis=0), edges, baseline=counts.min(axis=0), fill=True, color=COLOURS[name], alpha=0.3)
+        ax.stairs(counts.max(axis=0), edges, baseline=counts.min(axis=0), fill=True, color=COLOURS[name],
+                  alpha=0.3)
         ax.stairs(counts.mean(axis=0), edges, label=name, color=COLOURS[name], linewidth=2)
-    ax.set(title=title, xlabel="entropy of an image (nats)", ylabel="images per 0.05 nats", yscale="log", xlim=(0, edges[-1]))
+    ax.set(title=title, xlabel="image entropy (nats)", ylabel="images per 0.05 nats", yscale="log",
+           xlim=(0, edges[-1]))
     ax.yaxis.set_major_formatter("{x:,.0f}")
     _plain(ax)
     ax.legend(frameon=False)
     figure.savefig(path)
 
 
-def constraint_sweep(path: str | os.PathLike[str], panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], ds: Sequence[str],
-                     title: str) -> None:
-    """Measures against d, a line per lambda: ``panels[measure][lambda][i]`` are the values of the runs with ``ds[i]``."""
+def constraint_sweep(path: Target, panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
+                     ds: Sequence[str], title: str) -> None:
+    """Measures against d, a line per GAN weight; ``panels[measure][line][i]`` has the values of runs with
+    ``ds[i]``."""
     figure = Figure(figsize=(3.7 * len(panels), 3.8), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
     places = numpy.arange(len(ds))
@@ -180,16 +192,18 @@ def constraint_sweep(path: str | os.PathLike[str], panels: Mapping[str, Mapping[
             ax.plot(x, [numpy.mean(runs) for runs in values], markersize=7, label=name, **style)
         ax.set(title=measure, xlabel="d (nats)", xticks=places, xticklabels=ds)
         _plain(ax)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(lines), frameon=False)
+    _legend_below(figure, figure.axes[0], len(lines))
     figure.savefig(path)
 
 
-def manifold(path: str | os.PathLike[str], xs: Any, ys: Any, l_gan: Any, squared_error: Any, curve: Any,
+def manifold(path: Target, xs: Any, ys: Any, l_gan: Any, squared_error: Any, curve: Any,
              points: Mapping[str, tuple[Any, str]], d: float, title: str) -> None:
-    """The report's Figure 6 (b): a discriminator's L_GAN as shades, the squared error to an image as rings, the bound d.
+    """The paper's Figure 6 (b): a discriminator's L_GAN as shades, the squared error to an image as rings,
+    the bound d.
 
-    ``l_gan`` and ``squared_error`` (len(ys), len(xs)) are given on a grid; ``curve`` (N, 2) is where the data are centred;
-    ``points`` has the place and the meaning of each of three points, whose surroundings the right panel shows.
+    ``l_gan`` and ``squared_error`` (len(ys), len(xs)) are given on a grid; ``curve`` (N, 2) is the centre of
+    the data; ``points`` has the place and the meaning of each of three points, whose surroundings the right
+    panel shows.
     """
     figure = Figure(figsize=(11, 5.2), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
@@ -198,7 +212,8 @@ def manifold(path: str | os.PathLike[str], xs: Any, ys: Any, l_gan: Any, squared
     whole, near = figure.subplots(1, 2)
     for ax, levels in ((whole, [1, 4, 9, 16, 25]), (near, [0.1, 0.4, 0.9, 1.6, 2.5])):
         shades = ax.contourf(xs, ys, l_gan, levels=numpy.arange(0, 8.5, 0.5), cmap="Blues", extend="max")
-        rings = ax.contour(xs, ys, squared_error, levels=levels, colors="#555555", linewidths=0.9, linestyles="dashed")
+        rings = ax.contour(xs, ys, squared_error, levels=levels, colors="#555555", linewidths=0.9,
+                           linestyles="dashed")
         ax.clabel(rings, fontsize=8)
         ax.plot(*numpy.asarray(curve).T, color="black", linewidth=2.5, label="centre of the data")
         ax.contour(xs, ys, l_gan, levels=[d], colors=COLOURS["constrained VAE-GAN"], linewidths=2.5)
@@ -206,20 +221,21 @@ def manifold(path: str | os.PathLike[str], xs: Any, ys: Any, l_gan: Any, squared
         ax.plot([], color="#555555", linewidth=0.9, linestyle="dashed", label="squared error to x")
         colours = ("black", COLOURS["constrained VAE-GAN"], COLOURS["VAE-GAN"])
         for (name, (place, meaning)), colour in zip(points.items(), colours):
-            ax.plot(*place, marker="o", markersize=5 if ax is whole else 10, color=colour, markeredgecolor="white",
-                    linestyle="none", label=f"{name}: {meaning}")
+            ax.plot(*place, marker="o", markersize=5 if ax is whole else 10, color=colour,
+                    markeredgecolor="white", linestyle="none", label=f"{name}: {meaning}")
             if ax is near:
                 ax.annotate(name, place, (9, 5), textcoords="offset points", fontsize=15, fontweight="bold")
         ax.set(xlabel="first pixel", ylabel="second pixel", aspect="equal")
     near.set(xlim=(centre[0] - half, centre[0] + half), ylim=(centre[1] - half, centre[1] + half))
     whole.indicate_inset_zoom(near, edgecolor="black")
     figure.colorbar(shades, ax=[whole, near], label="$L_{GAN}$ (nats)", shrink=0.9)
-    figure.legend(*whole.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    _legend_below(figure, whole, 3)
     figure.savefig(path)
 
 
-def moving_apart(path: str | os.PathLike[str], distances: Any, curves: Mapping[str, Any], title: str) -> None:
-    """Section 2.2: measures of how far two distributions are apart against their distance, and the slopes of these curves."""
+def moving_apart(path: Target, distances: Any, curves: Mapping[str, Any], title: str) -> None:
+    """Section 2.2: divergences of two distributions against their distance, and the slopes of these
+    curves."""
     figure = Figure(figsize=(10, 4.4), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
     value, slope = figure.subplots(1, 2)
@@ -233,7 +249,7 @@ def moving_apart(path: str | os.PathLike[str], distances: Any, curves: Mapping[s
         ax.set(xlabel="distance of the means (standard deviations)")
         ax.axhline(0, color=_CEILING, linewidth=0.8)
         _plain(ax)
-    figure.legend(*value.get_legend_handles_labels(), loc="outside lower center", ncols=len(curves), frameon=False)
+    _legend_below(figure, value, len(curves))
     figure.savefig(path)
 
 
@@ -241,6 +257,10 @@ def _image(ax: Any, picture: numpy.ndarray) -> None:
     ax.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
+
+
+def _legend_below(figure: Figure, ax: Any, columns: int) -> None:
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _plain(ax: Any) -> None:

@@ -1,4 +1,5 @@
-"""Gradients against finite differences, at any order, and subgradients against their definition. All in float64."""
+"""Gradients against finite differences, at any order, and subgradients against their definition. All in
+float64."""
 
 from __future__ import annotations
 
@@ -17,18 +18,20 @@ _FULL = 100         # inputs and outputs up to which the whole Jacobian is compa
 _STEP = 1e-5        # of the central differences, whose error is then about 1e-10 of a smooth function's size
 
 
-def check_grad(f: Callable[..., Tensor], args: Sequence[Any], order: int = 1, tolerance: float = 1e-6, seed: int = 0) -> None:
+def check_grad(f: Callable[..., Tensor], args: Sequence[Any], order: int = 1, tolerance: float = 1e-6,
+               seed: int = 0) -> None:
     """Compare the derivatives of ``f(*args)`` of order 1 to ``order`` with central finite differences.
 
-    ``f`` maps Tensors to a Tensor of any shape. Each of ``args`` is an array, or a Tensor, which then is varied in place:
-    so a whole model is checked with ``check_grad(lambda *_: loss(), model.parameters())``. Everything is computed in
-    float64; Tensors get their own values and dtype back.
+    ``f`` maps Tensors to a Tensor of any shape. Each of ``args`` is an array or a Tensor. A Tensor is varied
+    in place, so that a whole model is checked with ``check_grad(lambda *_: loss(), model.parameters())``.
+    Everything is computed in float64; Tensors get their own values and dtype back.
 
-    If inputs and outputs are few, the full Jacobian is compared, entry by entry; otherwise, argument by argument, the
-    derivative of a random combination of the outputs along a random direction. Order n + 1 is order n of the gradient,
-    recorded with ``create_graph``. Raises ``AssertionError`` that names the argument and the worst entry, when a difference
-    exceeds ``tolerance`` times the norm of the derivatives in that argument and what rounding leaves of finite differences,
-    1e-10 of f's largest value: derivatives smaller than that cannot be checked.
+    If inputs and outputs are few, the full Jacobian is compared, entry by entry. Otherwise a random
+    combination of the outputs is differentiated along a random direction, argument by argument. Order n + 1
+    is order n of the gradient, recorded with ``create_graph``. ``AssertionError`` names the argument and the
+    worst entry if a difference exceeds ``tolerance`` times the norm of the derivatives with respect to that
+    argument plus the rounding of the finite differences, 1e-10 of f's largest value: smaller derivatives
+    cannot be checked.
     """
     leaves = [a if isinstance(a, Tensor) else Tensor(a, "float64") for a in args]
     rng = numpy.random.default_rng(seed)
@@ -40,23 +43,25 @@ def check_grad(f: Callable[..., Tensor], args: Sequence[Any], order: int = 1, to
 
 
 def check_subgradient(f: Callable[[Tensor], Tensor], x: Any, seed: int = 0) -> None:
-    """Check that ``grad`` gives a subgradient of the convex, scalar-valued ``f`` at ``x``: f(y) >= f(x) + <g, y - x>.
+    """Check that ``grad`` gives a subgradient g of the convex, scalar ``f`` at ``x``: f(y) >= f(x) + <g, y -
+    x>.
 
-    The y tried are near and far from x, along the axes and at random. Raises ``AssertionError`` that names the worst y.
+    The y are near to and far from x, along the axes and at random. ``AssertionError`` names the worst y.
     """
     rng = numpy.random.default_rng(seed)
     leaf = Tensor(x, "float64")
     x = to_host(leaf)
     value = f(leaf)
     g = to_host(grad(value, leaf))
-    steps = [numpy.reshape(row, x.shape) for row in numpy.eye(x.size)] + list(rng.standard_normal((20, *x.shape)))
+    steps = [row.reshape(x.shape) for row in numpy.eye(x.size)] + list(rng.standard_normal((20, *x.shape)))
     for step in steps:
         for size in (1e-3, -1e-3, 1.0, -1.0, 30.0, -30.0):
             y = x + size * step
             bound = value.item() + math.fsum((g * (y - x)).ravel())
             found = f(Tensor(to_device(y))).item()
             assert found >= bound - 1e-12 * (1 + abs(bound)), (
-                f"check_subgradient: at y = {y.tolist()} f is {found}, below its supporting line {bound} (gradient {g.tolist()})")
+                f"check_subgradient: at y = {y.tolist()} f is {found}, below its supporting line {bound} "
+                f"(gradient {g.tolist()})")
 
 
 @contextmanager
@@ -71,16 +76,22 @@ def _in_float64(leaves: list[Tensor]) -> Iterator[None]:
             leaf.data = original
 
 
-def _combination(f: Callable[..., Tensor], leaves: list[Tensor], rng: numpy.random.Generator) -> Callable[..., Tensor]:
+def _combination(f: Callable[..., Tensor], leaves: list[Tensor],
+                 rng: numpy.random.Generator) -> Callable[..., Tensor]:
     """f's outputs, weighted at random and summed."""
     weights = to_device(rng.standard_normal(f(*leaves).shape))
     return lambda *args: ops.sum(f(*args) * weights)
 
 
-def _gradient_of(f: Callable[..., Tensor], leaves: list[Tensor], rng: numpy.random.Generator) -> Callable[..., Tensor]:
-    """The recorded gradient of a random combination of f's outputs in all leaves, as one vector."""
+def _gradient_of(f: Callable[..., Tensor], leaves: list[Tensor],
+                 rng: numpy.random.Generator) -> Callable[..., Tensor]:
+    """The recorded gradient of a random combination of f's outputs with respect to all leaves, as one
+    vector."""
     scalar = _combination(f, leaves, rng)
-    return lambda *args: ops.concatenate([g.reshape(-1) for g in grad(scalar(*args), args, create_graph=True)])
+
+    def gradient(*args: Tensor) -> Tensor:
+        return ops.concatenate([g.reshape(-1) for g in grad(scalar(*args), args, create_graph=True)])
+    return gradient
 
 
 def _check_first_order(f: Callable[..., Tensor], leaves: list[Tensor], order: int, tolerance: float,
@@ -100,13 +111,15 @@ def _check_first_order(f: Callable[..., Tensor], leaves: list[Tensor], order: in
         noise = 1e-12 + 1e-10 * numpy.abs(to_host(y)).max(initial=0)     # of the differences, by rounding
         if not error <= tolerance * numpy.linalg.norm(jacobian) + noise:
             if not full:    # the direction only says that something is wrong: look for it entry by entry
-                _, words = _worst(f, leaves, leaf, jacobian, numpy.eye(leaf.size)[rng.permutation(leaf.size)[:1000]])
+                entries = rng.permutation(leaf.size)[:1000]
+                _, words = _worst(f, leaves, leaf, jacobian, numpy.eye(leaf.size)[entries])
             raise AssertionError(f"check_grad: order {order}, argument {i} {leaf.shape}, {words}")
 
 
 def _worst(f: Callable[..., Tensor], leaves: list[Tensor], leaf: Tensor, jacobian: numpy.ndarray,
            directions: numpy.ndarray) -> tuple[float, str]:
-    """The largest difference between jacobian @ direction and finite differences of f along it, and where it is."""
+    """The largest difference between jacobian @ direction and finite differences of f along it, and its
+    place."""
     worst, words = 0.0, ""
     for direction in directions:
         step = direction.reshape(leaf.shape)
@@ -116,13 +129,16 @@ def _worst(f: Callable[..., Tensor], leaves: list[Tensor], leaf: Tensor, jacobia
             if error > worst:
                 worst = error
                 entries = numpy.argwhere(step)
-                place = f"entry {tuple(entries[0].tolist())}" if len(entries) == 1 else "along a random direction"
-                words = f"{place}, output {k}: grad gives {analytic[k]:.9g}, finite differences {numeric[k]:.9g}"
+                one = len(entries) == 1
+                place = f"entry {tuple(entries[0].tolist())}" if one else "along a random direction"
+                words = (f"{place}, output {k}: grad gives {analytic[k]:.9g}, finite differences "
+                         f"{numeric[k]:.9g}")
     return worst, words
 
 
-def _difference(f: Callable[..., Tensor], leaves: list[Tensor], leaf: Tensor, direction: numpy.ndarray) -> numpy.ndarray:
-    """(f(x + h direction) - f(x - h direction)) / 2h as a vector, x being the leaf's value."""
+def _difference(f: Callable[..., Tensor], leaves: list[Tensor], leaf: Tensor,
+                direction: numpy.ndarray) -> numpy.ndarray:
+    """(f(x + h direction) - f(x - h direction)) / 2h as a vector, where x is the leaf's value."""
     x = leaf.data
     values = []
     for h in (_STEP, -_STEP):

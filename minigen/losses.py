@@ -1,6 +1,7 @@
-"""The report's objectives, one pure function per equation.
+"""The paper's objectives, one pure function per equation.
 
-D(x) is a probability; every function here takes the discriminator's *logits* instead, D(x) = sigmoid(logit), because
+D(x) is a probability; every function here takes the discriminator's *logits* instead, D(x) = sigmoid(logit),
+because
 
     -log D(x) = softplus(-logit)        -log(1 - D(x)) = softplus(logit)
 
@@ -17,24 +18,26 @@ from minigen.core import Op
 
 
 def gan_discriminator(real_logits: Any, fake_logits: Any) -> Any:
-    """What D minimises in Eq. 1 and Eq. 2: -E log D(x) - E log(1 - D(G(z))).
+    """The discriminator's loss of Eq. 1 and Eq. 2: -E log D(x) - E log(1 - D(G(z))).
 
-    Printed in Eq. 1 as max_D E log D(x) + E[1 - log D(G(z))]. The bracket is a slip: as printed it would reward D for
-    taking fakes for real; this is the form of Goodfellow et al. (2014), Eq. 1, with the sign turned to minimise.
+    Eq. 1 prints max_D E log D(x) + E[1 - log D(G(z))]. The bracket is a slip: as printed it would reward D
+    for taking fakes for real images. This is the form of Goodfellow et al. (2014), Eq. 1, with the sign
+    turned to minimise.
     """
     return ops.mean(ops.softplus(-real_logits)) + ops.mean(ops.softplus(fake_logits))
 
 
 def gan_generator_minimax(fake_logits: Any) -> Any:
-    """What G minimises in Eq. 1: E log(1 - D(G(z))), printed as E[1 - log D(G(z))] (see ``gan_discriminator``).
+    """The generator's loss of Eq. 1: E log(1 - D(G(z))), printed as E[1 - log D(G(z))] (see
+    ``gan_discriminator``).
 
-    At the optimal D this is, up to terms without G, 2 JS(P_data || P_G) - 2 log 2 (Eq. 3).
+    At the optimal D this is 2 JS(P_data || P_G) - 2 log 2 (Eq. 3), up to terms without G.
     """
     return -ops.mean(ops.softplus(fake_logits))
 
 
 def gan_generator(fake_logits: Any) -> Any:
-    """What G minimises in Eq. 2, and L_GAN of Eq. 7: -E log D(G(z)), the non-saturating objective.
+    """The generator's loss of Eq. 2, and L_GAN of Eq. 7: -E log D(G(z)), the non-saturating objective.
 
     At the optimal D its gradient is that of KL(P_G || P_data) - 2 JS(P_data || P_G) (Eq. 4).
     """
@@ -50,15 +53,16 @@ def gan_generator_each(fake_logits: Any) -> Any:
 
 
 def wgan_critic(real_scores: Any, fake_scores: Any) -> Any:
-    """What the critic minimises in Eq. 5: E D(G(z)) - E D(x), D being a real score, Lipschitz through weight clipping.
+    """The critic's loss of Eq. 5: E D(G(z)) - E D(x), with a real score D, Lipschitz through weight clipping.
 
-    Printed as max_D E D(x) + E[1 - D(G(z))]; the 1 is a constant and left out (Arjovsky et al., 2017, Eq. 2).
+    Eq. 5 prints max_D E D(x) + E[1 - D(G(z))]; the 1 is a constant and is left out (Arjovsky et al., 2017,
+    Eq. 2).
     """
     return ops.mean(fake_scores) - ops.mean(real_scores)
 
 
 def wgan_generator(fake_scores: Any) -> Any:
-    """What G minimises in Eq. 5: -E D(G(z))."""
+    """The generator's loss of Eq. 5: -E D(G(z))."""
     return -ops.mean(fake_scores)
 
 
@@ -74,10 +78,11 @@ _squared_error = Op("squared_error(x, y) = (x - y)^2 summed over all elements",
 
 
 def squared_error(x: Any, reconstruction: Any) -> Any:
-    """The reconstruction term of Eq. 6: the squared error summed over all pixels of an image, mean over the batch.
+    """The reconstruction term of Eq. 6: the squared error of an image, summed over its pixels, mean over the
+    batch.
 
-    Eq. 6 prints E log p(x | z), and section 3.1 "the mean squared error": for p(x | z) = N(x; reconstruction, I / 2) the
-    two are the same up to a constant. ``ValueError`` if the shapes differ.
+    Eq. 6 prints E log p(x | z), and section 3.1 "the mean squared error": for p(x | z) = N(x; reconstruction,
+    I / 2) the two are the same up to a constant. ``ValueError`` if the shapes differ.
     """
     if x.shape != reconstruction.shape:
         raise ValueError(f"squared_error: x has shape {x.shape}, but reconstruction {reconstruction.shape}")
@@ -91,9 +96,10 @@ _gaussian_kl = Op("gaussian_kl(mu, logvar) = (mu^2 + exp(logvar) - 1 - logvar) /
 
 
 def gaussian_kl(mu: Any, logvar: Any) -> Any:
-    """The first term of Eq. 6: KL(N(mu, diag exp(logvar)) || N(0, I)) = 1/2 sum(mu^2 + exp(logvar) - 1 - logvar).
+    """The first term of Eq. 6: KL(N(mu, diag exp(logvar)) || N(0, I)), mean over the batch.
 
-    ``mu`` and ``logvar`` are (N, latent); mean over the batch (Kingma and Welling, 2013, appendix B).
+    It is 1/2 sum(mu^2 + exp(logvar) - 1 - logvar) for each row of ``mu`` and ``logvar``, (N, latent) (Kingma
+    and Welling, 2013, appendix B). ``ValueError`` if the shapes differ.
     """
     if mu.shape != logvar.shape:
         raise ValueError(f"gaussian_kl: mu has shape {mu.shape}, but logvar {logvar.shape}")
@@ -103,21 +109,25 @@ def gaussian_kl(mu: Any, logvar: Any) -> Any:
 def vae(reconstruction_error: Any, kl: Any, reconstruction_weight: float = 1.0) -> Any:
     """L_vae, minus Eq. 6: reconstruction_weight * reconstruction_error + kl.
 
-    Eq. 6 is printed as -KL + E log p(x | z), to be maximised; its terms are ``squared_error`` and ``gaussian_kl``.
+    Eq. 6 prints -KL + E log p(x | z), to be maximised; the terms are ``squared_error`` and ``gaussian_kl``.
     """
     return reconstruction_weight * reconstruction_error + kl
 
 
 def vaegan(l_vae: Any, l_gan: Any, gan_weight: float = 1.0) -> Any:
-    """What the decoder minimises in VAE-GAN: L_vae (Eq. 6) + gan_weight * E L_GAN (Eq. 7); ``l_gan`` (N,) of prior samples."""
+    """The decoder's loss in the VAE-GAN: L_vae (Eq. 6) + gan_weight * E L_GAN (Eq. 7).
+
+    ``l_gan`` (N,) is that of samples from the prior.
+    """
     return l_vae + gan_weight * ops.mean(l_gan)
 
 
 def constrained(l_vae: Any, l_gan: Any, d: float, gan_weight: float = 1.0, per_sample: bool = True) -> Any:
     """The constrained VAE-GAN of section 4.1: L_vae + lambda max(L_GAN - d, 0), with lambda = ``gan_weight``.
 
-    The report writes L_GAN(x) of one image: with ``per_sample`` the hinge acts on each of ``l_gan`` (N,), and then the mean
-    over the batch is taken; without it, on the batch mean, as Eq. 7 has it. At L_GAN = d the subgradient 0 is taken.
+    The paper writes L_GAN(x) of one image: with ``per_sample`` the hinge acts on each of ``l_gan`` (N,),
+    before the mean over the batch is taken. Without it the hinge acts on the batch mean, as in Eq. 7. At
+    L_GAN = d the subgradient is 0.
     """
     if not per_sample:
         l_gan = ops.mean(l_gan)
@@ -127,5 +137,6 @@ def constrained(l_vae: Any, l_gan: Any, d: float, gan_weight: float = 1.0, per_s
 def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
     """-log softmax(logits)[label], mean over the batch: logits (N, classes), labels (N,) integers."""
     if labels.shape != logits.shape[:1]:
-        raise ValueError(f"softmax_cross_entropy: labels of shape {logits.shape[:1]} expected, {labels.shape} found")
+        raise ValueError(f"softmax_cross_entropy: labels of shape {logits.shape[:1]} expected, "
+                         f"{labels.shape} found")
     return -ops.mean(ops.log_softmax(logits)[xp.arange(len(labels)), to_device(labels)])

@@ -1,6 +1,8 @@
-"""The networks: the paper's fully connected stacks (section 3.1), and Larsen et al.'s convolutional ones (2015, table 1).
+"""The networks: the paper's fully connected stacks (section 3.1), and Larsen et al.'s convolutional ones
+(2015, table 1).
 
-An architecture makes the encoder, the decoder and the discriminator of a model. A GAN's generator is a decoder too.
+An architecture makes the encoder, the decoder and the discriminator of a model. A GAN's generator is a
+decoder too.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ from typing import Any
 
 import numpy
 
-from minigen.nn import (BatchNorm, Conv2d, ConvTranspose2d, Initialiser, Linear, Module, ReLU, Reshape, Sequential,
-                        Sigmoid, Tanh, fan_in_uniform)
+from minigen.nn import (BatchNorm, Conv2d, ConvTranspose2d, Initialiser, Linear, Module, ReLU, Reshape,
+                        Sequential, Sigmoid, Tanh, fan_in_uniform)
 
 SIZES = (784, 392, 196, 98)     # the paper's layers, from the image inwards
 
@@ -33,11 +35,13 @@ class FullyConnected:
     sizes: Sequence[int] = SIZES
     image_range = (0.0, 1.0)
 
-    def encoder(self, outputs: int, rng: numpy.random.Generator, init: Initialiser = fan_in_uniform) -> Sequential:
+    def encoder(self, outputs: int, rng: numpy.random.Generator,
+                init: Initialiser = fan_in_uniform) -> Sequential:
         """Images (N, sizes[0]) to (N, outputs)."""
         return fully_connected((*self.sizes, outputs), rng, init)
 
-    def decoder(self, latent: int, rng: numpy.random.Generator, init: Initialiser = fan_in_uniform) -> Sequential:
+    def decoder(self, latent: int, rng: numpy.random.Generator,
+                init: Initialiser = fan_in_uniform) -> Sequential:
         """Latents (N, latent) to images: the encoder's layers in reverse order, with a sigmoid at the end."""
         return Sequential(*fully_connected((latent, *reversed(self.sizes)), rng, init).layers, Sigmoid())
 
@@ -45,8 +49,8 @@ class FullyConnected:
                       init: Initialiser = fan_in_uniform) -> Sequential:
         """Images to logits, or a critic's scores, (N, outputs).
 
-        The paper's output layer has 10 x 10 units. The losses average over them; ``outputs=1`` is the textbook's
-        scalar. The output layer's sigmoid is part of the losses, which take logits.
+        The paper's output layer has 10 x 10 units. The losses average over them; ``outputs=1`` is the
+        textbook's scalar. The output layer's sigmoid is part of the losses, which take logits.
         """
         return self.encoder(outputs, rng, init)
 
@@ -64,23 +68,29 @@ class Discriminator(Module):
 
 @dataclass(frozen=True)
 class Larsen:
-    """Larsen et al.'s networks for images (N, 64, 64, 3) in [-1, 1]: all kernels are 5 x 5, all hidden layers end in ReLU.
+    """Larsen et al.'s networks for images (N, 64, 64, 3) in [-1, 1]: all kernels are 5 x 5, all hidden layers
+    end in ReLU.
 
-    ``width`` multiplies the number of channels and of units in every hidden layer; 1 is the original. BatchNorm follows
-    every layer but the discriminator's first and the output layers. A layer before BatchNorm has no bias.
+    ``width`` multiplies the number of channels and of units in every hidden layer; 1 is the original.
+    BatchNorm follows every layer but the discriminator's first and the output layers. A layer before
+    BatchNorm has no bias.
     """
 
     width: float = 1.0
     image_range = (-1.0, 1.0)
 
-    def encoder(self, outputs: int, rng: numpy.random.Generator, init: Initialiser = fan_in_uniform) -> Sequential:
+    def encoder(self, outputs: int, rng: numpy.random.Generator,
+                init: Initialiser = fan_in_uniform) -> Sequential:
         """Images to (N, outputs): convolutions to 64, 128 and 256 channels, each of stride 2; 1,024 units."""
         a, b, c, units = map(self.scaled, (64, 128, 256, 1024))
-        return Sequential(*_down(3, a, rng, init), *_down(a, b, rng, init), *_down(b, c, rng, init), Reshape(8 * 8 * c),
-                          *_dense(8 * 8 * c, units, rng, init), Linear(units, outputs, rng=rng, init=init))
+        return Sequential(*_down(3, a, rng, init), *_down(a, b, rng, init), *_down(b, c, rng, init),
+                          Reshape(8 * 8 * c), *_dense(8 * 8 * c, units, rng, init),
+                          Linear(units, outputs, rng=rng, init=init))
 
-    def decoder(self, latent: int, rng: numpy.random.Generator, init: Initialiser = fan_in_uniform) -> Sequential:
-        """Latents (N, latent) to images: 8 x 8 x 256, then transposed convolutions to 256, 128 and 32 channels.
+    def decoder(self, latent: int, rng: numpy.random.Generator,
+                init: Initialiser = fan_in_uniform) -> Sequential:
+        """Latents (N, latent) to images: 8 x 8 x 256, then transposed convolutions to 256, 128 and 32
+        channels.
 
         Each has stride 2. A convolution to 3 channels and a tanh follow.
         """
@@ -93,8 +103,8 @@ class Larsen:
                       init: Initialiser = fan_in_uniform) -> Discriminator:
         """Images to logits (N, outputs): convolutions to 32, 128, 256 and 256 channels; 512 units.
 
-        All convolutions but the first have stride 2. The features, (N, 8, 8, 256), are the output of the fourth, before
-        BatchNorm.
+        All convolutions but the first have stride 2. The features, (N, 8, 8, 256), are the output of the
+        fourth, before BatchNorm.
         """
         a, b, c, units = map(self.scaled, (32, 128, 256, 512))
         features = Sequential(Conv2d(3, a, 5, padding=2, rng=rng, init=init), ReLU(),
@@ -110,11 +120,13 @@ class Larsen:
 
 
 def _down(n_in: int, n_out: int, rng: numpy.random.Generator, init: Initialiser) -> list[Module]:
-    return [Conv2d(n_in, n_out, 5, stride=2, padding=2, bias=False, rng=rng, init=init), BatchNorm(n_out), ReLU()]
+    layer = Conv2d(n_in, n_out, 5, stride=2, padding=2, bias=False, rng=rng, init=init)
+    return [layer, BatchNorm(n_out), ReLU()]
 
 
 def _up(n_in: int, n_out: int, rng: numpy.random.Generator, init: Initialiser) -> list[Module]:
-    layer = ConvTranspose2d(n_in, n_out, 5, stride=2, padding=2, output_padding=1, bias=False, rng=rng, init=init)
+    layer = ConvTranspose2d(n_in, n_out, 5, stride=2, padding=2, output_padding=1, bias=False, rng=rng,
+                            init=init)
     return [layer, BatchNorm(n_out), ReLU()]
 
 
@@ -125,7 +137,8 @@ def _dense(n_in: int, n_out: int, rng: numpy.random.Generator, init: Initialiser
 def architecture(name: str, sizes: Sequence[int] = SIZES, width: float = 1.0) -> FullyConnected | Larsen:
     """``"fully_connected"``, whose layers have ``sizes``, or ``"larsen"``, scaled by ``width``.
 
-    ``ValueError`` for another name, a width that is not positive and finite, or a setting that the architecture lacks.
+    ``ValueError`` for another name, a width that is not positive and finite, or a setting that the
+    architecture lacks.
     """
     if name == "fully_connected":
         if width != 1:

@@ -1,7 +1,7 @@
-"""Layers: modules that own parameters and apply ops to what they are called with.
+"""Layers: modules that own parameters and apply ops to their input.
 
-Weights are (in, out), and (kernel height, kernel width, in, out). Every layer is built from an explicit NumPy random
-generator and draws on the host, so that the same seed gives the same network on NumPy and on CuPy.
+Weights are (in, out), and (kernel height, kernel width, in, out). Every layer is built from an explicit NumPy
+random generator and draws on the host, so that the same seed gives the same network on NumPy and on CuPy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ Initialiser = Callable[[numpy.random.Generator, tuple[int, ...]], numpy.ndarray]
 
 
 def he_normal(rng: numpy.random.Generator, shape: tuple[int, ...]) -> numpy.ndarray:
-    """Weights from N(0, 2 / fan_in), which keeps the size of signals through ReLUs (He et al., 2015, Eq. 10)."""
+    """Weights from N(0, 2 / fan_in), which keeps the size of signals through ReLUs (He et al., 2015, Eq.
+    10)."""
     return rng.standard_normal(shape) * math.sqrt(2 / _fans(shape)[0])
 
 
@@ -31,7 +32,10 @@ def glorot_uniform(rng: numpy.random.Generator, shape: tuple[int, ...]) -> numpy
 
 
 def fan_in_uniform(rng: numpy.random.Generator, shape: tuple[int, ...]) -> numpy.ndarray:
-    """Weights from U(-b, b) with b = 1 / sqrt(fan_in), PyTorch's default (LeCun et al., 1998, without the factor of 3)."""
+    """Weights from U(-b, b) with b = 1 / sqrt(fan_in), PyTorch's default.
+
+    LeCun et al. (1998) have the same variance times 3.
+    """
     bound = 1 / math.sqrt(_fans(shape)[0])
     return rng.uniform(-bound, bound, shape)
 
@@ -45,10 +49,11 @@ def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 class Module:
-    """A part of a network: what it holds as attributes (Tensors, modules, lists of modules) are its parameters and parts.
+    """A part of a network. Its attributes (Tensors, modules, lists of modules) are its parameters and parts.
 
-    Subclasses define ``forward``; calling the module calls it. ``buffers`` names attributes that are arrays and belong to the
-    state without being parameters; ``training`` is for layers that behave differently then, see ``train`` and ``eval``.
+    Subclasses define ``forward``; calling the module calls it. ``buffers`` names attributes that are arrays
+    and belong to the state without being parameters. ``training`` is for layers that behave differently in
+    training, see ``train`` and ``eval``.
     """
 
     buffers: tuple[str, ...] = ()
@@ -68,7 +73,7 @@ class Module:
                 yield name, part
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-        """Each parameter with its name, such as ``layers.0.weight``, in the order in which they were defined."""
+        """Each parameter with its name, such as ``layers.0.weight``, in the order of definition."""
         for name, part in self._parts():
             if isinstance(part, Tensor):
                 yield prefix + name, part
@@ -76,23 +81,24 @@ class Module:
                 yield from part.named_parameters(f"{prefix}{name}.")
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and all modules in it, each with the prefix of the names of what it holds, such as ``layers.0.``."""
+        """This module and all modules in it, each with the prefix of its attributes' names, such as
+        ``layers.0.``."""
         yield prefix, self
         for name, part in self._parts():
             if isinstance(part, Module):
                 yield from part.named_modules(f"{prefix}{name}.")
 
     def parameters(self) -> list[Tensor]:
-        """The parameters in the order in which they were defined."""
+        """The parameters in the order of definition."""
         return [parameter for _, parameter in self.named_parameters()]
 
     def train(self) -> None:
-        """Let this module and all in it behave as in training, which they do at first."""
+        """Switch this module and all in it to training, the mode in which they start."""
         for _, module in self.named_modules():
             module.training = True
 
     def eval(self) -> None:
-        """Let this module and all in it behave as when their training is over."""
+        """Switch this module and all in it to the mode for after training."""
         for _, module in self.named_modules():
             module.training = False
 
@@ -102,12 +108,17 @@ class Module:
 
     def state(self) -> dict[str, numpy.ndarray]:
         """A copy of every parameter and buffer on the host, by name."""
-        parameters = {name: numpy.array(to_host(parameter.data)) for name, parameter in self.named_parameters()}
+        parameters = {name: numpy.array(to_host(parameter.data))
+                      for name, parameter in self.named_parameters()}
         return {**parameters, **{path: numpy.array(to_host(getattr(module, name)))
                                  for path, module, name in self._named_buffers()}}
 
     def load_state(self, state: dict[str, numpy.ndarray]) -> None:
-        """Set parameters and buffers from ``state``; ``ValueError`` if names, shapes or dtypes are not exactly ``state()``'s."""
+        """Set parameters and buffers from ``state``, whose names, shapes and dtypes must be those of
+        ``state()``.
+
+        ``ValueError`` names what differs; nothing is changed then.
+        """
         mine = self.state()
         if mine.keys() != state.keys():
             raise ValueError(f"load_state: parameters missing: {sorted(mine.keys() - state.keys())}, "
@@ -123,7 +134,11 @@ class Module:
 
 
 class Linear(Module):
-    """x w + b: (..., n_in) to (..., n_out), with weight (n_in, n_out) from ``init`` and, if wanted, bias (n_out,) zero."""
+    """x w + b: (..., n_in) to (..., n_out). The weight (n_in, n_out) is from ``init``, the bias (n_out,)
+    zero.
+
+    ``bias=False`` leaves the bias out.
+    """
 
     def __init__(self, n_in: int, n_out: int, *, bias: bool = True, rng: numpy.random.Generator,
                  init: Initialiser = fan_in_uniform, dtype: str = "float32") -> None:
@@ -137,11 +152,13 @@ class Linear(Module):
 class Conv2d(Module):
     """The convolution ``ops.conv2d``: (N, H, W, n_in) to (N, H', W', n_out).
 
-    The weight is (kernel, kernel, n_in, n_out), from ``init``, the bias, if wanted, (n_out,) zero.
+    The weight (kernel, kernel, n_in, n_out) is from ``init``, the bias (n_out,) zero; ``bias=False`` leaves
+    it out.
     """
 
-    def __init__(self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, padding: int = 0, bias: bool = True,
-                 rng: numpy.random.Generator, init: Initialiser = fan_in_uniform, dtype: str = "float32") -> None:
+    def __init__(self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, padding: int = 0,
+                 bias: bool = True, rng: numpy.random.Generator, init: Initialiser = fan_in_uniform,
+                 dtype: str = "float32") -> None:
         self.weight = Tensor(to_device(init(rng, (kernel, kernel, n_in, n_out)).astype(dtype)))
         self.bias = Tensor(to_device(numpy.zeros(n_out, dtype))) if bias else None
         self.stride = stride
@@ -154,7 +171,8 @@ class Conv2d(Module):
 class ConvTranspose2d(Module):
     """The transposed convolution ``ops.conv_transpose2d``: (N, H, W, n_in) to (N, H', W', n_out).
 
-    The weight is (kernel, kernel, n_in, n_out), from ``init``, the bias, if wanted, (n_out,) zero.
+    The weight (kernel, kernel, n_in, n_out) is from ``init``, the bias (n_out,) zero; ``bias=False`` leaves
+    it out.
     """
 
     def __init__(self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, padding: int = 0,
@@ -171,11 +189,13 @@ class ConvTranspose2d(Module):
 
 
 class BatchNorm(Module):
-    """Each of the n channels (the last axis) of (..., n) normalised, then scaled and shifted (Ioffe and Szegedy, 2015).
+    """Each of the n channels (the last axis) of (..., n) normalised, then scaled and shifted (Ioffe and
+    Szegedy, 2015).
 
-    y = weight (x - mean) / sqrt(variance + eps) + bias. In training, mean and biased variance are the batch's, over all other
-    axes, and the running ones move towards them, the variance unbiased: running = (1 - momentum) running + momentum batch.
-    Afterwards the running ones are used. The constants are PyTorch's. ``ValueError`` if a batch has one value per channel.
+    y = weight (x - mean) / sqrt(variance + eps) + bias. In training, mean and biased variance are the
+    batch's, over all other axes, and the running ones move towards them, the variance unbiased: running = (1
+    - momentum) running + momentum batch. Afterwards the running ones are used. The constants are PyTorch's.
+    ``ValueError`` if a batch has one value per channel.
     """
 
     buffers = ("running_mean", "running_var")
@@ -194,7 +214,8 @@ class BatchNorm(Module):
             return (x - self.running_mean) * scale + self.bias
         count = math.prod(x.shape[:-1])
         if count < 2:
-            raise ValueError(f"BatchNorm: more than 1 value per channel expected in training, shape {x.shape} found")
+            raise ValueError("BatchNorm: more than 1 value per channel expected in training, shape "
+                             f"{x.shape} found")
         y, (mean, var) = ops.batch_norm(x, self.weight, self.bias, self.eps)
         self._update_running("running_mean", mean)
         self._update_running("running_var", var * (count / (count - 1)))

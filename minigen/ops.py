@@ -1,8 +1,8 @@
 """The differentiable operations: one rule each, the forward function and its partials on adjacent lines.
 
-Every op takes raw arrays (and returns one) or Tensors (and returns a recorded Tensor), broadcasts as NumPy does, and can
-be differentiated any number of times: a partial uses nothing but operators and ops. Where a function has a kink the
-partial is the subgradient that the comment names.
+Every op takes raw arrays (and returns one) or Tensors (and returns a recorded Tensor), broadcasts as NumPy
+does, and can be differentiated any number of times: a partial uses nothing but operators and ops. Where a
+function has a kink the partial is the subgradient that the comment names.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from minigen.batch_norm import batch_norm, moments
 from minigen.conv import conv2d, conv_transpose2d
 from minigen.core import Op, Tensor, broadcast_to, column_sums, sum_to
 
-__all__ = ["add", "sub", "mul", "div", "neg", "power", "exp", "log", "sqrt", "abs", "sign", "tanh", "sigmoid", "relu",
-           "leaky_relu", "softplus", "maximum", "minimum", "clip", "where", "sum", "mean", "var", "max", "logsumexp",
-           "softmax", "log_softmax", "reshape", "transpose", "broadcast_to", "sum_to", "concatenate", "getitem", "scatter",
-           "matmul", "linear", "moments", "batch_norm", "conv2d", "conv_transpose2d"]
+__all__ = ["add", "sub", "mul", "div", "neg", "power", "exp", "log", "sqrt", "abs", "sign", "tanh", "sigmoid",
+           "relu", "leaky_relu", "softplus", "maximum", "minimum", "clip", "where", "sum", "mean", "var",
+           "max", "logsumexp", "softmax", "log_softmax", "reshape", "transpose", "broadcast_to", "sum_to",
+           "concatenate", "getitem", "scatter", "matmul", "linear", "moments", "batch_norm", "conv2d",
+           "conv_transpose2d"]
 
 # Elementwise arithmetic
 
@@ -50,7 +51,8 @@ neg = Op("neg(a) = -a",
 
 
 def _lowered(a: Any, b: Any) -> Any:
-    """b - 1, but b where a and b are 0: the exponent in d(a^b)/da = b a^(b-1), which then is 0 and not 0 / 0."""
+    """b - 1, but b where a and b are 0: the exponent in d(a^b)/da = b a^(b-1), which then is 0 and not 0 /
+    0."""
     if hasattr(b, "shape"):
         return b - ((a != 0) | (b != 0))
     return b - 1 if b else 1
@@ -97,7 +99,8 @@ tanh = Op("tanh(a) = the hyperbolic tangent of a",
 
 
 def _sigmoid(a: Array, out: Array | None = None) -> Array:
-    # The bound keeps exp from overflowing: where it acts the result is the smallest normal number instead of less.
+    # The bound keeps exp from overflowing: where it acts the result is the smallest normal number instead of
+    # less.
     y = xp.exp(xp.minimum(-a, -math.log(xp.finfo(a.dtype).tiny)), out=out)
     y += 1
     return xp.divide(1, y, out=y) if y.ndim else 1 / y
@@ -124,7 +127,8 @@ leaky_relu = Op("leaky_relu(a, slope=0.01) = a where a > 0, slope a elsewhere",
                 lambda g, y, a, slope=0.01: where(a > 0, g, slope * g))     # the slope at 0
 
 softplus = Op("softplus(a) = log(1 + exp(a))",
-              lambda a: xp.maximum(a, 0) + xp.log1p(xp.exp(-xp.abs(a))),    # never overflows, and far faster than logaddexp
+              # never overflows, and far faster than logaddexp
+              lambda a: xp.maximum(a, 0) + xp.log1p(xp.exp(-xp.abs(a))),
               lambda g, y, a: g * sigmoid(a))
 
 maximum = Op("maximum(a, b) = the larger of a and b",
@@ -152,7 +156,10 @@ where = Op("where(condition, a, b) = a where the condition holds, b elsewhere",
 
 def _restore(g: Any, a: Any, axis: Any) -> Any:
     """Give back to ``g`` the axes of ``a`` that a reduction over ``axis`` dropped, with length 1."""
-    axes = range(a.ndim) if axis is None or a.ndim == 0 else [i % a.ndim for i in (axis if isinstance(axis, tuple) else (axis,))]
+    if axis is None or a.ndim == 0:
+        axes = list(range(a.ndim))
+    else:
+        axes = [i % a.ndim for i in (axis if isinstance(axis, tuple) else (axis,))]
     return g.reshape(tuple(1 if i in axes else n for i, n in enumerate(a.shape)))
 
 
@@ -195,7 +202,8 @@ mean = Op("mean(a, axis=None, keepdims=False)",
 
 var = Op("var(a, axis=None, keepdims=False) = mean of (a - mean a)^2, the variance of a whole population",
          lambda a, axis=None, keepdims=False: xp.var(a, axis=axis, keepdims=keepdims),
-         lambda g, y, a, axis=None, keepdims=False: _mean(g, a, axis) * (2 * (a - mean(a, axis=axis, keepdims=True))))
+         lambda g, y, a, axis=None, keepdims=False: (
+             _mean(g, a, axis) * (2 * (a - mean(a, axis=axis, keepdims=True)))))
 
 max = Op("max(a, axis=None, keepdims=False)",
          lambda a, axis=None, keepdims=False: xp.max(a, axis=axis, keepdims=keepdims),
@@ -203,7 +211,8 @@ max = Op("max(a, axis=None, keepdims=False)",
 
 logsumexp = Op("logsumexp(a, axis=None, keepdims=False) = log sum exp a, for finite a",
                _logsumexp,
-               lambda g, y, a, axis=None, keepdims=False: _restore(g, a, axis) * exp(a - _restore(y, a, axis)))
+               lambda g, y, a, axis=None, keepdims=False: (
+                   _restore(g, a, axis) * exp(a - _restore(y, a, axis))))
 
 softmax = Op("softmax(a, axis=-1) = exp(a) / sum exp(a)",
              _softmax,
@@ -244,7 +253,7 @@ _getitem = Op("getitem(a, index) = a[index]",
               lambda a, index: a[index],
               lambda g, y, a, index: _scatter(g, index=index, shape=a.shape))
 
-_scatter = Op("scatter(a, index, shape) = zeros of `shape`, a added at `index`, again wherever an index occurs again",
+_scatter = Op("scatter(a, index, shape) = zeros of `shape`, to which a is added at `index`, each time",
               _add_at,
               lambda g, y, a, index, shape: _getitem(g, index=index))
 
@@ -301,7 +310,8 @@ def _matmul_b(g: Any, y: Any, a: Any, b: Any) -> Any:
 
 
 def _product(a: Array, b: Array) -> Array:
-    if not threads.sharing() or not a.ndim == b.ndim == 2 or len(a) * b.size < _SHARED_MULTIPLICATIONS or a.dtype != b.dtype:
+    alike = a.ndim == b.ndim == 2 and a.dtype == b.dtype
+    if not (alike and threads.sharing() and len(a) * b.size >= _SHARED_MULTIPLICATIONS):
         return a @ b
     y = xp.empty((len(a), b.shape[1]), a.dtype)
     width = -(-b.shape[1] // threads.count())
@@ -355,7 +365,8 @@ Tensor.sum = lambda a, axis=None, keepdims=False: sum(a, axis=axis, keepdims=kee
 Tensor.mean = lambda a, axis=None, keepdims=False: mean(a, axis=axis, keepdims=keepdims)
 Tensor.max = lambda a, axis=None, keepdims=False: max(a, axis=axis, keepdims=keepdims)
 Tensor.reshape = lambda a, *shape: reshape(a, shape[0] if len(shape) == 1 else shape)
-Tensor.transpose = lambda a, *axes: transpose(a, axes[0] if axes and isinstance(axes[0], tuple) else axes or None)
+Tensor.transpose = lambda a, *axes: transpose(
+    a, axes[0] if axes and isinstance(axes[0], tuple) else axes or None)
 Tensor.T = property(lambda a: transpose(a))
 
 # Comparisons are piecewise constant: they return raw arrays of bool.

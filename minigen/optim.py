@@ -1,12 +1,13 @@
-"""Optimisers with PyTorch's definitions of their constants: SGD with momentum, RMSProp, Adam; and weight clipping.
+"""Optimisers, with PyTorch's definitions of their constants: SGD with momentum, RMSProp, Adam; weight
+clipping.
 
-``step`` works through a parameter in blocks of rows that fit into the cache, so that the passes which make up one update find
-parameter, gradient and state there. The state changes in place; a parameter gets a new array, since recorded graphs
-and views may still hold the old one.
+``step`` works through a parameter in blocks of rows that fit into the cache, so that all passes of an update
+find parameter, gradient and state there. The state changes in place. A parameter gets a new array, since
+recorded graphs and views may still hold the old one.
 
-State that only decays, because its gradient has become 0 for good (the weights of a dead ReLU), would get stuck among the
-subnormal numbers, with which many processors compute a hundred times slower. So once in a while what is far too small to
-move a weight becomes 0.
+If a gradient has become 0 for good (the weights of a dead ReLU), the state only decays and would get stuck
+among the subnormal numbers, with which many processors compute a hundred times slower. So from time to time,
+values that are far too small to move a weight are set to 0.
 """
 
 from __future__ import annotations
@@ -21,16 +22,18 @@ from minigen import backend, threads
 from minigen.backend import Array, to_device, to_host, xp
 from minigen.core import Tensor, grad
 
-_ARRAYS = 8         # in an update: parameter, gradient, new value and two states, and room for as much again
+_ARRAYS = 8         # of an update: parameter, gradient, new value, two states, and some room
 _TIDY_EVERY = 64    # steps
-_NEGLIGIBLE = 1e-30     # after so many more decays by 0.9, and times a small rate, still no subnormal number of float32
+_NEGLIGIBLE = 1e-30     # after that many decays by 0.9, times a small rate, still no subnormal float32
 
 
 class Optimizer:
-    """What SGD, RMSProp and Adam share: the loop over parameters, their state, and the number of steps taken.
+    """The base of SGD, RMSProp and Adam: the loop over parameters, their state, and the number of steps
+    taken.
 
-    A subclass names the arrays of state that it keeps for each parameter (``slots``, zero at first) and defines
-    ``_update(p, g, new, *slots)``, which updates the slots and puts the parameter's new value into ``new``.
+    A subclass names the arrays of state that it keeps for each parameter (``slots``, zero at first) and
+    defines ``_update(p, g, new, *slots)``, which updates the slots and puts the parameter's new value into
+    ``new``.
     """
 
     slots: tuple[str, ...] = ()
@@ -45,18 +48,21 @@ class Optimizer:
         self._blocks = [threads.row_blocks(p.shape, _ARRAYS) for p in self.parameters]
 
     def minimize(self, loss: Tensor) -> None:
-        """Take one step down the gradient of the scalar ``loss`` with respect to the parameters; its graph is freed."""
+        """Take one step down the gradient of the scalar ``loss`` with respect to the parameters; its graph is
+        freed."""
         self.step(grad(loss, self.parameters, retain_graph=False))
 
     def step(self, grads: Sequence[Array]) -> None:
         """Update every parameter from its gradient, given in the order of the parameters."""
         if len(grads) != len(self.parameters):
-            raise ValueError(f"{type(self).__name__}.step: {len(self.parameters)} gradients expected, {len(grads)} found")
+            raise ValueError(f"{type(self).__name__}.step: {len(self.parameters)} gradients expected, "
+                             f"{len(grads)} found")
         self.steps += 1
         tidy = self.steps % _TIDY_EVERY == 0
         for p, blocks, g, *arrays in zip(self.parameters, self._blocks, grads, *self.arrays.values()):
             if g.shape != p.shape:
-                raise ValueError(f"{type(self).__name__}.step: a gradient of shape {p.shape} expected, {g.shape} found")
+                raise ValueError(f"{type(self).__name__}.step: a gradient of shape {p.shape} expected, "
+                                 f"{g.shape} found")
             before, after = p.data, xp.empty(p.shape, p.dtype)
 
             def update(rows: Any) -> None:
@@ -69,15 +75,18 @@ class Optimizer:
             p.data = after
 
     def state(self) -> dict[str, numpy.ndarray]:
-        """A copy of the state on the host: the number of steps, and each slot's arrays by parameter number."""
-        arrays = {f"{slot}.{i}": numpy.array(to_host(a)) for slot in self.slots for i, a in enumerate(self.arrays[slot])}
+        """A copy of the state on the host: the number of steps, and each slot's arrays by parameter
+        number."""
+        arrays = {f"{slot}.{i}": numpy.array(to_host(a))
+                  for slot in self.slots for i, a in enumerate(self.arrays[slot])}
         return {"steps": numpy.array(self.steps), **arrays}
 
     def load_state(self, state: dict[str, numpy.ndarray]) -> None:
         """Go on from what ``state()`` returned; ``ValueError`` if names or shapes differ."""
         mine = self.state()
         if {k: v.shape for k, v in mine.items()} != {k: v.shape for k, v in state.items()}:
-            raise ValueError(f"{type(self).__name__}.load_state: the state of another optimiser or of other parameters")
+            raise ValueError(f"{type(self).__name__}.load_state: the state of another optimiser or of other "
+                             "parameters")
         self.steps = int(state["steps"])
         self.arrays = {slot: [to_device(state[f"{slot}.{i}"].copy()) for i in range(len(self.parameters))]
                        for slot in self.slots}
@@ -107,12 +116,14 @@ def _sgd(p: Array, g: Array, new: Array, b: Array, momentum: float, lr: float) -
 class RMSProp(Optimizer):
     """v = alpha v + (1 - alpha) g^2;  p = p - lr g / (sqrt(v) + eps)  (Hinton's lecture 6e, as in PyTorch).
 
-    The state kept is v / (1 - alpha), which spares a pass over the memory; the constants below carry the factor.
+    The state kept is v / (1 - alpha), which spares a pass over the memory; the constants below carry the
+    factor.
     """
 
     slots = ("v",)
 
-    def __init__(self, parameters: Sequence[Tensor], lr: float, alpha: float = 0.99, eps: float = 1e-8) -> None:
+    def __init__(self, parameters: Sequence[Tensor], lr: float, alpha: float = 0.99,
+                 eps: float = 1e-8) -> None:
         super().__init__(parameters, lr)
         self.alpha = alpha
         self.eps = eps
@@ -126,13 +137,13 @@ class Adam(Optimizer):
     """m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  p = p - lr m' / (sqrt(v') + eps) with
     m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t)  (Kingma and Ba, 2015, algorithm 1).
 
-    The states kept are m / (1 - beta1) and v / (1 - beta2), which spares two passes over the memory; the constants below
-    carry the factors.
+    The states kept are m / (1 - beta1) and v / (1 - beta2), which spares two passes over the memory; the
+    constants below carry the factors.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], lr: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999,
-                 eps: float = 1e-8) -> None:
-        self.slots = ("v", "m") if beta1 else ("v",)        # for beta1 = 0, m is the gradient: a quarter less to do
+    def __init__(self, parameters: Sequence[Tensor], lr: float = 1e-3, beta1: float = 0.9,
+                 beta2: float = 0.999, eps: float = 1e-8) -> None:
+        self.slots = ("v", "m") if beta1 else ("v",)        # for beta1 = 0, m is the gradient
         super().__init__(parameters, lr)
         self.beta1 = beta1
         self.beta2 = beta2
@@ -145,8 +156,8 @@ class Adam(Optimizer):
 
 
 @backend.fused
-def _adaptive(p: Array, g: Array, new: Array, v: Array, m: Array | None, decay: float, m_decay: float, eps: float,
-              rate: float) -> None:
+def _adaptive(p: Array, g: Array, new: Array, v: Array, m: Array | None, decay: float, m_decay: float,
+              eps: float, rate: float) -> None:
     """v = decay v + g^2;  m = m_decay m + g, or g where no m is kept;  new = p - rate m / (sqrt(v) + eps)."""
     xp.multiply(g, g, out=new)
     v *= decay
@@ -167,6 +178,7 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {kind.__name__: kind for kind 
 
 
 def clip_weights(parameters: Sequence[Tensor], bound: float) -> None:
-    """w = clip(w, -bound, bound) for every weight: WGAN's Lipschitz constraint (Arjovsky et al., 2017, algorithm 1)."""
+    """w = clip(w, -bound, bound) for every weight: WGAN's Lipschitz constraint (Arjovsky et al., 2017,
+    algorithm 1)."""
     for p in parameters:
         p.data = xp.clip(p.data, -bound, bound)

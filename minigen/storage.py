@@ -1,4 +1,5 @@
-"""Arrays and text to a file, whole or not at all; arrays back; and the folder where results are kept between runs."""
+"""Arrays and text to a file, whole or not at all; arrays back; and the folder where results are kept between
+runs."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ import numpy
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file, which takes the place of ``path`` when it is complete on the disk, and is gone if that fails."""
+    """A new file, which takes the place of ``path`` when it is complete on the disk, and is gone if that
+    fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -30,7 +32,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def save(path: Path, arrays: dict[str, numpy.ndarray]) -> None:
-    """Write the arrays as an uncompressed .npz file that appears under its name only when it is complete on the disk."""
+    """Write the arrays as an uncompressed .npz file that appears under its name only when it is complete on
+    the disk."""
     with replacing(path) as file:
         numpy.savez(file, **arrays)
 

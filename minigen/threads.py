@@ -1,8 +1,8 @@
 """How work on NumPy's arrays is shared among threads, and cut into blocks that fit into a core's cache.
 
-NumPy's own passes run on one thread, its matrix products on BLAS's threads. Here several threads each take a share of the
-blocks; meanwhile BLAS is held to one thread, so that the products within a block run beside those of the others. On a GPU
-there is one thread and one block: there each block would be a kernel.
+NumPy's own passes run on one thread, its matrix products on BLAS's threads. Here several threads each take a
+share of the blocks; meanwhile BLAS is held to one thread, so that the products within a block run beside
+those of the others. On a GPU there is one thread and one block: there each block would be a kernel.
 """
 
 from __future__ import annotations
@@ -42,19 +42,21 @@ def _blas_threads() -> int:
 
 
 def count() -> int:
-    """How many threads share the work: for NumPy those that its matrix products take, for a GPU the one that drives it."""
+    """How many threads share the work: for NumPy those that its matrix products take, for a GPU the one that
+    drives it."""
     return _blas_threads() if backend.name() == "numpy" else 1
 
 
 @contextmanager
 def _one_blas_thread() -> Iterator[None]:
-    # After a product BLAS's own threads wait for the next one so busily that they would take the processor from those here.
+    # After a product BLAS's own threads wait for the next one so busily that they would take the processor
+    # from the threads here.
     _blas_threads()     # counted before
     with _blas().limit(limits=1):
         yield
 
 
-# Who works on what
+# Sharing work
 
 _sharing: ContextVar[bool] = ContextVar("sharing", default=False)
 _one_at_a_time = threading.Lock()
@@ -62,7 +64,7 @@ _one_at_a_time = threading.Lock()
 
 @contextmanager
 def large_arrays() -> Iterator[None]:
-    """Within this context all threads are for ``parallel``, matrix products run on the one that calls them; memory is reused."""
+    """Within this context ``parallel`` has all threads, a matrix product has one, and memory is reused."""
     _keep_memory()
     before = _sharing.set(True)
     try:
@@ -73,7 +75,8 @@ def large_arrays() -> Iterator[None]:
 
 
 def sharing() -> bool:
-    """Whether several threads could share a matrix product that by itself has one: within ``large_arrays``."""
+    """Whether several threads could share a matrix product, which has one thread itself: within
+    ``large_arrays``."""
     return _sharing.get() and count() > 1
 
 
@@ -85,8 +88,9 @@ def _pool() -> ThreadPoolExecutor:
 def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
     """Call ``work`` with each of ``jobs``, on several threads at once if NumPy is used.
 
-    Each thread takes its part of the list from the front, so that memory side by side is first touched by one thread, and then
-    helps another from the back. Meanwhile the matrix products of each run on that thread alone. ``work`` must not call this.
+    Each thread takes its part of the list from the front, so that neighbouring memory is first touched by one
+    thread, and then helps another from the back. Meanwhile each matrix product runs on its caller's thread
+    alone. ``work`` must not call ``parallel``.
     """
     jobs = list(jobs)
     workers = min(count(), len(jobs))
@@ -101,7 +105,8 @@ def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
             part = parts[(own + i) % workers]
             while (job := _taken(part, last=i > 0)) is not None:
                 work(job)
-    with _one_at_a_time, nullcontext() if _sharing.get() else _one_blas_thread():       # in large_arrays there is one already
+    # Within large_arrays there is one BLAS thread already.
+    with _one_at_a_time, nullcontext() if _sharing.get() else _one_blas_thread():
         others = [_pool().submit(take, i) for i in range(1, workers)]
         take(0)
         for other in others:
@@ -110,7 +115,10 @@ def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
 
 
 def share(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
-    """``parallel`` within ``large_arrays``; elsewhere, where BLAS's threads are busy, call ``work`` with each of ``jobs`` here."""
+    """Call ``work`` with each of ``jobs``: by ``parallel`` within ``large_arrays``, else on this thread.
+
+    Elsewhere BLAS's threads are busy, and others would gain nothing.
+    """
     if sharing():
         parallel(work, jobs)
     else:
@@ -132,7 +140,8 @@ _memory = threading.local()
 
 @cache
 def _keep_memory() -> None:
-    """Let the C library keep freed memory for the next large array, whose pages the system would have to clear again."""
+    """Let the C library keep freed memory for the next large array, whose pages the system would have to
+    clear again."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         never_map, never_trim = (-4, 0), (-1, -1)       # M_MMAP_MAX and M_TRIM_THRESHOLD in malloc.h
@@ -141,38 +150,42 @@ def _keep_memory() -> None:
 
 
 def workspace(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Memory of this thread, whatever is in it, until the same name is asked for again."""
+    """Memory of this thread, with arbitrary content; it is reused when the same name is asked for again."""
     size, key = math.prod(shape), (name, xp.dtype(dtype), backend.name())
-    known = _memory.__dict__.setdefault("arrays", {})
-    if key not in known or known[key].size < size:
-        known[key] = xp.empty(size, dtype)
-    return known[key][:size].reshape(shape)
+    arrays = _memory.__dict__.setdefault("arrays", {})
+    if key not in arrays or arrays[key].size < size:
+        arrays[key] = xp.empty(size, dtype)
+    return arrays[key][:size].reshape(shape)
 
 
 # Blocks
 
 
 def block_numbers() -> int:
-    """How many numbers a thread's workspace should have at most: for NumPy, what its core's own cache holds."""
+    """The largest number of numbers in a thread's workspace: for NumPy, what fits into its core's own
+    cache."""
     return 1 << 19 if backend.name() == "numpy" else 1 << 23
 
 
 def gemm_rows(numbers: int) -> int:
-    """How many rows, a power of 2, of a long matrix to multiply at once with a factor of this many numbers; 0 for all.
+    """How many rows, a power of 2, of a long matrix to multiply at once with a factor of this many numbers; 0
+    for all.
 
-    OpenBLAS, NumPy's usual BLAS, does not arrange the factors anew for a product of at most a million multiplications,
-    which makes it up to three times as fast if there are few columns.
+    OpenBLAS, NumPy's usual BLAS, does not arrange the factors anew for a product of at most a million
+    multiplications, which makes it up to three times as fast if there are few columns.
     """
     return 1 << (10 ** 6 // max(1, numbers)).bit_length() >> 1 if backend.name() == "numpy" else 0
 
 
 def fold_rows(columns: int, rows: int, numbers: int) -> int:
-    """How many rows of an array to fold into one, so that NumPy's inner loops, along a row, run over at least this many numbers."""
+    """How many rows of an array to fold into one, so that NumPy's inner loops run over at least
+    ``numbers``."""
     return math.gcd(rows, 1 << ((numbers - 1) // max(1, columns)).bit_length())
 
 
 def row_blocks(shape: tuple[int, ...], arrays: int = 1) -> list[Any]:
-    """Indices that cut the rows of ``arrays`` arrays of this shape so that several passes over a block find it in the cache."""
+    """Indices that cut the rows of ``arrays`` arrays of this shape into blocks that fit into the cache
+    together."""
     size = math.prod(shape)
     numbers = min(block_numbers() // arrays, max(_NUMBERS_PER_THREAD // arrays, size // count()))
     if size <= numbers or backend.name() != "numpy":
@@ -182,11 +195,13 @@ def row_blocks(shape: tuple[int, ...], arrays: int = 1) -> list[Any]:
 
 
 def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function that works element by element take large arrays of NumPy's block by block, on several threads.
+    """Make a function that works element by element take large NumPy arrays block by block, on several
+    threads.
 
-    On a GPU it is one kernel, see ``backend.fused``. Its result is of the first argument's shape and dtype, and goes into the array
-    ``out`` if the function is given one. The other arguments are arrays of this shape, or vectors that are broadcast along the
-    last axis. With ``overwrite`` the result of a large array takes its memory.
+    On a GPU it is one kernel, see ``backend.fused``. Its result has the shape and dtype of the first
+    argument, and goes into the array ``out`` if the function is given one. The other arguments are arrays of
+    this shape, or vectors that are broadcast along the last axis. With ``overwrite`` the result of a large
+    array takes its memory.
     """
     one_kernel = backend.fused(function)
 
@@ -195,8 +210,10 @@ def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
         if type(first) is not numpy.ndarray or first.size < 2 * _NUMBERS_PER_THREAD or first.ndim < 2:
             return one_kernel(first, *others)
         columns = first.shape[-1]
-        times = fold_rows(columns, first.size // columns, numpy.getbufsize())     # with less, NumPy steps through a buffer
-        rows = [a.reshape(-1, times * columns) if a.shape == first.shape else numpy.tile(a, times) for a in (first, *others)]
+        # NumPy passes shorter rows through a buffer.
+        times = fold_rows(columns, first.size // columns, numpy.getbufsize())
+        rows = [a.reshape(-1, times * columns) if a.shape == first.shape else numpy.tile(a, times)
+                for a in (first, *others)]
         result = rows[0] if overwrite else numpy.empty(rows[0].shape, first.dtype)
 
         def work(block: Any) -> None:

@@ -119,7 +119,7 @@ def test_the_partition(contents, tmp_path, where):
 @pytest.mark.parametrize("lines, message", [
     (b"000001.jpg 0\r\n000002.jpg\r\n", r"partition.txt, line 2: a name and 0, 1 or 2, .* expected, '000002.jpg' found"),
     (b"000001.jpg 3\n", r"line 1: .* '000001.jpg 3' found"), (b"\xff\xfe\x00", "line 1: "),
-    (b"000001.jpg 0\n000003.jpg 0\n", "nothing is said of 18 of the 20 images, the first of them 000002.jpg")])
+    (b"000001.jpg 0\n000003.jpg 0\n", "18 of the 20 images are not in it, the first of them 000002.jpg")])
 def test_a_partition_that_cannot_be(contents, tmp_path, lines, message):
     with pytest.raises(ValueError, match=message):
         datasets.celeba(make_folder(tmp_path / "c", contents, lines))

@@ -140,7 +140,7 @@ def test_without_retain_graph_the_memory_goes_on_the_way():
     assert (retained == released).all() and float(y) == float(ops.sum(ops.exp(ops.exp(ops.exp(x)))))
     assert alive == [[[True] * 3] * 3, [[True, True, True], [True, True, False], [True, False, False]]]
     for wanted in (x, Tensor(1.0)):
-        with pytest.raises(RuntimeError, match="given back by an earlier grad without retain_graph: compute y again"):
+        with pytest.raises(RuntimeError, match="freed by an earlier grad without retain_graph: compute y again"):
             grad(y + 1.0, wanted)
     with pytest.raises(ValueError, match="create_graph needs retain_graph"):
         grad(ops.sum(x), x, create_graph=True, retain_graph=False)

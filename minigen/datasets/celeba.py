@@ -1,4 +1,4 @@
-"""CelebA: the aligned and cropped photographs of faces, from the zip archive or the folder that it is distributed as."""
+"""CelebA: aligned and cropped photographs of faces, from the distributed zip archive or folder."""
 
 from __future__ import annotations
 
@@ -26,24 +26,28 @@ __all__ = ["celeba"]
 
 ARCHIVE, FOLDER, PARTITION = "img_align_celeba.zip", "img_align_celeba", "list_eval_partition.txt"
 
-_BOX = (15 / 178, 40 / 218, 163 / 178, 188 / 218)       # left, top, right and bottom of what is cut out, as shares of a side
-_MOST_BYTES, _MOST_PIXELS = 16 << 20, 16 << 20          # of one image; a photograph of CelebA has 10 kB and 39 thousand pixels
+_BOX = (15 / 178, 40 / 218, 163 / 178, 188 / 218)       # left, top, right, bottom of the crop, in sides
+# Limits for one image; a photograph of CelebA has 10 kB and 39 thousand pixels.
+_MOST_BYTES, _MOST_PIXELS = 16 << 20, 16 << 20
 _TRAIN, _TEST = 162_770 / 202_599, 19_962 / 202_599     # CelebA's own shares, where there is no partition
-_LAYOUT = (f"give {ARCHIVE} (\"Align&Cropped Images\" of https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html), or a folder with it "
-           f"or with its unpacked 000001.jpg, 000002.jpg, ..., and {PARTITION} beside them if you have it")
+_LAYOUT = (f"give {ARCHIVE} (\"Align&Cropped Images\" of https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html), "
+           f"or a folder with it or with its unpacked 000001.jpg, 000002.jpg, ..., and {PARTITION} beside "
+           "them if you have it")
 
 
 def celeba(root: str | os.PathLike[str], side: int = 64) -> Dataset:
-    """CelebA from ``root``: images (N, side, side, 3) uint8, and in place of labels the names of their files (N,).
+    """CelebA from ``root``: images (N, side, side, 3) uint8, and the names of their files (N,) in place of
+    labels.
 
-    ``root`` is img_align_celeba.zip, which is read in place, or a folder with it or with the unpacked images NNNNNN.jpg, itself or
-    in its folder img_align_celeba. If list_eval_partition.txt is with them it says which are for training and test (those for
-    validation are left out), else, by name, the first 80 % and the last 10 % are, as in CelebA. Of an image of 178 x 218 the
-    square of rows 40 to 188 and columns 15 to 163 is taken, of other sizes the same shares, and made smaller with antialiasing.
+    ``root`` is img_align_celeba.zip, which is read in place, or a folder that has it or the unpacked images
+    NNNNNN.jpg, itself or in its folder img_align_celeba. If list_eval_partition.txt is with them, it says
+    which images are for training and for test (those for validation are left out). Otherwise the first 80 %
+    and the last 10 % are, by name, as in CelebA. Of an image of 178 x 218 the square of rows 40 to 188 and
+    columns 15 to 163 is taken, of other sizes the same shares, and made smaller with antialiasing.
 
-    That is done once, on all processors, into a file in ``storage.cache_folder()``, which is mapped into the memory, not read.
-    Images that cannot be decoded are left out, and a warning counts and names them. ``FileNotFoundError`` says where CelebA comes
-    from; ``ValueError`` names what is not as described.
+    This is done once, on all processors, into a file in ``storage.cache_folder()``, which is mapped into the
+    memory, not read. Images that cannot be decoded are left out; a warning counts and names them.
+    ``FileNotFoundError`` says where to get CelebA; ``ValueError`` names what differs from this description.
     """
     source = _source(Path(root))
     try:
@@ -58,7 +62,8 @@ def celeba(root: str | os.PathLike[str], side: int = 64) -> Dataset:
     index = json.loads(index_path.read_text())
     if index["damaged"]:
         first = "; ".join(f"{name}: {why}" for name, why in index["damaged"][:5])
-        warnings.warn(f"{source.path}: {len(index['damaged'])} of {sum(map(len, parts))} images cannot be read and are left out "
+        warnings.warn(f"{source.path}: {len(index['damaged'])} of {sum(map(len, parts))} images cannot be "
+                      "read and are left out "
                       f"({first}{'; ...' if len(index['damaged']) > 5 else ''})", stacklevel=2)
     names = [numpy.array(part) for part in index["names"]]
     for part, what in zip(names, ("training", "test")):
@@ -102,9 +107,11 @@ class _Archive:
         for member in self.zip.infolist():
             parts = re.split(r"[/\\]", member.filename)
             if ".." in parts or parts[0] == "" or ":" in parts[0]:
-                raise ValueError(f"{path}: the member {member.filename!r} would leave the folder it is unpacked to: not CelebA")
+                raise ValueError(f"{path}: the member {member.filename!r} would leave the folder it is "
+                                 "unpacked to: not CelebA")
             if member.file_size > _MOST_BYTES:
-                raise ValueError(f"{path}: the member {member.filename!r} unpacks to {member.file_size:,} bytes: not CelebA")
+                raise ValueError(f"{path}: the member {member.filename!r} unpacks to {member.file_size:,} "
+                                 "bytes: not CelebA")
             if _is_image(parts[-1]) and "__MACOSX" not in parts:
                 self.members[parts[-1]] = member
         self.names = sorted(self.members)
@@ -166,12 +173,14 @@ def _parts(source: _Folder | _Archive) -> list[list[str]]:
     for i, line in enumerate(content.decode("ascii", errors="replace").splitlines(), 1):
         words = line.split()
         if words and (len(words) != 2 or words[1] not in ("0", "1", "2")):
-            raise ValueError(f"{where}, line {i}: a name and 0, 1 or 2, as in '000001.jpg 0', expected, {line[:80]!r} found")
+            raise ValueError(f"{where}, line {i}: a name and 0, 1 or 2, as in '000001.jpg 0', expected, "
+                             f"{line[:80]!r} found")
         if words:
             part_of[words[0]] = words[1]
     unknown = [name for name in source.names if name not in part_of]
     if unknown:
-        raise ValueError(f"{where}: nothing is said of {len(unknown)} of the {n} images, the first of them {unknown[0]}")
+        raise ValueError(f"{where}: {len(unknown)} of the {n} images are not in it, the first of them "
+                         f"{unknown[0]}")
     return [[name for name in source.names if part_of[name] == part] for part in ("0", "2")]
 
 
@@ -179,14 +188,17 @@ def _complete(pixels: Path, index_path: Path, side: int) -> bool:
     """Whether an earlier call has written all of both files."""
     if not (pixels.exists() and index_path.exists()):
         return False
-    return pixels.stat().st_size == sum(map(len, json.loads(index_path.read_text())["names"])) * side * side * 3
+    names = json.loads(index_path.read_text())["names"]
+    return pixels.stat().st_size == sum(map(len, names)) * side * side * 3
 
 
-def _build(source: _Folder | _Archive, parts: list[list[str]], side: int, pixels: Path, index_path: Path) -> None:
-    """Write the images of both parts, one after the other, and an index of what they are: the latter last."""
+def _build(source: _Folder | _Archive, parts: list[list[str]], side: int, pixels: Path,
+           index_path: Path) -> None:
+    """Write the images of both parts, one after the other, and then an index of them."""
     names: list[list[str]] = [[], []]
-    damaged = []
-    with storage.replacing(pixels) as file, tqdm(desc="CelebA", total=sum(map(len, parts)), unit=" images", disable=None) as bar:
+    damaged, total = [], sum(map(len, parts))
+    with (storage.replacing(pixels) as file,
+          tqdm(desc="CelebA", total=total, unit=" images", disable=None) as bar):
         for kept, part in zip(names, parts):
             for name, image in _decoded(source, part, side):
                 bar.update()
@@ -198,8 +210,9 @@ def _build(source: _Folder | _Archive, parts: list[list[str]], side: int, pixels
     storage.write_text(index_path, json.dumps({"names": names, "damaged": damaged}))
 
 
-def _decoded(source: _Folder | _Archive, names: list[str], side: int) -> Iterator[tuple[str, numpy.ndarray | Exception]]:
-    """Each name with its image, or with what was wrong, in their order; a few per processor are in memory at once."""
+def _decoded(source: _Folder | _Archive, names: list[str],
+             side: int) -> Iterator[tuple[str, numpy.ndarray | Exception]]:
+    """Each name, in order, with its image or its error; only a few per processor are in memory at once."""
     workers = os.cpu_count() or 1
 
     def decode(name: str) -> Any:

@@ -12,8 +12,8 @@ __all__ = ["Dataset", "flip_and_scale", "scale"]
 class Dataset(NamedTuple):
     """Images and their labels, for training and test.
 
-    MNIST: (N, 784) float32 in [0, 1], row by row from the top left, with classes (N,) int64. ``faces``: (N, 64, 64, 3) uint8 with
-    the factors that each was drawn from.
+    MNIST: (N, 784) float32 in [0, 1], row by row from the top left, with classes (N,) int64. ``faces``: (N,
+    64, 64, 3) uint8 with the factors that each was drawn from.
     """
 
     train_images: numpy.ndarray
@@ -30,7 +30,8 @@ def scale(images: Any) -> numpy.ndarray:
 
 
 def flip_and_scale(images: Any, rng: numpy.random.Generator) -> numpy.ndarray:
-    """A batch (N, H, W, C) of uint8, each image mirrored left to right or, as often, not, as float32 from -1 (black) to 1."""
+    """A batch (N, H, W, C) of uint8, each image mirrored left to right or, as often, not, as float32 from -1
+    (black) to 1."""
     flipped = rng.random(len(images)) < 0.5
     scaled = scale(images)
     scaled[flipped] = scaled[flipped, :, ::-1]

@@ -1,4 +1,4 @@
-"""The report's two-layer classifier, with which the entropies of generated images are measured (section 3.2)."""
+"""The paper's two-layer classifier, which measures the entropies of generated images (section 3.2)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class Classifier:
         """Train on images (N, features) float32 and labels (N,) integers; returns the classifier itself."""
         labels = numpy.asarray(labels)
         if labels.min() < 0 or labels.max() >= self.sizes[-1]:
-            raise ValueError(f"Classifier: labels from 0 to {self.sizes[-1] - 1} expected, {labels.min()} to {labels.max()} found")
+            raise ValueError(f"Classifier: labels from 0 to {self.sizes[-1] - 1} expected, {labels.min()} to "
+                             f"{labels.max()} found")
         optimizer = Adam(self.network.parameters(), self.lr)
         starts = range(0, len(images) - self.batch_size + 1, self.batch_size) or range(1)
         for epoch in range(self.epochs):
@@ -58,8 +59,10 @@ class Classifier:
         """The probability of each class for each image: (N, features) to (N, classes)."""
         images = to_device(images)
         if images.ndim != 2 or images.shape[1] != self.sizes[0]:
-            raise ValueError(f"Classifier: images of shape (N, {self.sizes[0]}) expected, {images.shape} found")
-        chunks = [ops.softmax(self.network(images[i:i + _CHUNK])).data for i in range(0, max(len(images), 1), _CHUNK)]
+            raise ValueError(f"Classifier: images of shape (N, {self.sizes[0]}) expected, {images.shape} "
+                             "found")
+        chunks = [ops.softmax(self.network(images[i:i + _CHUNK])).data
+                  for i in range(0, max(len(images), 1), _CHUNK)]
         return xp.concatenate(chunks)
 
     def predict(self, images: Any) -> Array:
@@ -72,7 +75,7 @@ class Classifier:
 
 
 def trained(images: numpy.ndarray, labels: numpy.ndarray, **settings: Any) -> Classifier:
-    """A Classifier with these settings, fitted to these data; kept in ``storage.cache_folder()``, so fitted only once."""
+    """A Classifier with these settings, fitted to these data once and kept in ``storage.cache_folder()``."""
     classifier = Classifier(**settings)
     key = hashlib.sha256(json.dumps([__version__, asdict(classifier)]).encode())
     for array in (images, labels):

@@ -1,6 +1,8 @@
-"""How far apart two discrete distributions are: the D_phi family of the report's section 1, and the Wasserstein distance.
+"""Divergences of discrete distributions: the D_phi family of the paper's section 1, and the Wasserstein
+distance.
 
-Distributions are vectors (N,) of probabilities. Everything is computed on the host in float64; ``kl`` and ``js`` are in nats.
+Distributions are vectors (N,) of probabilities. Everything is computed on the host in float64; ``kl`` and
+``js`` are in nats.
 """
 
 from __future__ import annotations
@@ -15,16 +17,17 @@ from minigen.core import to_host
 
 
 def d_phi(p: Any, q: Any, phi: Callable[[numpy.ndarray], numpy.ndarray], slope: float) -> float:
-    """D_phi(p | q) = E_p[phi(q / p)] (section 1), for a convex ``phi`` with phi(1) = 0; ``slope`` is lim phi(t) / t, t to inf.
+    """D_phi(p | q) = E_p[phi(q / p)] (section 1), for a convex ``phi`` with phi(1) = 0.
 
-    As printed, the mass that q has where p has none costs nothing, and D_phi could be smallest for q other than p. In full
-    (Csiszar, 1967) it costs ``slope`` each, which is added here. ``ValueError`` if p and q are not distributions of one length.
+    ``slope`` is the limit of phi(t) / t as t goes to infinity. As printed, the mass of q where p has none
+    costs nothing, and D_phi could be smallest for a q other than p. In full (Csiszar, 1967) that mass is
+    multiplied by ``slope``, as here. ``ValueError`` if p and q are not distributions of one length.
     """
     p, q = _distribution("p", p), _distribution("q", q)
     if p.shape != q.shape:
         raise ValueError(f"two distributions of one length expected, {p.shape} and {q.shape} found")
     support = p > 1e-300 * q                            # where p is less, q / p would overflow
-    with numpy.errstate(divide="ignore", over="ignore"):        # what is infinite should be: -log 0, (1e200)^2
+    with numpy.errstate(divide="ignore", over="ignore"):        # -log 0 and (1e200)^2 are infinite
         inside = float(numpy.sum(p[support] * phi(q[support] / p[support])))
     outside = float(numpy.sum(q[~support]))
     return inside + slope * outside if outside else inside
@@ -39,7 +42,8 @@ def kl(p: Any, q: Any) -> float:
 
 
 def js(p: Any, q: Any) -> float:
-    """JS(p || q) = KL(p || m) / 2 + KL(q || m) / 2 with m = (p + q) / 2; at most log 2, for p and q that do not overlap.
+    """JS(p || q) = KL(p || m) / 2 + KL(q || m) / 2 with m = (p + q) / 2; at most log 2, for p and q that do
+    not overlap.
 
     phi(t) = t log(t) / 2 - (1 + t) / 2 log((1 + t) / 2).
     """
@@ -63,7 +67,8 @@ def wasserstein_1(p: Any, q: Any, positions: Any) -> float:
     """
     p, q, x = _distribution("p", p), _distribution("q", q), numpy.asarray(to_host(positions), "float64")
     if not p.shape == q.shape == x.shape:
-        raise ValueError(f"p, q and positions of one length expected, {p.shape}, {q.shape} and {x.shape} found")
+        raise ValueError(f"p, q and positions of one length expected, {p.shape}, {q.shape} and {x.shape} "
+                         "found")
     gaps = numpy.diff(x)
     if not (gaps > 0).all():
         raise ValueError("wasserstein_1: ascending positions expected")
@@ -77,6 +82,6 @@ def _t_log_t(t: numpy.ndarray) -> numpy.ndarray:
 def _distribution(name: str, values: Any) -> numpy.ndarray:
     values = numpy.asarray(to_host(values), "float64")
     if values.ndim != 1 or not (values >= 0).all() or not math.isclose(values.sum(), 1, abs_tol=1e-6):
-        raise ValueError(f"{name}: probabilities (N,) that add up to 1 expected, shape {values.shape} with sum {values.sum()} "
-                         f"and least {values.min(initial=math.inf)} found")
+        raise ValueError(f"{name}: probabilities (N,) that add up to 1 expected, shape {values.shape} with "
+                         f"sum {values.sum()} and least {values.min(initial=math.inf)} found")
     return values

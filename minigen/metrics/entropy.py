@@ -1,4 +1,5 @@
-"""The report's two measures: the entropy of the generated classes and the entropy of each image. In nats."""
+"""The paper's two measures, in nats: the mode entropy, of the generated classes, and the entropy of each
+image."""
 
 from __future__ import annotations
 
@@ -8,10 +9,11 @@ from minigen.backend import Array, to_device, xp
 
 
 def mode_entropy(labels: Any, classes: int = 10) -> float:
-    """-sum_i p_i log p_i, p_i being the share of images classified as i, with 0 log 0 = 0 (section 3.2).
+    """-sum_i p_i log p_i with 0 log 0 = 0, where p_i is the share of images classified as i (section 3.2).
 
-    ``labels`` (N,) are integers in [0, classes). At most log(classes), 2.3026 for ten: all modes alike; 0 means that a
-    single mode is left. The plug-in estimate is low by about (classes - 1) / 2N.
+    ``labels`` (N,) are integers in [0, classes). The result is at most log(classes), 2.3026 for ten, if all
+    modes are equally frequent; 0 means that a single mode is left. The plug-in estimate is low by about
+    (classes - 1) / 2N.
     """
     labels = to_device(labels)
     if labels.ndim != 1 or labels.size == 0:
@@ -24,16 +26,18 @@ def mode_entropy(labels: Any, classes: int = 10) -> float:
 
 
 def image_entropy(probabilities: Any) -> Array:
-    """-sum_i p_i log p_i for each row of class probabilities (N, classes), with 0 log 0 = 0: (N,) (section 3.3).
+    """-sum_i p_i log p_i with 0 log 0 = 0, for each row of class probabilities (N, classes): (N,) (section
+    3.3).
 
-    Printed there as sum_i p_i log p_i; an entropy is minus that. Low for an image that the classifier knows well.
+    The paper prints sum_i p_i log p_i; an entropy is minus that. It is low for an image that the classifier
+    is sure of.
     """
     p = to_device(probabilities)
     return xp.maximum(-xp.sum(p * xp.log(xp.where(p > 0, p, 1)), axis=-1), 0)
 
 
 def measure(probabilities: Any) -> dict[str, float]:
-    """Both measures of generated images from their class probabilities (N, classes), the second as its mean over the images."""
+    """``mode_entropy`` and the mean ``image_entropy`` of images with class probabilities (N, classes)."""
     probabilities = to_device(probabilities)
     return {"mode_entropy": mode_entropy(xp.argmax(probabilities, axis=1), probabilities.shape[1]),
             "image_entropy": float(xp.mean(image_entropy(probabilities)))}

@@ -1,7 +1,8 @@
-"""How far generated images are from real ones: the Fréchet distance between their features in an untrained convolutional network.
+"""The Fréchet distance of generated from real images, between features of an untrained convolutional network.
 
-Heusel et al. (2017) take the features from a classifier trained on a million photographs; those of a network with random
-weights need no other data and also tell good samples from bad (Naeem et al., 2020). The distances of the two are not comparable.
+Heusel et al. (2017) take the features from a classifier trained on a million photographs. Those of a network
+with random weights need no other data and also tell good samples from bad (Naeem et al., 2020). The two
+distances are not comparable.
 """
 
 from __future__ import annotations
@@ -20,24 +21,30 @@ _CHUNK = 250        # images at once, which bounds the memory for hidden layers
 
 @no_grad()
 def features(images: Any) -> numpy.ndarray:
-    """(N, FEATURES) float64 of images (N, H, W, 3) in [-1, 1]: three 5 x 5 convolutions of stride 2, averaged over the places."""
+    """(N, FEATURES) float64 of images (N, H, W, 3) in [-1, 1]: three 5 x 5 convolutions of stride 2, then the
+    mean."""
     rng = numpy.random.default_rng(0)
     layers = [layer for n_in, n_out in ((3, 32), (32, 64), (64, FEATURES))
               for layer in (Conv2d(n_in, n_out, 5, stride=2, padding=2, rng=rng, init=he_normal), ReLU())]
     network = Sequential(*layers)
-    chunks = [to_host(network(to_device(images[i:i + _CHUNK]))).mean(axis=(1, 2)) for i in range(0, len(images), _CHUNK)]
+    chunks = [to_host(network(to_device(images[i:i + _CHUNK]))).mean(axis=(1, 2))
+              for i in range(0, len(images), _CHUNK)]
     return numpy.concatenate(chunks).astype("float64")
 
 
 def distance(first: Any, second: Any) -> float:
-    """The squared Fréchet distance between normal distributions with the mean m and covariance C of each (N, features).
+    """The squared Fréchet distance between two sets of features, (N, features) each, taken as normally
+    distributed.
 
-    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))  (Dowson and Landau, 1982). For the same distribution it is 0 only in the
-    limit of many samples. ``ValueError`` if there are fewer than two samples, or the two have other numbers of features.
+    With means m and covariances C it is |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Dowson and Landau,
+    1982). For the same distribution it is 0 only in the limit of many samples. ``ValueError`` if there are
+    fewer than two samples, or the numbers of features differ.
     """
     first, second = numpy.asarray(first, "float64"), numpy.asarray(second, "float64")
-    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1] or min(len(first), len(second)) < 2:
-        raise ValueError(f"distance: two arrays (N, features) with N > 1 expected, {first.shape} and {second.shape} found")
+    alike = first.ndim == second.ndim == 2 and first.shape[1] == second.shape[1]
+    if not alike or min(len(first), len(second)) < 2:
+        raise ValueError("distance: two arrays (N, features) with N > 1 expected, "
+                         f"{first.shape} and {second.shape} found")
     root = _root(numpy.cov(first.T).reshape(first.shape[1], -1))
     other = numpy.cov(second.T).reshape(first.shape[1], -1)
     # C1 C2 has the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric.

@@ -1,4 +1,4 @@
-"""The report's generative models; each ``step`` is one training iteration, written as its equations."""
+"""The paper's generative models; each ``update`` is one training iteration, written as its equations."""
 
 from minigen.models.gan import GAN
 from minigen.models.model import Model

@@ -17,11 +17,12 @@ _GENERATOR_LOSSES = {"non-saturating": losses.gan_generator, "minimax": losses.g
 
 @dataclass(eq=False)
 class GAN(Model):
-    """D and G, the report's fully connected networks, play Eq. 2 (``objective="non-saturating"``) or Eq. 1 (``"minimax"``).
+    """D and G play Eq. 2 (``objective="non-saturating"``) or Eq. 1 (``"minimax"``); both are fully connected.
 
-    ``outputs`` is the number of D's logits, whose losses are averaged; ``sizes`` are D's layers and, reversed, G's;
-    ``init`` names an initialiser of ``nn``. With these settings the GAN collapses, as the report's does, into one image for
-    all latents; with ``init="he_normal"`` and ``beta1=0.5`` it keeps several modes.
+    ``outputs`` is the number of D's logits, whose losses are averaged; ``sizes`` are D's layers and,
+    reversed, G's; ``init`` names an initialiser of ``nn``. With these settings the GAN collapses, as the
+    paper's does, into one image for all latents; with ``init="he_normal"`` and ``beta1=0.5`` it keeps several
+    modes.
     """
 
     title = "GAN"
@@ -36,7 +37,8 @@ class GAN(Model):
 
     def __post_init__(self) -> None:
         if self.objective not in _GENERATOR_LOSSES:
-            raise ValueError(f"GAN: objective 'non-saturating' or 'minimax' expected, {self.objective!r} found")
+            raise ValueError("GAN: objective 'non-saturating' or 'minimax' expected, "
+                             f"{self.objective!r} found")
         rng, init = numpy.random.default_rng(self.seed), self.initialiser(self.init)
         architecture = networks.FullyConnected(self.sizes)
         self.networks = {"discriminator": architecture.discriminator(self.outputs, rng, init),

@@ -1,4 +1,4 @@
-"""What all models share: named networks and optimisers, their state, and samples from the prior."""
+"""The base of all models: named networks and optimisers, their state, and samples from the prior."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CHUNK = 250        # rows at once, which bounds the memory for hidden layers
 
 @no_grad()
 def infer(network: Module, x: Array) -> Array:
-    """network(x) for any number of rows, as when its training is over: a raw array."""
+    """network(x) for any number of rows, in the mode for after training: a raw array."""
     training = network.training
     network.eval()
     y = xp.concatenate([network(x[i:i + _CHUNK]).data for i in range(0, max(len(x), 1), _CHUNK)])
@@ -30,9 +30,11 @@ def infer(network: Module, x: Array) -> Array:
 
 
 def joint_forward(network: Module, *batches: Any) -> list[Any]:
-    """network(batch) for each batch, in one pass, which is faster, if the images in a batch do not see one another.
+    """network(batch) for each batch, in one pass, which is faster, if images of a batch do not influence each
+    other.
 
-    BatchNorm lets them: each batch then has a pass and statistics of its own, so that no gradient leads from one to another.
+    With BatchNorm they do: each batch then has a pass and statistics of its own, so that no gradient leads
+    from one batch to another.
     """
     if any(isinstance(module, BatchNorm) for _, module in network.named_modules()):
         return [network(batch) for batch in batches]
@@ -43,8 +45,9 @@ def joint_forward(network: Module, *batches: Any) -> list[Any]:
 class Model:
     """A generative model and its training. Subclasses are dataclasses, whose fields are the model's settings.
 
-    They fill ``networks`` (by role; ``generator`` names the one that makes images) and ``optimizers`` (by role), and define
-    ``update``, one training iteration. ``batches_per_step`` batches make up its images; ``title`` is the model's name in print.
+    They fill ``networks`` (by role; ``generator`` names the one that makes images) and ``optimizers`` (by
+    role), and define ``update``, one training iteration. ``batches_per_step`` batches make up its images;
+    ``title`` is the model's name in print.
     """
 
     title: str
@@ -57,7 +60,8 @@ class Model:
     def initialiser(self, name: str) -> Initialiser:
         """The initialiser of this name in ``nn``; ``ValueError`` that lists the names if there is none."""
         if name not in INITIALISERS:
-            raise ValueError(f"{type(self).__name__}: init one of {', '.join(INITIALISERS)} expected, {name!r} found")
+            raise ValueError(f"{type(self).__name__}: init one of {', '.join(INITIALISERS)} expected, "
+                             f"{name!r} found")
         return INITIALISERS[name]
 
     def settings(self) -> dict[str, Any]:
@@ -65,9 +69,10 @@ class Model:
         return asdict(self)
 
     def step(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
-        """One training iteration on ``images`` (batches_per_step * batch, ...); returns its metrics, losses in nats, as 0-d arrays.
+        """One training iteration on ``images`` (batches_per_step * batch, ...).
 
-        For images (N, H, W, C) all threads are kept for the convolutions, which are by far most of the work.
+        Returns its metrics as 0-d arrays; losses are in nats. For images (N, H, W, C) all threads are kept
+        for the convolutions, which are most of the work.
         """
         with threads.large_arrays() if images.ndim == 4 else nullcontext():
             return self.update(images, rng)
@@ -81,7 +86,7 @@ class Model:
         return to_device(rng.standard_normal((n, self.latent), dtype="float32"))
 
     def sample(self, n: int, rng: numpy.random.Generator | int | None = None) -> Array:
-        """n generated images (n, ...) for latents from the prior; ``rng`` is a generator, a seed, or fresh randomness."""
+        """n generated images (n, ...) for latents from the prior; ``rng`` is a generator, a seed, or None."""
         return infer(self.networks[self.generator], self.noise(n, numpy.random.default_rng(rng)))
 
     def to_unit_range(self, images: Any) -> Array:
@@ -95,8 +100,10 @@ class Model:
                 for name, part in parts.items() for key, value in part.state().items()}
 
     def load_state(self, state: dict[str, numpy.ndarray]) -> None:
-        """Go on from what ``state()`` returned; ``ValueError`` if it is not that of a model with these settings."""
+        """Go on from ``state``, as returned by ``state()``; ``ValueError`` if it is of a model with other
+        settings."""
         for kind, parts in (("networks", self.networks), ("optimizers", self.optimizers)):
             for name, part in parts.items():
                 prefix = f"{kind}.{name}."
-                part.load_state({key[len(prefix):]: value for key, value in state.items() if key.startswith(prefix)})
+                own = {key: value for key, value in state.items() if key.startswith(prefix)}
+                part.load_state({key.removeprefix(prefix): value for key, value in own.items()})

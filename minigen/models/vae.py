@@ -18,10 +18,12 @@ from minigen.optim import OPTIMIZERS, Optimizer
 
 @dataclass(eq=False)
 class VAE(Model):
-    """An encoder gives the posterior N(mu, diag exp(logvar)) of an image's latent; a decoder makes images from latents.
+    """An encoder gives the posterior N(mu, diag exp(logvar)) of an image's latent; a decoder maps latents to
+    images.
 
-    ``sizes`` are the encoder's layers and, reversed, the decoder's; or, with ``width``, the networks are Larsen et al.'s, so much
-    as wide. ``latent`` is the number of latent variables; ``reconstruction_weight`` the weight of the squared error beside the KL
+    The networks are those of ``networks.architecture``: ``"fully_connected"``, where ``sizes`` are the
+    encoder's layers and, reversed, the decoder's, or ``"larsen"``, scaled by ``width``. ``latent`` is the
+    number of latent variables, ``reconstruction_weight`` the weight of the squared error beside the KL
     divergence; ``init`` names an initialiser of ``nn``, ``optimizer`` a class of ``optim``.
     """
 
@@ -41,7 +43,8 @@ class VAE(Model):
         if not 0 <= self.reconstruction_weight < math.inf:
             raise ValueError(f"{type(self).__name__}: a finite reconstruction_weight of at least 0 expected, "
                              f"{self.reconstruction_weight} found")
-        rng, init, architecture = numpy.random.default_rng(self.seed), self.initialiser(self.init), self.build()
+        rng, init = numpy.random.default_rng(self.seed), self.initialiser(self.init)
+        architecture = self.build()
         encoder = architecture.encoder(2 * self.latent, rng, init)
         decoder = architecture.decoder(self.latent, rng, init)
         self.networks = {"encoder": encoder, "decoder": decoder}
@@ -49,7 +52,7 @@ class VAE(Model):
         self.optimizers = {"autoencoder": self.build_optimizer(parameters, self.lr)}
 
     def build(self) -> networks.FullyConnected | networks.Larsen:
-        """What makes the networks of this ``architecture``."""
+        """The maker of the networks that ``architecture``, ``sizes`` and ``width`` describe."""
         return networks.architecture(self.architecture, self.sizes, self.width)
 
     def build_optimizer(self, parameters: Sequence[Tensor], lr: float) -> Optimizer:
@@ -76,7 +79,7 @@ class VAE(Model):
         return both[:, :self.latent], both[:, self.latent:]
 
     def latents(self, mu: Any, logvar: Any, rng: numpy.random.Generator) -> Any:
-        """z from q(z | x) as a differentiable function of mu and logvar: mu + exp(logvar / 2) * noise."""
+        """z from q(z | x), a differentiable function of mu and logvar: mu + exp(logvar / 2) * noise."""
         return mu + ops.exp(0.5 * logvar) * self.noise(len(mu), rng)
 
     def encode(self, images: Any) -> tuple[Array, Array]:
@@ -97,7 +100,8 @@ class VAE(Model):
         return (images - low) / (high - low)
 
     def interpolate(self, first: Any, second: Any, steps: int) -> Array:
-        """(N, steps, ...): images decoded on the line between the mu of each of ``first`` and of ``second`` (N, ...).
+        """(N, steps, ...): images decoded on the line between the mu of each of ``first`` and of ``second``
+        (N, ...).
 
         The first and the last of them are the two reconstructions.
         """

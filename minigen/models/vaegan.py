@@ -1,4 +1,4 @@
-"""The VAE-GAN, Eq. 6 and 7 (Larsen et al., 2015), and the report's constrained VAE-GAN (section 4.1)."""
+"""The VAE-GAN, Eq. 6 and 7 (Larsen et al., 2015), and the paper's constrained VAE-GAN (section 4.1)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from minigen.models.vae import VAE
 
 @dataclass(eq=False)
 class VAEGAN(VAE):
-    """A VAE, and a discriminator D that tells images from those decoded from the prior; the decoder is to fool it too.
+    """A VAE, and a discriminator D of images against prior samples; the decoder also learns to fool D.
 
-    ``gan_weight`` is the weight of L_GAN beside L_vae, ``outputs`` the number of D's logits, whose losses are averaged,
-    ``d_lr`` D's learning rate; ``sizes`` or ``width`` hold for D as well. L_GAN is of prior samples, so it does not reach the
-    encoder. With ``learned_similarity`` reconstructions are compared by D's features instead of pixels, for which D has to be
-    Larsen et al.'s. ``step`` also reports the shares of D's outputs that are right, for real images and for generated ones.
+    ``gan_weight`` is the weight of L_GAN beside L_vae, ``outputs`` the number of D's logits, whose losses are
+    averaged, and ``d_lr`` D's learning rate; ``architecture``, ``sizes`` and ``width`` hold for D as well.
+    L_GAN is that of prior samples, so it does not reach the encoder. With ``learned_similarity``
+    reconstructions are compared by D's features instead of pixels, for which the architecture must be Larsen
+    et al.'s. The metrics of a step include the shares of D's outputs that are right, for real images and for
+    generated ones.
     """
 
     title = "VAE-GAN"
@@ -36,11 +38,11 @@ class VAEGAN(VAE):
         if not 0 <= self.gan_weight < math.inf:
             raise ValueError(f"{type(self).__name__}: a finite gan_weight of at least 0 expected, "
                              f"{self.gan_weight} found")
-        rng = numpy.random.default_rng((self.seed, 1))     # not the numbers that the encoder, of the same shapes, has got
+        rng = numpy.random.default_rng((self.seed, 1))     # other weights than the encoder's
         D = self.build().discriminator(self.outputs, rng, self.initialiser(self.init))
         if self.learned_similarity and not isinstance(D, networks.Discriminator):
-            raise ValueError(f"{type(self).__name__}: learned_similarity needs a discriminator with features, as in "
-                             f"architecture 'larsen', {self.architecture!r} found")
+            raise ValueError(f"{type(self).__name__}: learned_similarity needs a discriminator with "
+                             f"features, as in architecture 'larsen', {self.architecture!r} found")
         self.networks["discriminator"] = D
         self.optimizers["discriminator"] = self.build_optimizer(D.parameters(), self.d_lr)
 
@@ -64,29 +66,31 @@ class VAEGAN(VAE):
                 "reconstruction_error": error.data, "kl": kl.data, **self.measures(l_gan.data)}
 
     def reconstruction_error(self, images: Array, reconstruction: Any) -> Any:
-        """The squared error of the pixels or, with ``learned_similarity``, half that of D's features, a scalar."""
+        """The squared error of the pixels or, with ``learned_similarity``, half that of D's features: a
+        scalar."""
         if not self.learned_similarity:
             return losses.squared_error(images, reconstruction)
         features = self.networks["discriminator"].features
         with no_grad():
-            wanted = features(images).data
-        return 0.5 * losses.squared_error(wanted, features(reconstruction))
+            target = features(images).data
+        return 0.5 * losses.squared_error(target, features(reconstruction))
 
     def objective(self, l_vae: Any, l_gan: Any) -> Any:
-        """What encoder and decoder minimise, from the scalar L_vae and the L_GAN (N,) of prior samples."""
+        """The loss of encoder and decoder, from the scalar L_vae and the L_GAN (N,) of prior samples."""
         return losses.vaegan(l_vae, l_gan, self.gan_weight)
 
     def measures(self, l_gan: Array) -> dict[str, Array]:
-        """What is reported of L_GAN (N,)."""
+        """The metrics of L_GAN (N,)."""
         return {"l_gan": xp.mean(l_gan)}
 
 
 @dataclass(eq=False)
 class ConstrainedVAEGAN(VAEGAN):
-    """The VAE-GAN with one function exchanged: lambda max(L_GAN - d, 0), lambda being ``gan_weight``, instead of L_GAN.
+    """The VAE-GAN with lambda max(L_GAN - d, 0) instead of lambda L_GAN; lambda is ``gan_weight``.
 
-    The hinge acts on each prior sample, or, without ``per_sample``, on their mean. ``step`` also reports the share of the
-    samples whose own L_GAN is at most ``d``, as ``inside``. With the default weights L_GAN is between 5 and 7 nats.
+    The hinge acts on each prior sample or, without ``per_sample``, on their mean. The metrics of a step
+    include ``inside``, the share of samples whose own L_GAN is at most ``d``. With the default weights L_GAN
+    is between 5 and 7 nats.
     """
 
     title = "constrained VAE-GAN"

@@ -16,10 +16,12 @@ from minigen.optim import RMSProp, clip_weights
 
 @dataclass(eq=False)
 class WGAN(Model):
-    """A critic, kept Lipschitz by clipping its weights to [-clip, clip], is trained ``critic_steps`` times per step of G.
+    """A critic, kept Lipschitz by clipping its weights to [-clip, clip], is trained ``critic_steps`` times
+    per step of G.
 
-    ``outputs`` is the number of the critic's scores, which are averaged; ``sizes`` are its layers and, reversed, G's;
-    ``init`` names an initialiser of ``nn``. He's gives G's first images the variety that the other two lack.
+    ``outputs`` is the number of the critic's scores, which are averaged; ``sizes`` are its layers and,
+    reversed, G's; ``init`` names an initialiser of ``nn``. He's gives G's first images a variety that the
+    other two do not.
     """
 
     title = "WGAN"
@@ -41,7 +43,8 @@ class WGAN(Model):
         architecture = networks.FullyConnected(self.sizes)
         self.networks = {"critic": architecture.discriminator(self.outputs, rng, init),
                          "generator": architecture.decoder(self.latent, rng, init)}
-        self.optimizers = {role: RMSProp(network.parameters(), self.lr) for role, network in self.networks.items()}
+        self.optimizers = {role: RMSProp(network.parameters(), self.lr)
+                           for role, network in self.networks.items()}
 
     @property
     def batches_per_step(self) -> int:
@@ -52,7 +55,7 @@ class WGAN(Model):
         critic, G = self.networks["critic"], self.networks["generator"]
         critic_optimizer, g_optimizer = self.optimizers["critic"], self.optimizers["generator"]
 
-        with no_grad():         # G stands still meanwhile: one pass makes the fakes for all critic steps
+        with no_grad():         # G does not change meanwhile: one pass makes the fakes for all critic steps
             fakes = G(self.noise(len(images), rng)).data
         for i in range(self.critic_steps):
             batch = slice(i * n, (i + 1) * n)

@@ -13,14 +13,15 @@ _AHEAD = 2          # batches that are ready before they are needed
 
 
 class LoadError(RuntimeError):
-    """A batch could not be loaded or prepared; the message names the iteration and the cause, its ``__cause__``."""
+    """A batch could not be loaded or prepared; the message names the iteration and the cause, its
+    ``__cause__``."""
 
 
 class Batches:
     """Which of ``n`` images make up each step: a new random order every epoch, cut into batches.
 
-    An incomplete last batch is left out. The order of an epoch depends on ``seed``, a sequence of integers, and on the
-    epoch alone, so that a resumed run takes the same images.
+    An incomplete last batch is left out. The order of an epoch depends on ``seed``, a sequence of integers,
+    and on the epoch alone, so that a resumed run takes the same images.
     """
 
     def __init__(self, n: int, batch: int, seed: tuple[int, ...]) -> None:

@@ -92,7 +92,7 @@ def train(model: Model, images: numpy.ndarray, *, iterations: int, out: str | os
                 _finite(pending)
                 run.save_checkpoint(i, _finite_state(i, model))
             if stopped:
-                raise KeyboardInterrupt(f"stopped at iteration {i} of {iterations}; {run.folder} can be resumed")
+                raise KeyboardInterrupt(f"stopped at iteration {i} of {iterations}; {out} can be resumed")
     if steps:
         run.images_per_second = batch * len(steps) / (time.perf_counter() - start)
     return run

@@ -22,17 +22,18 @@ from minigen.models import Model
 from minigen.version import __version__
 
 _KEPT = 3       # checkpoints
-_SAME = ("model", "settings", "seed", "batch_size", "data")       # what a resumed run must share with its beginning
+_SAME = ("model", "settings", "seed", "batch_size", "data")       # must be those of the run to resume
 
 
 class RunError(ValueError):
-    """The run directory does not fit what is asked of it; the message is one line that says how."""
+    """The run directory cannot be used as asked; the message is one line that says why."""
 
 
 class Run:
-    """The run directory ``folder``; nothing is created or changed before a method says so.
+    """The run directory ``folder``; nothing is created or changed before a method does so.
 
-    ``images_per_second`` is the speed of the training that returned this Run, all in all; None if there was nothing left to train.
+    ``images_per_second`` is the overall speed of the training that returned this Run; None if no step was
+    left.
     """
 
     images_per_second: float | None = None
@@ -45,7 +46,7 @@ class Run:
         self.checkpoints_folder = self.folder / "checkpoints"
 
     def begin(self, config: dict[str, Any]) -> None:
-        """Start the record anew: what an earlier run left in these files goes, anything else in the folder stays."""
+        """Start the record anew: an earlier run's files go, anything else in the folder stays."""
         for path in (*self._checkpoints(), *(path for _, path in self.samples())):
             path.unlink()
         self._prepare_folders()
@@ -53,23 +54,27 @@ class Run:
         self._write_config(config)
 
     def resume(self, config: dict[str, Any], model: Model) -> int:
-        """Take up an earlier run: ``model`` gets the state of the newest readable checkpoint, whose iteration is returned.
+        """Give ``model`` the state of the newest readable checkpoint, and return that checkpoint's iteration.
 
-        Metrics and samples of later iterations are dropped, as they will come again. Without a checkpoint the run begins
-        anew and the result is 0. ``RunError`` if the earlier run had other settings, or went beyond ``iterations``.
+        Metrics and samples of later iterations are dropped, as they will come again. Without a checkpoint the
+        run begins anew and the result is 0. ``RunError`` if the earlier run had other settings, or went
+        beyond ``iterations``.
         """
         before = self.config()
         earlier, asked = _flat(before), _flat(json.loads(json.dumps(config)))
         for key in {**earlier, **asked}:
             one, other = earlier.get(key), asked.get(key)
             if one != other:
-                raise RunError(f"{self.folder} cannot be resumed: its {key} is {one}, but {other} is asked for")
+                raise RunError(f"{self.folder} cannot be resumed: its {key} is {one}, but {other} is asked "
+                               "for")
         if before["environment"] != environment():
-            warnings.warn(f"{self.folder} is resumed in another environment than it began in, so its last bits may differ from "
-                          f"an uninterrupted run's ({before['environment']}, now {environment()})", stacklevel=2)
+            warnings.warn(f"{self.folder} is resumed in another environment than it began in, so its last "
+                          f"bits may differ from an uninterrupted run's ({before['environment']}, now "
+                          f"{environment()})", stacklevel=2)
         iteration, state = self.newest_checkpoint()
         if iteration > config["iterations"]:
-            raise RunError(f"{self.folder} is already at iteration {iteration}, beyond the {config['iterations']} asked for")
+            raise RunError(f"{self.folder} is already at iteration {iteration}, beyond the "
+                           f"{config['iterations']} asked for")
         if state is None:
             self.begin(config)
             return 0
@@ -87,7 +92,7 @@ class Run:
         for folder in (self.checkpoints_folder, self.samples_folder):
             folder.mkdir(parents=True, exist_ok=True)
         for name in ("config.json", "metrics.jsonl", "checkpoints/[0-9]*.npz"):
-            for unfinished in self.folder.glob(f"{name}.*.part"):       # what a killed run was just writing
+            for unfinished in self.folder.glob(f"{name}.*.part"):       # a killed run was just writing it
                 unfinished.unlink()
 
     def _load_state(self, model: Model, state: dict[str, numpy.ndarray]) -> None:
@@ -98,16 +103,18 @@ class Run:
                            f"{self.config_path.name}: {error}") from error
 
     def _write_config(self, config: dict[str, Any]) -> None:
-        storage.write_text(self.config_path, json.dumps({**config, "environment": environment()}, indent=2) + "\n")
+        text = json.dumps({**config, "environment": environment()}, indent=2)
+        storage.write_text(self.config_path, text + "\n")
 
     def config(self) -> dict[str, Any]:
-        """What config.json records; ``RunError`` if it is not there or damaged."""
+        """The record in config.json; ``RunError`` if it is missing or damaged."""
         try:
             config = json.loads(self.config_path.read_text())
             config["settings"] = dict(config["settings"])
             return {key: config[key] for key in (*_SAME, "iterations", "environment")}
         except OSError as error:
-            raise RunError(f"{self.folder} is no run directory: {self.config_path.name}: {error.strerror}") from error
+            raise RunError(f"{self.folder} is no run directory: {self.config_path.name}: "
+                           f"{error.strerror}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self.config_path} is damaged: {error}") from error
 
@@ -117,7 +124,10 @@ class Run:
             file.write(json.dumps(record) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The logged records; a last line that a killed run left unfinished is passed over. ``RunError`` if another is damaged."""
+        """The logged records. A last line that a killed run left unfinished is passed over.
+
+        ``RunError`` if another line is damaged.
+        """
         lines = self.metrics_path.read_text().split("\n") if self.metrics_path.exists() else [""]
         try:
             return [json.loads(line) for line in lines[:-1]]     # every whole line ends with a line break
@@ -135,7 +145,8 @@ class Run:
 
     def samples(self) -> list[tuple[int, Path]]:
         """The iterations at which samples were written, oldest first, each with its picture."""
-        return [(int(path.stem), path) for path in sorted(self.samples_folder.glob("*.png")) if path.stem.isdigit()]
+        paths = sorted(self.samples_folder.glob("*.png"))
+        return [(int(path.stem), path) for path in paths if path.stem.isdigit()]
 
     def save_checkpoint(self, iteration: int, state: dict[str, numpy.ndarray]) -> None:
         """Write checkpoints/<iteration>.npz, whole or not at all, and remove all but the last few."""
@@ -156,20 +167,23 @@ class Run:
         return 0, None
 
     def _checkpoints(self) -> list[Path]:
-        return sorted((path for path in self.checkpoints_folder.glob("*.npz") if path.stem.isdigit()), reverse=True)
+        paths = sorted(self.checkpoints_folder.glob("*.npz"), reverse=True)
+        return [path for path in paths if path.stem.isdigit()]
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:
-    """What a resumed run must share with its beginning, each of the model's settings by itself."""
+    """The entries that a resumed run must share with its beginning, each of the model's settings by
+    itself."""
     same = {key: config[key] for key in _SAME if key != "settings"}
     return {**same, **{f"settings.{key}": value for key, value in config["settings"].items()}}
 
 
 def environment() -> dict[str, Any]:
-    """What the last bits of a result depend on beside the configuration."""
-    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    return {"minigen": __version__, "python": platform.python_version(), "numpy": numpy.__version__, "backend": backend.name(),
-            "processors": os.cpu_count(), "threads": {name: os.environ[name] for name in threads if name in os.environ}}
+    """Versions, backend and threads, which the last bits of a result depend on."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return {"minigen": __version__, "python": platform.python_version(), "numpy": numpy.__version__,
+            "backend": backend.name(), "processors": os.cpu_count(),
+            "threads": {name: os.environ[name] for name in names if name in os.environ}}
 
 
 def load(folder: str | os.PathLike[str]) -> Model:
