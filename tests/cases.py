@@ -1,4 +1,5 @@
-"""What several test modules share: a case and a loop reference per op, small models, and comparisons of their steps."""
+"""What several test modules share: a case and a loop reference per op, small models, and comparisons of their
+steps."""
 
 import itertools
 import math
@@ -13,11 +14,16 @@ from minigen import batch_norm, conv, core, losses, models, ops
 from minigen.backend import to_device, to_host
 from minigen.core import Op, Tensor, grad
 
-OPS = {value for module in (batch_norm, conv, core, losses, ops) for value in vars(module).values() if isinstance(value, Op)}
+OPS = {
+    value
+    for module in (batch_norm, conv, core, losses, ops)
+    for value in vars(module).values() if isinstance(value, Op)
+}
 
 
 def values(draw, *shapes):
-    """float64 arrays whose elements all differ, from each other and from 0, by far more than a finite difference's step."""
+    """float64 arrays whose elements all differ, from each other and from 0, by far more than a finite
+    difference's step."""
     sizes = [math.prod(shape) for shape in shapes]
     total = sum(sizes)
     grid = (numpy.arange(total) + 0.5) / max(total, 1) * 4 - 2.0003
@@ -67,8 +73,9 @@ def condition(draw, empty=False):
 
 @st.composite
 def summed(draw, empty=False):
-    to, full = ((1, 3), (0, 3)) if empty else draw(st.sampled_from(
-        [((3,), (2, 3)), ((1, 3), (2, 3)), ((), (2, 2)), ((2, 1, 2), (2, 3, 2)), ((2, 3), (2, 3)), ((1,), (2, 1))]))
+    to, full = ((1, 3), (0, 3)) if empty else draw(
+        st.sampled_from([((3, ), (2, 3)), ((1, 3), (2, 3)), ((), (2, 2)), ((2, 1, 2), (2, 3, 2)),
+                         ((2, 3), (2, 3)), ((1, ), (2, 1))]))
     return values(draw, full), {"shape": to}
 
 
@@ -81,7 +88,8 @@ def broadcast(draw, empty=False):
 
 @st.composite
 def reshaped(draw, empty=False):
-    of, to = ((0, 3), (3, 0, 2)) if empty else draw(st.sampled_from([((2, 3), (6,)), ((4,), (2, -1)), ((1,), ()), ((), (1, 1))]))
+    of, to = ((0, 3), (3, 0, 2)) if empty else draw(
+        st.sampled_from([((2, 3), (6, )), ((4, ), (2, -1)), ((1, ), ()), ((), (1, 1))]))
     return values(draw, of), {"shape": to}
 
 
@@ -92,9 +100,13 @@ def transposed(draw, empty=False):
     return values(draw, shape), {"axes": order}
 
 
-INDICES = [0, -1, slice(1, None), (slice(None), 1), (..., None, 0), (slice(None, None, -2), slice(0, 2)), [2, 0, 2],
-           numpy.array([[0, 1], [1, 1]]), (numpy.array([0, 2, 0]), numpy.array([1, 1, 1])), (slice(None), [3, 3]),
-           numpy.array([True, False, True]), numpy.arange(12).reshape(3, 4) % 2 == 0]
+INDICES = [
+    0, -1,
+    slice(1, None), (slice(None), 1), (..., None, 0), (slice(None, None, -2), slice(0, 2)), [2, 0, 2],
+    numpy.array([[0, 1], [1, 1]]), (numpy.array([0, 2, 0]), numpy.array([1, 1, 1])), (slice(None), [3, 3]),
+    numpy.array([True, False, True]),
+    numpy.arange(12).reshape(3, 4) % 2 == 0
+]
 
 
 @st.composite
@@ -114,9 +126,12 @@ def joined(draw, empty=False):
 
 @st.composite
 def product(draw, empty=False):
-    return values(draw, *(((0, 3), (3, 2)) if empty else draw(st.sampled_from(
-        [((2, 3), (3, 4)), ((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((2, 2, 3), (3, 2)), ((2, 3), (2, 3, 1)),
-         ((2, 1, 2, 3), (3, 3, 2)), ((3,), (2, 3, 2)), ((2, 2, 3), (3,))])))), {}
+    return values(
+        draw,
+        *(((0, 3), (3, 2)) if empty else draw(
+            st.sampled_from([((2, 3), (3, 4)), ((3, ), (3, )), ((3, ), (3, 2)), ((2, 3), (3, )),
+                             ((2, 2, 3), (3, 2)), ((2, 3), (2, 3, 1)), ((2, 1, 2, 3), (3, 3, 2)),
+                             ((3, ), (2, 3, 2)), ((2, 2, 3), (3, ))])))), {}
 
 
 @st.composite
@@ -133,7 +148,8 @@ def moments(draw, empty=False):
 
 @st.composite
 def channels(draw, *vectors, empty=False, eps=None):
-    """An array (..., channels), and for each of ``vectors`` another of its shape ("x") or a number per channel ("c")."""
+    """An array (..., channels), and for each of ``vectors`` another of its shape ("x") or a number per
+    channel ("c")."""
     x = (4, 0) if empty else draw(st.sampled_from([(5, 2), (4, 1), (2, 2, 3), (2, 2, 1, 2)]))
     arrays = values(draw, x, *({"x": x, "c": x[-1:]}[kind] for kind in vectors))
     return arrays, {} if eps is None else {"eps": eps}
@@ -184,7 +200,8 @@ def elementwise(function):
 # op: (strategy for arguments and options, independent value)
 @st.composite
 def convolved(draw, kind, empty=False):
-    """The arguments of one of the three maps of a convolution: image, weights and output of shapes that belong together."""
+    """The arguments of one of the three maps of a convolution: image, weights and output of shapes that
+    belong together."""
     stride, padding = draw(st.integers(1, 3)), draw(st.integers(0, 3))
     kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
     size = tuple(max(k - 2 * padding, 1) + draw(st.integers(0, 4)) for k in kernel)
@@ -237,9 +254,9 @@ CASES = {
     ops.add: (binary, numpy.add),
     ops.sub: (binary, numpy.subtract),
     ops.mul: (binary, numpy.multiply),
-    ops.div: (lambda **k: binary(positive=(1,), **k), numpy.divide),
+    ops.div: (lambda **k: binary(positive=(1, ), **k), numpy.divide),
     ops.neg: (unary, numpy.negative),
-    ops.power: (lambda **k: binary(positive=(0,), **k), elementwise(math.pow)),
+    ops.power: (lambda **k: binary(positive=(0, ), **k), elementwise(math.pow)),
     ops.exp: (unary, elementwise(math.exp)),
     ops.log: (lambda **k: unary(positive=True, **k), elementwise(math.log)),
     ops.sqrt: (lambda **k: unary(positive=True, **k), elementwise(math.sqrt)),
@@ -249,7 +266,9 @@ CASES = {
     ops.sigmoid: (unary, elementwise(lambda a: 1 / (1 + math.exp(-a)))),
     ops._gate: (moments, elementwise(lambda g, a: g if a > 0 else 0)),
     ops.relu: (unary, elementwise(lambda a: a if a > 0 else 0)),
-    ops.leaky_relu: (lambda **k: unary(slope=0.2, **k), lambda a, slope: elementwise(lambda a: a if a > 0 else slope * a)(a)),
+    ops.leaky_relu: (lambda **k: unary(slope=0.2, **k), lambda a, slope: elementwise(lambda a: a
+                                                                                     if a > 0 else slope * a)
+                     (a)),
     ops.softplus: (unary, elementwise(lambda a: math.log(1 + math.exp(a)))),
     ops.maximum: (binary, elementwise(lambda a, b: a if a > b else b)),
     ops.minimum: (binary, elementwise(lambda a, b: b if a > b else a)),
@@ -257,18 +276,21 @@ CASES = {
                lambda a, low, high: elementwise(lambda a: low if a < low else high if a > high else a)(a)),
     ops.where: (condition, elementwise(lambda c, a, b: a if c else b)),
     ops.sum: (reduction, numpy.sum),
-    ops.mean: (reduction, lambda a, axis, keepdims: numpy.sum(a, axis=axis, keepdims=keepdims)
-               / (numpy.sum(numpy.ones_like(a), axis=axis, keepdims=keepdims))),
-    ops.var: (reduction, lambda a, axis, keepdims: numpy.mean(a * a, axis=axis, keepdims=keepdims)
-              - numpy.mean(a, axis=axis, keepdims=keepdims) ** 2),
+    ops.mean: (reduction, lambda a, axis, keepdims: numpy.sum(a, axis=axis, keepdims=keepdims) /
+               (numpy.sum(numpy.ones_like(a), axis=axis, keepdims=keepdims))),
+    ops.var: (reduction, lambda a, axis, keepdims: numpy.mean(a * a, axis=axis, keepdims=keepdims) - numpy.
+              mean(a, axis=axis, keepdims=keepdims)**2),
     ops.max: (reduction, lambda a, axis, keepdims: -numpy.min(-a, axis=axis, keepdims=keepdims)),
-    ops.logsumexp: (reduction, lambda a, axis, keepdims: numpy.log(numpy.sum(numpy.exp(a), axis=axis, keepdims=keepdims))),
+    ops.logsumexp: (
+        reduction,
+        lambda a, axis, keepdims: numpy.log(numpy.sum(numpy.exp(a), axis=axis, keepdims=keepdims))),
     ops.softmax: (lambda **k: reduction(axes=[0, -1], keepdims=False, **k),
                   lambda a, axis: numpy.exp(a) / numpy.sum(numpy.exp(a), axis=axis, keepdims=True)),
     ops.log_softmax: (lambda **k: reduction(axes=[0, -1], keepdims=False, **k),
                       lambda a, axis: a - numpy.log(numpy.sum(numpy.exp(a), axis=axis, keepdims=True))),
     ops.reshape: (reshaped, lambda a, shape: numpy.array(a.ravel().tolist()).reshape(shape)),
-    ops.transpose: (transposed, lambda a, axes: a.T if axes is None else numpy.moveaxis(a, axes, range(a.ndim))),
+    ops.transpose: (transposed, lambda a, axes: a.T
+                    if axes is None else numpy.moveaxis(a, axes, range(a.ndim))),
     core.sum_to: (summed, lambda a, shape: loop_sum(a, shape)),
     core.broadcast_to: (broadcast, lambda a, shape: a + numpy.zeros(shape)),
     ops._getitem: (indexed, lambda a, index: numpy.array(a.tolist())[index]),
@@ -277,12 +299,16 @@ CASES = {
     ops.matmul: (product, numpy.matmul),
     ops.linear: (affine, lambda x, w, b: numpy.einsum("...i,io->...o", x, w) + b),
     ops.moments: (channels, lambda x: by_channel(loop_moments)(x).reshape(2, x.shape[-1])),
-    batch_norm._channel_sums: (lambda **k: channels("x", **k), lambda g, x: by_channel(
-        lambda g, x: (math.fsum(g), math.fsum(map(operator.mul, g, x))))(g, x).reshape(2, x.shape[-1])),
+    batch_norm._channel_sums: (lambda **k: channels("x", **k),
+                               lambda g, x: by_channel(lambda g, x:
+                                                       (math.fsum(g), math.fsum(map(operator.mul, g, x))))
+                               (g, x).reshape(2, x.shape[-1])),
     batch_norm._batch_norm: (lambda **k: channels("c", "c", eps=0.1, **k), loop_batch_norm),
-    losses._squared_error: (moments, lambda x, y: numpy.array(math.fsum((a - b) ** 2 for a, b in zip(x.flat, y.flat)))),
-    losses._gaussian_kl: (moments, lambda mu, logvar: numpy.array(
-        [sum(0.5 * (m * m + math.exp(v) - 1 - v) for m, v in zip(*rows)) for rows in zip(mu.tolist(), logvar.tolist())])),
+    losses._squared_error: (moments,
+                            lambda x, y: numpy.array(math.fsum((a - b)**2 for a, b in zip(x.flat, y.flat)))),
+    losses._gaussian_kl: (moments, lambda mu, logvar: numpy.array([
+        sum(0.5 * (m * m + math.exp(v) - 1 - v) for m, v in zip(*rows))
+        for rows in zip(mu.tolist(), logvar.tolist())])),
 }
 
 # What is called in place of an op that takes what it could compute itself.
@@ -332,18 +358,24 @@ def build(model, **changed):
 def batches(model, count):
     shape = (4, 64, 64, 3) if getattr(model, "architecture", None) == "larsen" else (8, *SMALL["sizes"][:1])
     rng = numpy.random.default_rng(1)
-    return [rng.random((shape[0] * model.batches_per_step, *shape[1:]), dtype="float32") for _ in range(count)]
+    return [
+        rng.random((shape[0] * model.batches_per_step, *shape[1:]), dtype="float32") for _ in range(count)]
 
 
 def moved(options):
     """Options with their arrays, or tuples of arrays, on the device."""
     def move(value):
         return to_device(value) if isinstance(value, numpy.ndarray) else value
-    return {key: tuple(map(move, value)) if isinstance(value, tuple) else move(value) for key, value in options.items()}
+
+    return {
+        key: tuple(map(move, value)) if isinstance(value, tuple) else move(value)
+        for key, value in options.items()
+    }
 
 
 def value_and_gradients(op, args, options, dtype="float64", moved_there=lambda: None):
-    """The value, the gradients of orders 1 and 2; ``moved_there`` is called when the arguments are on the device."""
+    """The value, the gradients of orders 1 and 2; ``moved_there`` is called when the arguments are on the
+    device."""
     args = [Tensor(to_device(a.astype(dtype))) if a.dtype == "float64" else to_device(a) for a in args]
     leaves = [a for a in args if isinstance(a, Tensor)]
     options = moved(options)
@@ -357,12 +389,19 @@ def value_and_gradients(op, args, options, dtype="float64", moved_there=lambda: 
 def steps(model, count=2):
     """What a new model like this one reports in so many steps, and its state after them."""
     model = build(model)
-    results = [model.step(to_device(images), numpy.random.default_rng(i)) for i, images in enumerate(batches(model, count))]
-    return {f"{i}.{key}": to_host(value) for i, result in enumerate(results) for key, value in result.items()}, model.state()
+    results = [
+        model.step(to_device(images), numpy.random.default_rng(i))
+        for i, images in enumerate(batches(model, count))]
+    return {
+        f"{i}.{key}": to_host(value)
+        for i, result in enumerate(results)
+        for key, value in result.items()
+    }, model.state()
 
 
 def assert_close(one, other, tolerance):
-    """Equal up to ``tolerance`` of the largest number in either array, or of 0.1: where numbers cancel, rounding errors stay."""
+    """Equal up to ``tolerance`` of the largest number in either array, or of 0.1: where numbers cancel,
+    rounding errors stay."""
     assert type(one) is type(other) and one.shape == other.shape and one.dtype == other.dtype
     scale = max(abs(one).max(initial=0.1), abs(other).max(initial=0.1))
     numpy.testing.assert_allclose(one, other, rtol=0, atol=tolerance * scale)
@@ -372,5 +411,7 @@ def assert_same_steps(found, expected, rounded):
     """Two results of ``steps`` are equal or, if sums were ``rounded`` otherwise, close to each other."""
     for one, other in zip(found, expected):
         assert one.keys() == other.keys()
-        for key in one:     # SGD's state is the gradient, which a ReLU that rounding errors turn on or off moves by a percent
-            assert_close(one[key], other[key], (0.03 if key.startswith("optimizers") else 1e-3) if rounded else 1e-5)
+        for key in one:
+            # SGD's state is the gradient; a ReLU that rounding turns on or off moves it by a percent.
+            assert_close(one[key], other[key],
+                         (0.03 if key.startswith("optimizers") else 1e-3) if rounded else 1e-5)

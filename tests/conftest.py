@@ -12,8 +12,8 @@ from hypothesis import settings
 
 from minigen import datasets, threads
 
-# One BLAS thread, also in the processes that tests start: several wait for each other so busily that everything takes ten
-# times as long where another program keeps the processors busy.
+# One BLAS thread, also in the processes that tests start: several wait for each other so busily that
+# everything takes ten times as long where another program keeps the processors busy.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 threadpoolctl.threadpool_limits(1)
 
@@ -44,11 +44,13 @@ def mnist():
 
 def idx_bytes(array):
     """An array of uint8 in the IDX format, written independently of the reader."""
-    return bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype("uint8").tobytes()
+    return bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *
+                                                      array.shape) + array.astype("uint8").tobytes()
 
 
 def write_idx_folder(folder, images, labels, test=50):
-    """The four files in ``folder``: raw for training, gzip for the test set, which is the first ``test`` images."""
+    """The four files in ``folder``: raw for training, gzip for the test set, which is the first ``test``
+    images."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "train-images-idx3-ubyte").write_bytes(idx_bytes(images))
     (folder / "train-labels-idx1-ubyte").write_bytes(idx_bytes(labels))

@@ -1,10 +1,11 @@
-"""Write cupy_names.json: the public names of the installed CuPy and the parameters that they take. No GPU is needed.
+"""Write cupy_names.json: the public names of the installed CuPy and the parameters that they take. No GPU is
+needed.
 
     python make_cupy_names.py               # what this CuPy has
     python make_cupy_names.py --common      # of what is in the file, only what this CuPy has too
 
-The file in the repository is what two versions have in common: the oldest one that setup.cfg allows, and the newest at the time.
-Parameters are written as ``a, axis=, *, out=``: an ``=`` marks one that may be left out.
+The file in the repository is what two versions have in common: the oldest one that setup.cfg allows, and the
+newest at the time. Parameters are written as ``a, axis=, *, out=``: an ``=`` marks one that may be left out.
 """
 
 import inspect
@@ -21,7 +22,8 @@ TARGET = Path(__file__).with_name("cupy_names.json")
 
 
 def parameters(function):
-    """The parameters of a function or, where Python cannot tell, those in the first line of its documentation."""
+    """The parameters of a function or, where Python cannot tell, those in the first line of its
+    documentation."""
     try:
         found = list(inspect.signature(function).parameters.values())
     except ValueError:
@@ -57,20 +59,27 @@ def public(holder):
 def collect():
     names = [name for name in public(cupy) if not inspect.ismodule(getattr(cupy, name))]
     numpys = [name for name in names if getattr(cupy, name) is getattr(numpy, name, cupy)]
-    ufuncs = {name: bool(getattr(cupy, name)._scatter_op) for name in names if isinstance(getattr(cupy, name), cupy.ufunc)}
-    others = [name for name in names if name not in ufuncs and name not in numpys and not isinstance(getattr(cupy, name), type)]
+    ufuncs = {
+        name: bool(getattr(cupy, name)._scatter_op)
+        for name in names if isinstance(getattr(cupy, name), cupy.ufunc)
+    }
+    others = [
+        name for name in names
+        if name not in ufuncs and name not in numpys and not isinstance(getattr(cupy, name), type)]
     found = functions(others, cupy)
     members = public(cupy.ndarray)
     methods = functions(members, cupy.ndarray)
-    return {"versions": [cupy.__version__],
-            "numpys": numpys,               # which are the very objects that NumPy has
-            "functions": found,
-            "synchronising": [name for name in found if synchronises(name)],     # or may, their documentation says
-            "ufuncs": ufuncs,               # and whether their `at` is there
-            "stride_tricks": functions(["as_strided"], cupy.lib.stride_tricks),
-            "methods": methods,
-            "attributes": [name for name in members if not callable(getattr(cupy.ndarray, name))],
-            "operators": [name for name in dir(cupy.ndarray) if name.startswith("__")]}
+    return {
+        "versions": [cupy.__version__],
+        "numpys": numpys,    # which are the very objects that NumPy has
+        "functions": found,
+        "synchronising": [name for name in found if synchronises(name)],    # or may, their documentation says
+        "ufuncs": ufuncs,    # and whether their `at` is there
+        "stride_tricks": functions(["as_strided"], cupy.lib.stride_tricks),
+        "methods": methods,
+        "attributes": [name for name in members if not callable(getattr(cupy.ndarray, name))],
+        "operators": [name for name in dir(cupy.ndarray) if name.startswith("__")]
+    }
 
 
 def common(one, other):

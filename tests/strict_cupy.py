@@ -1,12 +1,15 @@
-"""A strict stand-in for CuPy, on NumPy arrays: it refuses whatever CuPy refuses, and counts what is slow on a GPU.
+"""A strict stand-in for CuPy, on NumPy arrays: it refuses whatever CuPy refuses, and counts what is slow on a
+GPU.
 
-``cupy`` is the module to be put into ``sys.modules``. It has the names and parameters that cupy_names.json lists, see
-make_cupy_names.py, and computes what NumPy's function of the same name computes. Its arrays are of a class of their own: NumPy
-arrays are refused beside them, reductions and single elements are arrays of no dimension, and memory that was not filled holds
-NaN. ``counts`` says how often the host had to wait for the device, and how often it sent data to it.
+``cupy`` is the module to be put into ``sys.modules``. It has the names and parameters that cupy_names.json
+lists, see make_cupy_names.py, and computes what NumPy's function of the same name computes. Its arrays are of
+a class of their own: NumPy arrays are refused beside them, reductions and single elements are arrays of no
+dimension, and memory that was not filled holds NaN. ``counts`` says how often the host had to wait for the
+device, and how often it sent data to it.
 
-Where CuPy is lenient, but differently from NumPy, this refuses: an index twice where values are assigned (CuPy leaves open which
-of them stays), an index that is out of bounds (CuPy starts again from the front), a device array in a function of NumPy's.
+Where CuPy is lenient, but differently from NumPy, this refuses: an index twice where values are assigned
+(CuPy leaves open which of them stays), an index that is out of bounds (CuPy starts again from the front), a
+device array in a function of NumPy's.
 """
 
 import inspect
@@ -23,8 +26,10 @@ NAMES = json.loads(Path(__file__).with_name("cupy_names.json").read_text())
 SCALARS = (bool, int, float, complex, numpy.generic)
 WITHOUT_ARRAYS = {"arange", "can_cast", "eye", "full", "identity", "linspace", "ones", "result_type", "zeros"}
 # To those whose documentation says that they may wait for the device: what gives something to the host.
-WAITING = {*NAMES["synchronising"], "compress", "dump", "dumps", "item", "nonzero", "tobytes", "tofile", "tolist",
-           "array2string", "array_repr", "array_str"}
+WAITING = {
+    *NAMES["synchronising"], "compress", "dump", "dumps", "item", "nonzero", "tobytes", "tofile", "tolist",
+    "array2string", "array_repr", "array_str"
+}
 
 
 @dataclass
@@ -44,10 +49,12 @@ fusing = []     # the names of the fused kernels that are being computed
 
 
 class ndarray:
-    """An array "on the device", which is the NumPy array ``_host``. The rest of its methods is added below, from the list."""
+    """An array "on the device", which is the NumPy array ``_host``. The rest of its methods is added below,
+    from the list."""
 
     __slots__ = ("_host",)
-    __array_ufunc__ = None      # CuPy's, like its __array_function__, would compute on the device what NumPy is asked for
+    # CuPy's, like its __array_function__, would compute on the device what NumPy is asked for.
+    __array_ufunc__ = None
     __array_priority__ = 100
     __hash__ = None
 
@@ -137,7 +144,8 @@ def operand(argument):
 
 
 def _index(index):
-    """An index as a tuple, for views of single elements too. CuPy copies lists and host arrays to the device, and counts masks."""
+    """An index as a tuple, for views of single elements too. CuPy copies lists and host arrays to the device,
+    and counts masks."""
     parts = []
     for part in index if isinstance(index, tuple) else (index,):
         if isinstance(part, ndarray):
@@ -157,7 +165,9 @@ def signature(words):
         name, stars = word.strip("*="), word.count("*")
         if name:
             star = (kind, inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)[stars]
-            parameters.append(inspect.Parameter(name, star, default=None if word.endswith("=") else inspect.Parameter.empty))
+            parameters.append(
+                inspect.Parameter(name, star,
+                                  default=None if word.endswith("=") else inspect.Parameter.empty))
         if stars == 1:
             kind = inspect.Parameter.KEYWORD_ONLY
     return inspect.Signature(parameters)
@@ -171,10 +181,13 @@ def function(name, numpys, words):
         refuse_in_fusion(f"cupy.{name}")
         bound = allowed.bind(*args, **options)
         if name not in WITHOUT_ARRAYS and not any(
-                isinstance(a, ndarray) for b in (*args, *options.values()) for a in (b if isinstance(b, (list, tuple)) else (b,))):
+                isinstance(a, ndarray) for b in (*args, *options.values())
+                for a in (b if isinstance(b, (list, tuple)) else (b, ))):
             raise TypeError(f"cupy.{name}: no cupy.ndarray among the arguments")
         counts.synchronisations += name in WAITING and not (name == "where" and "x" in bound.arguments)
-        return on_device(numpys(*map(on_host, args), **{key: on_host(value) for key, value in options.items()}))
+        return on_device(
+            numpys(*map(on_host, args), **{key: on_host(value)
+                                           for key, value in options.items()}))
     return call
 
 
@@ -186,12 +199,15 @@ def method(name, words):
         refuse_in_fusion(f"cupy.ndarray.{name}")
         allowed.bind(*args, **options)
         counts.synchronisations += name in WAITING
-        return on_device(numpys(self._host, *map(on_host, args), **{key: on_host(value) for key, value in options.items()}))
+        return on_device(
+            numpys(self._host, *map(on_host, args), **{key: on_host(value)
+                                                       for key, value in options.items()}))
     return call
 
 
 class Ufunc:
-    """CuPy's elementwise function of this name; of NumPy's options it takes ``out``, ``dtype`` and ``casting``."""
+    """CuPy's elementwise function of this name; of NumPy's options it takes ``out``, ``dtype`` and
+    ``casting``."""
 
     def __init__(self, name):
         self.name, self.numpys = name, getattr(numpy, name)
@@ -199,7 +215,9 @@ class Ufunc:
     def __call__(self, *args, **options):
         if options.keys() - {"out", "dtype", "casting"}:
             raise TypeError(f"Wrong arguments {options}")
-        return on_device(self.numpys(*map(operand, args), **{key: on_host(value) for key, value in options.items()}))
+        return on_device(
+            self.numpys(*map(operand, args), **{key: on_host(value)
+                                                for key, value in options.items()}))
 
     def at(self, a, indices, b=None):
         if not NAMES["ufuncs"][self.name]:
@@ -231,7 +249,8 @@ def empty(shape, dtype=float, order="C"):
 
 
 def fuse(kernel_name):
-    """Calls the function itself, but only with arrays and numbers, and lets it use elementwise functions and operators only."""
+    """Calls the function itself, but only with arrays and numbers, and lets it use elementwise functions and
+    operators only."""
     if not re.fullmatch(r"[A-Za-z_]\w*", kernel_name):
         raise ValueError(f'Invalid kernel name: "{kernel_name}"')
 
@@ -280,13 +299,15 @@ cupy.ndarray, cupy.asarray, cupy.asanyarray, cupy.array, cupy.empty = ndarray, a
 cupy.asnumpy = lambda a, stream=None, order="C", out=None, *, blocking=True: a.get()
 cupy.fuse = fuse
 cupy.empty_like = lambda a: empty(a.shape, a.dtype)
-cupy.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(
-    as_strided=function("as_strided", numpy.lib.stride_tricks.as_strided, NAMES["stride_tricks"]["as_strided"])))
-cupy.cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1))
+cupy.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=function(
+    "as_strided", numpy.lib.stride_tricks.as_strided, NAMES["stride_tricks"]["as_strided"])))
+cupy.cuda = types.SimpleNamespace(
+    runtime=types.SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1))
 
 
 def operators(word, ufunc):
-    """The operators of CuPy's arrays with this word in their names: a + b, b + a and a += b. An unknown class may come first."""
+    """The operators of CuPy's arrays with this word in their names: a + b, b + a and a += b. An unknown class
+    may come first."""
     def forward(self, other):
         return NotImplemented if _its_turn(other) else ufunc(self, other)
 
@@ -309,15 +330,18 @@ def unary(ufunc):
     return lambda self: ufunc(self)
 
 
-for word, name in {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide",
-                   "mod": "remainder", "pow": "power", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or",
-                   "xor": "bitwise_xor", "lshift": "left_shift", "rshift": "right_shift", "eq": "equal", "ne": "not_equal",
-                   "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}.items():
+for word, name in {
+        "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide",
+        "mod": "remainder", "pow": "power", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or",
+        "xor": "bitwise_xor", "lshift": "left_shift", "rshift": "right_shift", "eq": "equal",
+        "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"
+}.items():
     operators(word, getattr(cupy, name))
 for word, name in {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}.items():
     setattr(ndarray, f"__{word}__", unary(getattr(cupy, name)))
 for name in NAMES["methods"]:
     if not hasattr(ndarray, name) and name != "fill" and hasattr(numpy.ndarray, name):
         setattr(ndarray, name, method(name, NAMES["methods"][name]))
-for name in {"T", "dtype", "imag", "itemsize", "nbytes", "ndim", "real", "shape", "size", "strides"} & {*NAMES["attributes"]}:
+for name in {"T", "dtype", "imag", "itemsize", "nbytes", "ndim", "real", "shape", "size", "strides"
+             } & {*NAMES["attributes"]}:
     setattr(ndarray, name, property(lambda self, read=operator.attrgetter(name): on_device(read(self._host))))

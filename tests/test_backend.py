@@ -22,7 +22,8 @@ class NoDriver(RuntimeError):
 
 
 def fake_cupy(devices):
-    """A module that says it is CuPy: NumPy's functions, and a runtime that answers ``devices`` or raises it."""
+    """A module that says it is CuPy: NumPy's functions, and a runtime that answers ``devices`` or raises
+    it."""
     def count():
         if isinstance(devices, Exception):
             raise devices
@@ -51,7 +52,8 @@ def test_cupy_missing(monkeypatch):
 
 
 def test_no_device(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(NoDriver("cudaErrorNoDevice: no CUDA-capable device\nmore")))
+    monkeypatch.setitem(sys.modules, "cupy",
+                        fake_cupy(NoDriver("cudaErrorNoDevice: no CUDA-capable device\nmore")))
     with pytest.raises(backend.BackendError, match="finds no CUDA device") as error:
         backend.use("cupy")
     assert "\n" not in str(error.value) and backend.name() == "numpy"
@@ -72,8 +74,10 @@ def test_switching_reaches_code_that_is_already_imported(monkeypatch, restored):
 def test_the_environment_chooses_the_backend():
     code = "import minigen.backend as b; print(b.name())"
     for value, expected in [("numpy", "numpy"), ("", "numpy"), ("nonsense", "unknown backend 'nonsense'")]:
-        done = subprocess.run([sys.executable, "-c", code], env={"MINIGEN_BACKEND": value, "PYTHONPATH": ":".join(sys.path)},
-                              capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", code],
+                              env={"MINIGEN_BACKEND": value, "PYTHONPATH": ":".join(sys.path)},
+                              capture_output=True,
+                              text=True)
         assert expected in done.stdout + done.stderr
 
 

@@ -40,7 +40,8 @@ def test_a_failure_names_the_iteration_and_the_cause():
         return numpy.array(i)
     batches = prefetch(load, range(1, 6))
     assert (next(batches), next(batches)) == (1, 2)
-    with pytest.raises(LoadError, match="the images of iteration 3 could not be loaded: the disk is gone") as found:
+    with pytest.raises(LoadError,
+                       match="the images of iteration 3 could not be loaded: the disk is gone") as found:
         next(batches)
     assert isinstance(found.value.__cause__, OSError)
 

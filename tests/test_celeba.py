@@ -41,9 +41,12 @@ def expected(i, side=64):
 
 
 def assert_close(image, i, side=64):
-    """The image shows ``photograph(i)``, less than half a pixel out of place everywhere: 1.2 times that in brightness."""
-    difference = image + 0.5 - expected(i, side)        # their conversion to whole numbers cut off half of one on average
-    assert (abs(difference.mean(axis=(0, 1))) < 0.3).all() and abs(difference).max() < 3, (i, abs(difference).max())
+    """The image shows ``photograph(i)``, less than half a pixel out of place everywhere: 1.2 times that in
+    brightness."""
+    difference = image + 0.5 - expected(
+        i, side)    # their conversion to whole numbers cut off half of one on average
+    assert (abs(difference.mean(axis=(0, 1)))
+            < 0.3).all() and abs(difference).max() < 3, (i, abs(difference).max())
 
 
 @pytest.fixture(autouse=True)
@@ -75,13 +78,15 @@ def make_zip(path, contents, prefix="img_align_celeba/"):
 
 
 def partition(parts):
-    """CelebA's file, with the line ends that it has; two numbers of images that are not there in it as well."""
+    """CelebA's file, with the line ends that it has; two numbers of images that are not there in it as
+    well."""
     lines = [f"{name} {part}" for name, part in zip(NAMES, parts)] + ["999998.jpg 1", "999999.jpg 2"]
     return "".join(line + "\r\n" for line in lines).encode()
 
 
 def check(data, train, test):
-    assert data.train_labels.tolist() == [NAMES[i] for i in train] and data.test_labels.tolist() == [NAMES[i] for i in test]
+    assert data.train_labels.tolist() == [NAMES[i] for i in train]
+    assert data.test_labels.tolist() == [NAMES[i] for i in test]
     for images, which in ((data.train_images, train), (data.test_images, test)):
         assert images.shape == (len(which), 64, 64, 3) and images.dtype == "uint8"
         for image, i in zip(images, which):
@@ -112,14 +117,17 @@ def test_the_partition(contents, tmp_path, where):
         source = make_folder(tmp_path / "c" / "img_align_celeba", contents)
         make_folder(tmp_path / "c" / "Eval", {}, partition(parts))
     else:
-        source = make_folder(tmp_path / "c", contents, partition(parts), "" if where == "in the folder" else "img_align_celeba")
+        source = make_folder(tmp_path / "c", contents, partition(parts),
+                             "" if where == "in the folder" else "img_align_celeba")
     check(datasets.celeba(source), train, test)
 
 
 @pytest.mark.parametrize("lines, message", [
-    (b"000001.jpg 0\r\n000002.jpg\r\n", r"partition.txt, line 2: a name and 0, 1 or 2, .* expected, '000002.jpg' found"),
+    (b"000001.jpg 0\r\n000002.jpg\r\n",
+     r"partition.txt, line 2: a name and 0, 1 or 2, .* expected, '000002.jpg' found"),
     (b"000001.jpg 3\n", r"line 1: .* '000001.jpg 3' found"), (b"\xff\xfe\x00", "line 1: "),
-    (b"000001.jpg 0\n000003.jpg 0\n", "18 of the 20 images are not in it, the first of them 000002.jpg")])
+    (b"000001.jpg 0\n000003.jpg 0\n", "18 of the 20 images are not in it, the first of them 000002.jpg")
+])
 def test_a_partition_that_cannot_be(contents, tmp_path, lines, message):
     with pytest.raises(ValueError, match=message):
         datasets.celeba(make_folder(tmp_path / "c", contents, lines))
@@ -135,7 +143,7 @@ def test_other_sizes_are_cut_by_proportion(tmp_path):
 
 def test_making_smaller_does_not_alias(tmp_path):
     stripes = numpy.zeros((218, 178, 3), "uint8")
-    stripes[::2] = 255                                      # picking every other row would find them all black or all white
+    stripes[::2] = 255    # picking every other row would find them all black or all white
     images = datasets.celeba(make_folder(tmp_path / "c", dict.fromkeys(NAMES, jpeg(stripes)))).train_images
     assert abs(images.astype(float) - 127.5).max() < 30
 
@@ -177,7 +185,8 @@ def test_a_changed_source_is_read_again(contents, tmp_path, kind):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_an_interruption_leaves_nothing_that_is_taken_for_the_whole(contents, tmp_path, cache, monkeypatch, error):
+def test_an_interruption_leaves_nothing_that_is_taken_for_the_whole(contents, tmp_path, cache, monkeypatch,
+                                                                    error):
     source = make_folder(tmp_path / "c", contents)
     count = iter(range(N))
     with monkeypatch.context() as patch:
@@ -202,12 +211,17 @@ def test_an_interruption_leaves_nothing_that_is_taken_for_the_whole(contents, tm
 def test_damaged_images_are_counted_named_and_left_out(contents, tmp_path):
     png = io.BytesIO()
     Image.new("RGB", (178, 218)).save(png, "PNG")
-    damaged = {NAMES[0]: contents[NAMES[0]][:300], NAMES[3]: b"", NAMES[4]: b"not an image", NAMES[5]: png.getvalue(),
-               NAMES[9]: jpeg(numpy.zeros((5000, 4000), "uint8")), NAMES[18]: contents[NAMES[18]][:-500]}
+    damaged = {
+        NAMES[0]: contents[NAMES[0]][:300], NAMES[3]: b"", NAMES[4]: b"not an image",
+        NAMES[5]: png.getvalue(), NAMES[9]: jpeg(numpy.zeros((5000, 4000),
+                                                             "uint8")), NAMES[18]: contents[NAMES[18]][:-500]
+    }
     source = make_zip(tmp_path / "c.zip", {**contents, **damaged})
     left = [i for i in range(16) if NAMES[i] not in damaged]
     for _ in range(2):                              # the second time from the cache
-        with pytest.warns(UserWarning, match=r"c.zip: 6 of 18 images cannot be read and are left out \(000001.jpg: .*; \.\.\.\)"):
+        with pytest.warns(
+                UserWarning,
+                match=r"c.zip: 6 of 18 images cannot be read and are left out \(000001.jpg: .*; \.\.\.\)"):
             data = datasets.celeba(source)
         check(data, left, [19])
 
@@ -216,7 +230,8 @@ def test_too_large_a_file_in_a_folder_is_not_read(contents, tmp_path):
     source = make_folder(tmp_path / "c", contents)
     with open(source / NAMES[0], "r+b") as file:
         file.truncate(20 << 20)
-    with pytest.warns(UserWarning, match="1 of 18 images .*000001.jpg: ValueError: 20,971,520 bytes are more than"):
+    with pytest.warns(UserWarning,
+                      match="1 of 18 images .*000001.jpg: ValueError: 20,971,520 bytes are more than"):
         check(datasets.celeba(source), range(1, 16), range(18, 20))
 
 
@@ -228,7 +243,8 @@ def test_if_all_are_damaged_there_is_nothing_to_learn_from(tmp_path):
             datasets.celeba(source)
 
 
-@pytest.mark.parametrize("member", ["../000001.jpg", "a/../../000001.jpg", "/etc/000001.jpg", "C:/000001.jpg", "..\\000001.jpg"])
+@pytest.mark.parametrize(
+    "member", ["../000001.jpg", "a/../../000001.jpg", "/etc/000001.jpg", "C:/000001.jpg", "..\\000001.jpg"])
 def test_members_that_leave_their_folder_are_refused(contents, tmp_path, member):
     source = make_zip(tmp_path / "c.zip", {**contents, member: b"x"}, prefix="")
     with pytest.raises(ValueError, match="the member .* would leave the folder"):
@@ -243,10 +259,14 @@ def test_a_zip_bomb_is_refused(contents, tmp_path):
 
 
 @pytest.mark.parametrize("make, kind, message", [
-    (lambda path: path / "missing", FileNotFoundError, "no such file or folder: give img_align_celeba.zip .*mmlab.*000001.jpg"),
-    (lambda path: make_folder(path / "c", {"readme.txt": b"?"}), FileNotFoundError, "no CelebA in this folder: give .*mmlab"),
-    (lambda path: make_folder(path, {"c.zip": b"noise"}) / "c.zip", ValueError, "c.zip: a zip archive or a folder expected"),
-    (lambda path: make_zip(path / "c.zip", {"readme.txt": b"?"}), ValueError, "no image 000001.jpg, .* in this archive: give"),
+    (lambda path: path / "missing", FileNotFoundError,
+     "no such file or folder: give img_align_celeba.zip .*mmlab.*000001.jpg"),
+    (lambda path: make_folder(path / "c", {"readme.txt": b"?"}), FileNotFoundError,
+     "no CelebA in this folder: give .*mmlab"),
+    (lambda path: make_folder(path, {"c.zip": b"noise"}) / "c.zip", ValueError,
+     "c.zip: a zip archive or a folder expected"),
+    (lambda path: make_zip(path / "c.zip", {"readme.txt": b"?"}), ValueError,
+     "no image 000001.jpg, .* in this archive: give"),
 ])
 def test_what_is_not_celeba(tmp_path, make, kind, message):
     with pytest.raises(kind, match=message) as found:
@@ -277,7 +297,9 @@ def test_few_images_are_in_memory_at_once(contents, tmp_path, monkeypatch):
     monkeypatch.setattr(reader, "_face", counted)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     monkeypatch.setattr(reader, "ThreadPoolExecutor", AtOnce)
-    source = reader._source(make_folder(tmp_path / "c", {f"{i:06d}.jpg": contents[NAMES[0]] for i in range(60)}))
+    source = reader._source(
+        make_folder(tmp_path / "c", {f"{i:06d}.jpg": contents[NAMES[0]]
+                                     for i in range(60)}))
     for _ in reader._decoded(source, source.names, 64):
         alive[0] -= 1
     assert most[0] == 9         # 8 for the one processor, and the one in use
@@ -308,4 +330,5 @@ def test_flip_and_scale(rng):
     assert found.dtype == "float32" and 150 < sum(flipped) < 250
     numpy.testing.assert_allclose(datasets.scale(numpy.array([0, 255], "uint8")), [-1, 1], atol=1e-6)
     again = datasets.flip_and_scale(images, numpy.random.default_rng(3))
-    assert (found == again).all() and (found != datasets.flip_and_scale(images, numpy.random.default_rng(4))).any()
+    assert (found == again).all()
+    assert (found != datasets.flip_and_scale(images, numpy.random.default_rng(4))).any()

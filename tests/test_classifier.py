@@ -14,7 +14,8 @@ def blobs():
     """Ten well separated clusters in 20 dimensions."""
     rng = numpy.random.default_rng(0)
     labels = numpy.arange(600) % 10
-    return (rng.normal(size=(10, 20))[labels] * 2 + 0.3 * rng.normal(size=(600, 20))).astype("float32"), labels
+    return (rng.normal(size=(10, 20))[labels] * 2 +
+            0.3 * rng.normal(size=(600, 20))).astype("float32"), labels
 
 
 SMALL = {"sizes": (20, 16, 10), "epochs": 20, "batch_size": 50}
@@ -75,7 +76,8 @@ def test_the_learning_rate_falls_to_zero_and_each_epoch_has_its_order(blobs, mon
     step = Adam.step
     monkeypatch.setattr(Adam, "step", lambda self, grads: (rates.append(self.lr), step(self, grads))[1])
     loss = classifier.losses.softmax_cross_entropy
-    monkeypatch.setattr(classifier.losses, "softmax_cross_entropy", lambda x, y: (orders.append(y), loss(x, y))[1])
+    monkeypatch.setattr(classifier.losses, "softmax_cross_entropy", lambda x, y:
+                        (orders.append(y), loss(x, y))[1])
     Classifier(**{**SMALL, "epochs": 2}, lr=0.4).fit(*blobs)
     numpy.testing.assert_allclose(rates, 0.4 * (1 - numpy.arange(24) / 24), rtol=1e-12)
     first, second = numpy.concatenate(orders[:12]), numpy.concatenate(orders[12:])

@@ -1,4 +1,5 @@
-"""The ops of convolution beyond their values and gradients, which test_ops.py has: sizes, adjoints, errors, layers."""
+"""The ops of convolution beyond their values and gradients, which test_ops.py has: sizes, adjoints, errors,
+layers."""
 
 import numpy
 import pytest
@@ -23,19 +24,28 @@ def test_the_three_maps_are_adjoint(rng):
     v = rng.normal(size=y.shape)
     back = conv._conv_transpose2d(v, w.transpose(0, 1, 3, 2), stride=2, padding=2, size=(9, 8))
     weights = conv._conv_weight(x, v, stride=2, padding=2, kernel=(5, 5))
-    assert (y * v).sum() == pytest.approx((x * back).sum(), rel=1e-12) == pytest.approx((w * weights).sum(), rel=1e-12)
-    numpy.testing.assert_allclose(ops.conv_transpose2d(v, w.transpose(0, 1, 3, 2), None, 2, 2), back[:, :, :7], rtol=1e-12)
+    assert (y * v).sum() == pytest.approx((x * back).sum(), rel=1e-12) == pytest.approx(
+        (w * weights).sum(), rel=1e-12)
+    numpy.testing.assert_allclose(ops.conv_transpose2d(v, w.transpose(0, 1, 3, 2), None, 2, 2),
+                                  back[:, :, :7],
+                                  rtol=1e-12)
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda x, w: ops.conv2d(x[0], w), r"conv2d: x \(N, H, W, in\) and w .* expected, \(4, 4, 2\) and \(3, 3, 2, 1\) found"),
+    (lambda x, w: ops.conv2d(x[0], w),
+     r"conv2d: x \(N, H, W, in\) and w .* expected, \(4, 4, 2\) and \(3, 3, 2, 1\) found"),
     (lambda x, w: ops.conv2d(x[..., :1], w), r"\(1, 4, 4, 1\) and \(3, 3, 2, 1\) found"),
-    (lambda x, w: ops.conv2d(x[:, :2], w), r"a kernel of \(3, 3\) is larger than images of \(2, 4\) with padding 0"),
-    (lambda x, w: ops.conv2d(x, w[..., :0]), r"w .* without a 0, expected, \(1, 4, 4, 2\) and \(3, 3, 2, 0\) found"),
-    (lambda x, w: ops.conv2d(x, w, stride=0), "a stride of at least 1 and a padding of at least 0 expected, 0 and 0 found"),
+    (lambda x, w: ops.conv2d(x[:, :2], w),
+     r"a kernel of \(3, 3\) is larger than images of \(2, 4\) with padding 0"),
+    (lambda x, w: ops.conv2d(x, w[..., :0]),
+     r"w .* without a 0, expected, \(1, 4, 4, 2\) and \(3, 3, 2, 0\) found"),
+    (lambda x, w: ops.conv2d(x, w, stride=0),
+     "a stride of at least 1 and a padding of at least 0 expected, 0 and 0 found"),
     (lambda x, w: ops.conv2d(x, w, padding=-1), "1 and -1 found"),
-    (lambda x, w: ops.conv_transpose2d(x, w, None, 2, 0, 2), "an output_padding from 0 to 1 expected, 2 found"),
-    (lambda x, w: ops.conv_transpose2d(x, w, None, 1, 3), r"images of \(4, 4\) would become images of \(0, 0\)"),
+    (lambda x, w: ops.conv_transpose2d(x, w, None, 2, 0, 2),
+     "an output_padding from 0 to 1 expected, 2 found"),
+    (lambda x, w: ops.conv_transpose2d(x, w, None, 1, 3),
+     r"images of \(4, 4\) would become images of \(0, 0\)"),
     (lambda x, w: ops.conv_transpose2d(x, w[0]), "conv_transpose2d: x"),
 ])
 def test_what_does_not_fit_is_refused(call, message):
@@ -52,7 +62,9 @@ def test_layers(rng):
         weight, bias = one.parameters()
         assert [name for name, _ in one.named_parameters()] == ["weight", "bias"] and (bias.data == 0).all()
         bias.data = rng.normal(size=bias.shape).astype("float32")
-        numpy.testing.assert_allclose(one(input_).data, op(input_, weight.data, None, 2, 2, *extra) + bias.data, rtol=1e-6)
+        numpy.testing.assert_allclose(one(input_).data,
+                                      op(input_, weight.data, None, 2, 2, *extra) + bias.data,
+                                      rtol=1e-6)
         bound = (25 * weight.shape[2]) ** -0.5                # fan_in_uniform
         assert 0.9 * bound < abs(weight.data).max() <= bound and weight.dtype == "float32"
     assert layer(x).shape == (2, 4, 4, 4) and up(layer(x)).shape == (2, 8, 8, 2)

@@ -115,7 +115,8 @@ def test_a_graph_through_a_changed_tensor_is_refused(change, create_graph):
 
 
 def test_without_retain_graph_the_memory_goes_on_the_way():
-    """What no one else holds is gone by the time that the partials before it are called, and the gradient is the same."""
+    """What no one else holds is gone by the time that the partials before it are called, and the gradient is
+    the same."""
     alive = []
 
     def chain(**options):
@@ -140,7 +141,8 @@ def test_without_retain_graph_the_memory_goes_on_the_way():
     assert (retained == released).all() and float(y) == float(ops.sum(ops.exp(ops.exp(ops.exp(x)))))
     assert alive == [[[True] * 3] * 3, [[True, True, True], [True, True, False], [True, False, False]]]
     for wanted in (x, Tensor(1.0)):
-        with pytest.raises(RuntimeError, match="freed by an earlier grad without retain_graph: compute y again"):
+        with pytest.raises(RuntimeError,
+                           match="freed by an earlier grad without retain_graph: compute y again"):
             grad(y + 1.0, wanted)
     with pytest.raises(ValueError, match="create_graph needs retain_graph"):
         grad(ops.sum(x), x, create_graph=True, retain_graph=False)
@@ -154,9 +156,9 @@ def test_a_change_off_the_way_does_not_matter():
     assert grad(y, p) == 2
 
 
-@pytest.mark.parametrize("view", [lambda p: p.T, lambda p: p.reshape(-1), lambda p: p[:, :1], lambda p: Tensor(p),
-                                  lambda p: core.broadcast_to(p, shape=(2, 2, 2))],
-                         ids=["T", "reshape", "slice", "Tensor", "broadcast"])
+@pytest.mark.parametrize("view", [
+    lambda p: p.T, lambda p: p.reshape(-1), lambda p: p[:, :1], lambda p: Tensor(p),
+    lambda p: core.broadcast_to(p, shape=(2, 2, 2))], ids=["T", "reshape", "slice", "Tensor", "broadcast"])
 def test_an_update_does_not_reach_the_views_in_recorded_graphs(view):
     p = Tensor([[1.0, 2.0], [3.0, 4.0]])
     v = view(p)
@@ -177,8 +179,9 @@ def test_an_assigned_result_is_a_leaf():
         grad(late, m)
 
 
-@pytest.mark.parametrize("value, message", [([1.0, 2.0, 3.0], r"a value of shape \(2,\) expected, \(3,\) found"),
-                                            (1.0, r"\(\) found")])
+@pytest.mark.parametrize("value, message",
+                         [([1.0, 2.0, 3.0], r"a value of shape \(2,\) expected, \(3,\) found"),
+                          (1.0, r"\(\) found")])
 def test_a_value_of_another_shape_is_refused(value, message):
     p = Tensor([1.0, 2.0])
     with pytest.raises(ValueError, match=message):
@@ -246,9 +249,15 @@ def test_a_chain_of_a_hundred_thousand_ops():
 
 
 @pytest.mark.parametrize("data, dtype, expected", [
-    ([1, 2], None, "float32"), (3, None, "float32"), (numpy.arange(3), None, "float32"), (numpy.ones(2), None, "float64"),
-    (numpy.float64(1), None, "float64"), ([True], None, "float32"), ([1.5], "float64", "float64"),
-    (numpy.ones(2, "float16"), None, "float16"), (numpy.ones(2), "float32", "float32"),
+    ([1, 2], None, "float32"),
+    (3, None, "float32"),
+    (numpy.arange(3), None, "float32"),
+    (numpy.ones(2), None, "float64"),
+    (numpy.float64(1), None, "float64"),
+    ([True], None, "float32"),
+    ([1.5], "float64", "float64"),
+    (numpy.ones(2, "float16"), None, "float16"),
+    (numpy.ones(2), "float32", "float32"),
 ])
 def test_leaf_dtypes(data, dtype, expected):
     assert Tensor(data, dtype).dtype == expected
@@ -259,8 +268,8 @@ def test_a_tensor_of_a_tensor_shares_the_value_but_not_the_history():
     assert Tensor(x * 2.0).op is None and Tensor(x).data is x.data
 
 
-@pytest.mark.parametrize("data, dtype", [(numpy.ones(2, complex), None), ("abc", None), ([[1], [2, 3]], None), ([1], "int64"),
-                                         (numpy.array(["a"]), None), (None, "object")])
+@pytest.mark.parametrize("data, dtype", [(numpy.ones(2, complex), None), ("abc", None), ([[1], [2, 3]], None),
+                                         ([1], "int64"), (numpy.array(["a"]), None), (None, "object")])
 def test_what_is_no_array_of_real_numbers_is_refused(data, dtype):
     with pytest.raises(TypeError, match="^Tensor: "):
         Tensor(data, dtype)
@@ -305,4 +314,5 @@ def test_joint_partials_are_told_what_is_wanted():
 
 def test_sum_to_and_broadcast_to_are_adjoint(rng):
     a, g = rng.normal(size=(1, 3)), rng.normal(size=(2, 4, 3))
-    assert (core.broadcast_to(a, shape=g.shape) * g).sum() == pytest.approx((a * core.sum_to(g, shape=a.shape)).sum())
+    assert (core.broadcast_to(a, shape=g.shape) * g).sum() == pytest.approx(
+        (a * core.sum_to(g, shape=a.shape)).sum())

@@ -1,4 +1,5 @@
-"""Every plan computes the same convolution, in blocks of any size and in bounded memory; the cheapest is chosen."""
+"""Every plan computes the same convolution, in blocks of any size and in bounded memory; the cheapest is
+chosen."""
 
 import tracemalloc
 
@@ -18,10 +19,12 @@ def assert_close(found, expected):
 
 
 def assert_right(plans, adjoint, x, w, bias, stride, padding):
-    """A convolution's output, its input gradient and its weight gradient, by these plans, as loops compute them."""
+    """A convolution's output, its input gradient and its weight gradient, by these plans, as loops compute
+    them."""
     y = loop_conv2d(x, w, bias, stride=stride, padding=padding)
     assert_close(correlate(x, w, bias, plans, y.shape[1:3]), y)
-    assert_close(correlate_weights(x, y, plans, w.shape[:2]), loop_conv_weight(x, y, stride, padding, w.shape[:2]))
+    assert_close(correlate_weights(x, y, plans, w.shape[:2]),
+                 loop_conv_weight(x, y, stride, padding, w.shape[:2]))
     back, options = w.transpose(0, 1, 3, 2), {"stride": stride, "padding": padding, "size": x.shape[1:3]}
     for biases in (None, numpy.arange(1.0, w.shape[2] + 1)):
         expected = loop_conv_transpose2d(y, back, 0 if biases is None else biases, **options)
@@ -31,12 +34,15 @@ def assert_right(plans, adjoint, x, w, bias, stride, padding):
 
 
 @pytest.mark.parametrize("rows", [0, 2, 64], ids=["all rows at once", "two rows at once", "64 rows at once"])
-@pytest.mark.parametrize("stride, padding, kernel, channels, out", [
-    (1, 2, (5, 5), 3, 1), (1, 2, (4, 4), 2, 9), (2, 2, (5, 5), 2, 3), (3, 1, (4, 2), 2, 2), (1, 0, (2, 3), 1, 4),
-    (3, 0, (2, 2), 2, 1), (2, 3, (4, 5), 3, 2), (1, 4, (3, 3), 2, 1), (4, 0, (1, 1), 1, 2), (2, 0, (1, 3), 2, 2)])
+@pytest.mark.parametrize("stride, padding, kernel, channels, out",
+                         [(1, 2, (5, 5), 3, 1), (1, 2, (4, 4), 2, 9), (2, 2, (5, 5), 2, 3),
+                          (3, 1, (4, 2), 2, 2), (1, 0, (2, 3), 1, 4), (3, 0, (2, 2), 2, 1),
+                          (2, 3, (4, 5), 3, 2), (1, 4, (3, 3), 2, 1), (4, 0, (1, 1), 1, 2),
+                          (2, 0, (1, 3), 2, 2)])
 def test_every_plan_gives_the_same(stride, padding, kernel, channels, out, rows, rng, monkeypatch):
     monkeypatch.setattr(threads, "gemm_rows", lambda numbers: rows)
-    x, w, bias = rng.normal(size=(4, 7, 9, channels)), rng.normal(size=(*kernel, channels, out)), rng.normal(size=out)
+    x, w, bias = rng.normal(size=(4, 7, 9, channels)), rng.normal(size=(*kernel, channels,
+                                                                        out)), rng.normal(size=out)
     size = tuple((n + 2 * padding - k) // stride + 1 for n, k in zip((7, 9), kernel))
     forward = list(convolution_plans(size, kernel, stride, padding))
     backward = list(adjoint_plans((7, 9), kernel, stride, padding))
@@ -77,8 +83,9 @@ def plan(tiles, height=3, width=3):
 def test_blocks_are_of_images_and_of_rows(monkeypatch):
     monkeypatch.setattr(threads, "count", lambda: 2)
     per_row = 8 * 18                                    # windows of 3 x 3 x 2 numbers
-    for numbers, expected in ((10 ** 6, [(3, 8), (2, 8)]), (2 * 8 * per_row, [(2, 8), (2, 8), (1, 8)]),
-                              (7 * per_row, [(1, 4), (1, 4)] * 5), (1, [(1, 2)] * 20)):      # least: twice the kernel
+    cases = {10 ** 6: [(3, 8), (2, 8)], 2 * 8 * per_row: [(2, 8), (2, 8), (1, 8)],
+             7 * per_row: [(1, 4), (1, 4)] * 5, 1: [(1, 2)] * 20}        # at least twice the kernel
+    for numbers, expected in cases.items():
         monkeypatch.setattr(threads, "block_numbers", lambda: numbers)
         blocks = plan(8).blocks(5, 2, 8)
         assert [(images.stop - images.start, rows.stop - rows.start) for images, rows in blocks] == expected
@@ -95,7 +102,8 @@ def tiles(plans):
     (adjoint_plans, 64, 2, 32, 8, [(4, 4)]), (adjoint_plans, 64, 2, 128, 32, [(4, 2)]),
     (adjoint_plans, 32, 2, 256, 128, [(4, 1), (4, 1)])])
 def test_tiles_are_wide_where_channels_are_few(ways, size, stride, channels, out, expected):
-    """As timed on layers of Larsen et al.'s networks: strided input gradients of many channels have two plans."""
+    """As timed on layers of Larsen et al.'s networks: strided input gradients of many channels have two
+    plans."""
     plans = correlation._cheapest(ways((size, size), (5, 5), stride, 2), channels, out)
     assert tiles(plans) == expected
 
@@ -103,7 +111,8 @@ def test_tiles_are_wide_where_channels_are_few(ways, size, stride, channels, out
 def test_the_dtype_is_the_images(rng):
     x, w = rng.normal(size=(2, 8, 8, 2)), rng.normal(size=(3, 3, 2, 9))
     expected = loop_conv2d(x, w, stride=1, padding=1)
-    for dtype, tolerance in (("float32", 1e-4), ("float64", 1e-12), ("float32", 1e-4)):      # one after the other
+    for dtype, tolerance in (("float32", 1e-4), ("float64", 1e-12), ("float32",
+                                                                     1e-4)):    # one after the other
         y = correlation.output(x.astype(dtype), w.astype(dtype), stride=1, padding=1)
         numpy.testing.assert_allclose(y, expected, rtol=tolerance, atol=tolerance)
         assert y.dtype == dtype

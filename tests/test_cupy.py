@@ -11,8 +11,8 @@ import numpy
 import pytest
 import strict_cupy
 import threadpoolctl
-from cases import (CASES, CONVOLUTIONAL, MODELS, assert_same_steps, batches, build, every_model, every_op, steps,
-                   value_and_gradients)
+from cases import (CASES, CONVOLUTIONAL, MODELS, assert_same_steps, batches, build, every_model, every_op,
+                   steps, value_and_gradients)
 from hypothesis import given
 from hypothesis import strategies as st
 from strict_cupy import counts
@@ -85,7 +85,10 @@ def samples_and_reconstructions(model):
     model, (first, second) = build(model), batches(model, 2)
     found = [model.sample(3, rng=1)]
     if isinstance(model, models.VAE):
-        found += [*model.encode(first), model.reconstruct(first), model.interpolate(first[:2], second[:2], steps=3)]
+        found += [
+            *model.encode(first),
+            model.reconstruct(first),
+            model.interpolate(first[:2], second[:2], steps=3)]
     return found
 
 
@@ -128,8 +131,16 @@ def test_a_checkpoint_goes_from_either_to_the_other(name, tmp_path):
 
 def train(model, out, iterations, **options):
     images = numpy.concatenate(batches(model, 4))
-    return training.train(build(model), images, iterations=iterations, batch_size=4, out=out, log_every=3, checkpoint_every=5,
-                          sample_at=[2], samples=4, **options)
+    return training.train(build(model),
+                          images,
+                          iterations=iterations,
+                          batch_size=4,
+                          out=out,
+                          log_every=3,
+                          checkpoint_every=5,
+                          sample_at=[2],
+                          samples=4,
+                          **options)
 
 
 @pytest.mark.parametrize("name", ["non-saturating", "vaegan", "larsen-vaegan"])
@@ -142,7 +153,8 @@ def test_training_and_resuming(name, tmp_path, device):
     assert straight.config()["environment"]["backend"] == "cupy"
     one, other = straight.newest_checkpoint()[1], resumed.newest_checkpoint()[1]
     assert one.keys() == other.keys() and all((one[key] == other[key]).all() for key in one)
-    assert [record["iteration"] for record in straight.metrics()] == [3, 6, 8] and len(straight.samples()) == 1
+    assert [record["iteration"] for record in straight.metrics()] == [3, 6, 8]
+    assert len(straight.samples()) == 1
     assert training.load(straight.folder).state().keys() == one.keys()
 
 
@@ -153,13 +165,15 @@ def test_training_waits_when_it_logs_draws_and_saves(tmp_path, device):
         train(MODELS["non-saturating"], tmp_path, iterations)
         assert counts.synchronisations == arrays + 1 + 2           # the checkpoint, a grid, two losses
         parameters = arrays / 2
-        assert counts.copies_to_device == parameters + 2 * iterations + 1       # images and noise of each step, noise of the grid
+        # Images and noise of each step, and the noise of the grid.
+        assert counts.copies_to_device == parameters + 2 * iterations + 1
 
 
 def test_layers_optimisers_and_clipping(device, monkeypatch):
     monkeypatch.setattr(optim, "_TIDY_EVERY", 1)
     rng = numpy.random.default_rng(0)
-    network = nn.Sequential(nn.Linear(3, 4, rng=rng), nn.BatchNorm(4), nn.LeakyReLU(0.2), nn.Linear(4, 2, rng=rng, bias=False), nn.Tanh())
+    network = nn.Sequential(nn.Linear(3, 4, rng=rng), nn.BatchNorm(4), nn.LeakyReLU(0.2),
+                            nn.Linear(4, 2, rng=rng, bias=False), nn.Tanh())
     x = to_device(rng.random((5, 3), dtype="float32"))
     for kind in (optim.SGD, optim.RMSProp, optim.Adam):
         player = kind(network.parameters(), 0.1)
@@ -222,7 +236,8 @@ def test_arrays_that_numpy_works_on_in_blocks():
 
 
 def test_one_thread_drives_a_gpu(monkeypatch):
-    """However many processors there are: work that is cut into pieces for them would be as many small kernels there."""
+    """However many processors there are: work that is cut into pieces for them would be as many small kernels
+    there."""
     monkeypatch.setattr(threads, "_blas_threads", lambda: 8)
     assert threads.count() == 8
     with on_device():
@@ -274,11 +289,15 @@ def run(device, monkeypatch, tmp_path, cache, capsys):
     """Run an example with --gpu, and check that all its models were trained on the device."""
     def call(example, flags):
         module = importlib.import_module(example)
-        monkeypatch.setattr(sys, "argv", ["x", "--gpu", "--batch-size", "16", "--iterations", "2", "--out", str(tmp_path), *flags])
+        monkeypatch.setattr(
+            sys, "argv",
+            ["x", "--gpu", "--batch-size", "16", "--iterations", "2", "--out",
+             str(tmp_path), *flags])
         backend.use("numpy")        # the flag is to choose the device
-        with threadpoolctl.threadpool_limits(1):        # several times faster where others use the processors too
+        with threadpoolctl.threadpool_limits(1):    # several times faster where others use the processors too
             module.main()
-        assert backend.name() == "cupy" and (tmp_path / "summary.json").exists() and str(tmp_path) in capsys.readouterr().out
+        assert backend.name() == "cupy" and (tmp_path / "summary.json").exists()
+        assert str(tmp_path) in capsys.readouterr().out
         configs = [json.loads(path.read_text()) for path in tmp_path.glob("*/config.json")]
         assert configs and all(config["environment"]["backend"] == "cupy" for config in configs)
     monkeypatch.syspath_prepend(ROOT / "examples")
@@ -286,7 +305,8 @@ def run(device, monkeypatch, tmp_path, cache, capsys):
     return call
 
 
-@pytest.mark.parametrize("example, flags", [("mnist_gan_vs_wgan", []), ("mnist_compare_models", ["--seeds", "1"]),
+@pytest.mark.parametrize("example, flags", [("mnist_gan_vs_wgan", []),
+                                            ("mnist_compare_models", ["--seeds", "1"]),
                                             ("mnist_constrained_vaegan", ["--seeds", "2"])])
 def test_mnist_examples(example, flags, run, small_mnist, monkeypatch):
     monkeypatch.setattr(experiment, "SAMPLES", 100)
@@ -301,23 +321,34 @@ def test_celeba_example(run, monkeypatch):
 
 def test_the_stand_in_refuses_what_cupy_refuses(device):
     xp, x, host = strict_cupy.cupy, to_device(numpy.ones((2, 3), "float32")), numpy.ones((2, 3), "float32")
-    for mistake, message in (
-            (lambda: x + host, "Unsupported type"), (lambda: host * x, "Unsupported type"),
-            (lambda: xp.concatenate([x, host]), "Unsupported type"), (lambda: ops.add(Tensor(x), host), "Unsupported type"),
-            (lambda: numpy.asarray(x), "Implicit conversion"), (lambda: xp.sum(x, where=True), "unexpected keyword"),
-            (lambda: x.max(initial=0), "unexpected keyword"), (lambda: xp.exp(x, where=True), "Wrong arguments"),
-            (lambda: xp.add(x, [1, 2, 3]), "Unsupported type"), (lambda: xp.einsum_path, "no attribute"),
-            (lambda: xp.multiply.at(x, 0, x), "not supported yet"), (lambda: x.__setitem__(0, host[0]), "cannot be used"),
-            (lambda: x.__setitem__([0, 0], 1.0), "twice"), (lambda: x[[5]], "out of bounds"), (lambda: range(x[0, 0]), "integer")):
-        with pytest.raises((TypeError, ValueError, AttributeError, IndexError, NotImplementedError), match=message):
+    for mistake, message in ((lambda: x + host, "Unsupported type"), (lambda: host * x, "Unsupported type"),
+                             (lambda: xp.concatenate([x, host]),
+                              "Unsupported type"), (lambda: ops.add(Tensor(x), host), "Unsupported type"),
+                             (lambda: numpy.asarray(x),
+                              "Implicit conversion"), (lambda: xp.sum(x, where=True), "unexpected keyword"),
+                             (lambda: x.max(initial=0), "unexpected keyword"), (lambda: xp.exp(x, where=True),
+                                                                                "Wrong arguments"),
+                             (lambda: xp.add(x, [1, 2, 3]),
+                              "Unsupported type"), (lambda: xp.einsum_path,
+                                                    "no attribute"), (lambda: xp.multiply.at(x, 0, x),
+                                                                      "not supported yet"),
+                             (lambda: x.__setitem__(0, host[0]),
+                              "cannot be used"), (lambda: x.__setitem__([0, 0], 1.0),
+                                                  "twice"), (lambda: x[[5]],
+                                                             "out of bounds"), (lambda: range(x[0, 0]),
+                                                                                "integer")):
+        with pytest.raises((TypeError, ValueError, AttributeError, IndexError, NotImplementedError),
+                           match=message):
             mistake()
     assert (counts.synchronisations, counts.copies_to_device) == (0, 3)        # x, and two indices
 
 
 @pytest.mark.parametrize("wait", [
-    lambda x: x.get(), lambda x: x[0].item(), lambda x: float(x[0]), lambda x: int(x[0]), bool, lambda x: x.tolist(), repr,
-    lambda x: x[x > 0], lambda x: strict_cupy.cupy.nonzero(x), lambda x: strict_cupy.cupy.asnumpy(x), lambda x: 1 if x > 0 else 2,
-    to_host, lambda x: Tensor(x[0]).item()])
+    lambda x: x.get(), lambda x: x[0].item(), lambda x: float(x[0]), lambda x: int(x[0]), bool,
+    lambda x: x.tolist(), repr, lambda x: x[x > 0], lambda x: strict_cupy.cupy.nonzero(x),
+    lambda x: strict_cupy.cupy.asnumpy(x), lambda x: 1
+    if x > 0 else 2, to_host, lambda x: Tensor(x[0]).item()
+])
 def test_the_stand_in_counts_synchronisations(wait, device):
     x = strict_cupy.cupy.ones(1, "float32")
     assert len(x) == 1 and x.shape == (1,) and counts.synchronisations == 0

@@ -15,8 +15,10 @@ from minigen.datasets.mnist import EMBEDDED, read_idx
 def test_the_whole_of_mnist(mnist):
     assert [a.shape for a in mnist] == [(60000, 784), (60000,), (10000, 784), (10000,)]
     assert [str(a.dtype) for a in mnist] == ["float32", "int64"] * 2
-    assert numpy.bincount(mnist.train_labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-    assert mnist.train_labels[:5].tolist() == [5, 0, 4, 1, 9] and mnist.test_labels[:5].tolist() == [7, 2, 1, 0, 4]
+    assert numpy.bincount(mnist.train_labels).tolist() == [
+        5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert mnist.train_labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert mnist.test_labels[:5].tolist() == [7, 2, 1, 0, 4]
     assert mnist.train_images.min() == 0 and mnist.train_images.max() == 1
     assert mnist.train_images.mean(dtype="float64") == pytest.approx(0.1306605, abs=1e-6)
 
@@ -48,14 +50,18 @@ IMAGES, LABELS = numpy.arange(5 * 28 * 28).reshape(5, 28, 28) % 256, numpy.arang
     ("train-images-idx3-ubyte", idx_bytes(LABELS), "magic number 00000803 expected, 00000801 found"),
     ("train-labels-idx1-ubyte", b"\0\0\x0d\1" + bytes(24), "magic number 00000801 expected, 00000d01 found"),
     ("train-images-idx3-ubyte", b"\0\0\x08\3\0\0", "a header of 16 bytes expected, 6 bytes found"),
-    ("train-images-idx3-ubyte", idx_bytes(IMAGES)[:-1], r"3936 bytes expected for an array of shape \(5, 28, 28\), 3935 found"),
+    ("train-images-idx3-ubyte", idx_bytes(IMAGES)[:-1],
+     r"3936 bytes expected for an array of shape \(5, 28, 28\), 3935 found"),
     ("train-images-idx3-ubyte", idx_bytes(IMAGES) + b"\0", "3936 bytes expected .*, 3937 found"),
-    ("train-images-idx3-ubyte", b"\0\0\x08\3" + struct.pack(">3I", *[2 ** 32 - 1] * 3), "bytes expected for an array of shape"),
+    ("train-images-idx3-ubyte", b"\0\0\x08\3" + struct.pack(">3I", *[2**32 - 1] * 3),
+     "bytes expected for an array of shape"),
     ("train-images-idx3-ubyte", gzip.compress(idx_bytes(IMAGES))[:-20], "damaged gzip data"),
     ("train-images-idx3-ubyte", gzip.compress(idx_bytes(IMAGES))[:30] + b"noise" * 9, "damaged gzip data"),
-    ("train-images-idx3-ubyte", idx_bytes(IMAGES[:, :27]), r"28 x 28 pixels expected, an array of shape \(5, 27, 28\)"),
+    ("train-images-idx3-ubyte", idx_bytes(
+        IMAGES[:, :27]), r"28 x 28 pixels expected, an array of shape \(5, 27, 28\)"),
     ("train-images-idx3-ubyte", idx_bytes(IMAGES[:0]), r"an array of shape \(0, 28, 28\)"),
-    ("train-labels-idx1-ubyte", idx_bytes(LABELS[:4]), "4 labels found for the 5 images of train-images-idx3-ubyte"),
+    ("train-labels-idx1-ubyte", idx_bytes(
+        LABELS[:4]), "4 labels found for the 5 images of train-images-idx3-ubyte"),
     ("train-labels-idx1-ubyte", idx_bytes(LABELS + 6), "labels from 0 to 9 expected, 10 found"),
 ])
 def test_a_wrong_file_is_named_and_never_an_array(tmp_path, file, content, message):
@@ -83,5 +89,6 @@ def test_what_is_missing_is_named(tmp_path):
         datasets.mnist(tmp_path / "nowhere")
     write_idx_folder(tmp_path, IMAGES, LABELS)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(FileNotFoundError, match="neither t10k-labels-idx1-ubyte nor t10k-labels-idx1-ubyte.gz"):
+    with pytest.raises(FileNotFoundError,
+                       match="neither t10k-labels-idx1-ubyte nor t10k-labels-idx1-ubyte.gz"):
         datasets.mnist(tmp_path)

@@ -32,7 +32,9 @@ def test_two_points():
     p, q = [0.5, 0.5], [0.125, 0.875]
     assert kl(p, q) == pytest.approx(math.log(2) + math.log(4 / 7) / 2, rel=1e-14)
     assert js(p, q) == pytest.approx(
-        (0.5 * math.log(8 / 5) + 0.5 * math.log(8 / 11) + 0.125 * math.log(2 / 5) + 0.875 * math.log(14 / 11)) / 2, rel=1e-13)
+        (0.5 * math.log(8 / 5) + 0.5 * math.log(8 / 11) + 0.125 * math.log(2 / 5) + 0.875 * math.log(14 / 11))
+        / 2,
+        rel=1e-13)
     assert total_variation(p, q) == pytest.approx(3 / 8, rel=1e-15)
     assert chi_squared(p, q) == pytest.approx(9 / 16, rel=1e-15)
     assert wasserstein_1(p, q, [-1.0, 3.0]) == pytest.approx(4 * 3 / 8, rel=1e-15)
@@ -43,10 +45,12 @@ def test_against_sums(pq):
     p, q = pq
     expected = kl_sum(p, q) if all(b or not a for a, b in zip(p, q)) else math.inf
     assert kl(p, q) == pytest.approx(expected, rel=1e-12, abs=1e-14)
-    assert js(p, q) == pytest.approx(js_sum(p, q), rel=1e-12, abs=1e-14) == pytest.approx(js(q, p), rel=1e-12, abs=1e-14)
+    assert js(p, q) == pytest.approx(js_sum(p, q), rel=1e-12, abs=1e-14) == pytest.approx(
+        js(q, p), rel=1e-12, abs=1e-14)
     assert total_variation(p, q) == pytest.approx(math.fsum(abs(a - b) for a, b in zip(p, q)) / 2, abs=1e-14)
     if all(a or not b for a, b in zip(p, q)):
-        assert chi_squared(p, q) == pytest.approx(math.fsum((a - b) ** 2 / a for a, b in zip(p, q) if a), abs=1e-13)
+        assert chi_squared(p, q) == pytest.approx(math.fsum((a - b)**2 / a for a, b in zip(p, q) if a),
+                                                  abs=1e-13)
     else:
         assert chi_squared(p, q) == math.inf
 
@@ -64,10 +68,12 @@ def test_where_p_and_q_do_not_overlap():
     p, q = [0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.25, 0.75]
     assert kl(p, q) == kl(q, p) == chi_squared(p, q) == math.inf
     assert js(p, q) == pytest.approx(math.log(2), rel=1e-15) and total_variation(p, q) == 1
-    assert d_phi(p, q, lambda t: abs(t - 1) / 2, 0.0) == 0.5        # as printed, q's mass outside of p's support is free
+    assert d_phi(p, q, lambda t: abs(t - 1) / 2,
+                 0.0) == 0.5    # as printed, q's mass outside of p's support is free
     tiny = [1 - 1e-320, 1e-320]
     assert js(tiny, [0.0, 1.0]) == pytest.approx(math.log(2))
-    assert js([1.0, 1e-306], [0.0, 1.0]) == pytest.approx(math.log(2)) and chi_squared([1.0, 1e-200], [0.0, 1.0]) == math.inf
+    assert js([1.0, 1e-306], [0.0, 1.0]) == pytest.approx(math.log(2))
+    assert chi_squared([1.0, 1e-200], [0.0, 1.0]) == math.inf
     assert kl([0.0, 1.0], tiny) == pytest.approx(320 * math.log(10), rel=1e-3)
 
 
@@ -90,13 +96,15 @@ def test_wasserstein_of_normal_distributions_is_the_distance_of_their_means():
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda: kl([0.5, 0.6], [0.5, 0.5]), r"p: probabilities \(N,\) that add up to 1 expected, shape \(2,\) with sum 1.1"),
+    (lambda: kl([0.5, 0.6], [0.5, 0.5]),
+     r"p: probabilities \(N,\) that add up to 1 expected, shape \(2,\) with sum 1.1"),
     (lambda: js([0.5, 0.5], [1.5, -0.5]), "q: probabilities .* least -0.5 found"),
     (lambda: kl([[1.0]], [1.0]), r"p: .* shape \(1, 1\)"),
     (lambda: kl([math.nan, 1.0], [0.5, 0.5]), "p: "),
     (lambda: kl([], []), "p: "),
     (lambda: kl([1.0], [0.5, 0.5]), r"of one length expected, \(1,\) and \(2,\) found"),
-    (lambda: wasserstein_1([1.0], [1.0], [0.0, 1.0]), r"of one length expected, \(1,\), \(1,\) and \(2,\) found"),
+    (lambda: wasserstein_1([1.0], [1.0], [0.0, 1.0]),
+     r"of one length expected, \(1,\), \(1,\) and \(2,\) found"),
     (lambda: wasserstein_1([0.5, 0.5], [0.5, 0.5], [1.0, 0.0]), "ascending positions expected"),
 ])
 def test_what_is_no_distribution_is_refused(call, message):

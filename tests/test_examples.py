@@ -52,14 +52,13 @@ def results(path):
 
 def test_the_command_of_the_main_job(small_mnist, cache, tmp_path):
     """As a user starts it: a process of its own, warnings are errors."""
-    command = [sys.executable, str(EXAMPLES / "mnist_gan_vs_wgan.py"), "--data", str(small_mnist), "--batch-size", "16",
-               "--iterations", "2"]
+    command = [
+        sys.executable,
+        str(EXAMPLES / "mnist_gan_vs_wgan.py"), "--data",
+        str(small_mnist), "--batch-size", "16", "--iterations", "2"]
     environment = {
-    **os.environ,
-    "MINIGEN_CACHE": cache,
-    "PYTHONWARNINGS": "error",
-    "PYTHONPATH": str(
-        EXAMPLES.parent)}
+        **os.environ, "MINIGEN_CACHE": cache, "PYTHONWARNINGS": "error", "PYTHONPATH": str(EXAMPLES.parent)
+    }
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "") and "WGAN" in done.stdout
     assert (tmp_path / "runs" / "mnist_gan_vs_wgan" / "figure3.png").exists()
@@ -70,23 +69,22 @@ def test_gan_vs_wgan(small_mnist, example):
     out, err = example("mnist_gan_vs_wgan", *flags, "--iterations", 10)
     folder = Path("runs") / "mnist_gan_vs_wgan"             # by default, below the current folder
     summary = read(folder / "summary.json")
-    assert summary["samples"] == 10_000 and 0 < summary["classifier_accuracy"] <= 1 and summary["seeds"] == [3]
+    assert summary["samples"] == 10_000 and 0 < summary["classifier_accuracy"] <= 1
+    assert summary["seeds"] == [3]
     assert summary["command"].startswith("mnist_gan_vs_wgan.py --data") and summary["seconds"] > 0
     assert summary["versions"]["numpy"] == numpy.__version__
     for name in ("gan", "wgan"):
         assert 0 <= summary[name]["mode_entropy"] <= 2.3026 and 0 <= summary[name]["image_entropy"] <= 2.3026
         last = json.loads((folder / name / "metrics.jsonl").read_text().splitlines()[-1])
-        assert last["iteration"] == 10 and summary[name] == {
-            key: last[key] for key in ("mode_entropy", "image_entropy")}
-        assert f"{summary[name]['mode_entropy']:.3f}" in out and f"{summary[name]['image_entropy']:.3f}" in out
+        assert last["iteration"] == 10
+        assert summary[name] == {key: last[key] for key in ("mode_entropy", "image_entropy")}
+        assert f"{summary[name]['mode_entropy']:.3f}" in out
+        assert f"{summary[name]['image_entropy']:.3f}" in out
         assert read(folder / name / "config.json")["settings"]["seed"] == 3
         written = sorted(path.name for path in (folder / name).iterdir())
         assert written == ["checkpoints", "config.json", "metrics.jsonl", "samples"]
-    assert (
-    folder /
-    "figure2.png").stat().st_size > 10_000 and (
-        folder /
-         "figure3.png").stat().st_size > 10_000
+    assert (folder / "figure2.png").stat().st_size > 10_000
+    assert (folder / "figure3.png").stat().st_size > 10_000
     assert "paper" in out and "GAN" in out and err == ""
     _, wrong = example("mnist_gan_vs_wgan", *flags, "--iterations", 5, "--resume", status=2)
     assert "already at iteration 10" in wrong and wrong.count("\n") == 1
@@ -138,10 +136,8 @@ def test_constrained_vaegan(small_mnist, example):
     chosen = ["--seeds", 2, "--gan-weight", 5, "--d", 0.7, "--on-mean", "--reconstruction-weight", 0.5]
     out, err = example("mnist_constrained_vaegan", *flags, *chosen)
     summary = read("o/summary.json")
-    assert (
-    summary["samples"], summary["seeds"], summary["gan_weight"], summary["d"]) == (
-        10_000, [
-            0, 1], 5, 0.7)
+    assert (summary["samples"], summary["seeds"], summary["gan_weight"], summary["d"]) == (10_000, [0, 1], 5,
+                                                                                           0.7)
     assert all(0 <= share <= 1 for share in summary["constrained"]["inside"]) and err == ""
     for measure, difference in summary["difference"].items():
         pairs = [c - p for c, p in zip(summary["constrained"][measure], summary["vaegan"][measure])]
@@ -162,10 +158,11 @@ def test_constrained_vaegan(small_mnist, example):
         assert plain[key] == constrained[key], key
 
 
-@pytest.mark.parametrize("wrong, message", [
-    (["--gan-weight", -1], "--gan-weight: at least 0 expected, -1.0 found"), (["--seeds", 1], "--seeds: at least 2"),
-    (["--d", "nan"], "--d: a finite number expected, 'nan' found"),
-    (["--sweep", "--d", 3], "--sweep: not allowed with --gan-weight or --d")])
+@pytest.mark.parametrize("wrong, message",
+                         [(["--gan-weight", -1], "--gan-weight: at least 0 expected, -1.0 found"),
+                          (["--seeds", 1], "--seeds: at least 2"),
+                          (["--d", "nan"], "--d: a finite number expected, 'nan' found"),
+                          (["--sweep", "--d", 3], "--sweep: not allowed with --gan-weight or --d")])
 def test_wrong_flags_of_constrained_vaegan(small_mnist, example, wrong, message):
     _, err = example("mnist_constrained_vaegan", "--data", small_mnist, "--batch-size", 16, *wrong, status=2)
     assert message in err and err.count("\n") == 1
@@ -194,9 +191,8 @@ def test_sweep_of_the_constraint(constrained, small_mnist, example, monkeypatch)
     for weight in (0.2, 3.0):
         row = table[f"GAN weight {weight:g}"]
         assert list(row) == ["plain", "0.5", "50"] and "inside" not in row["plain"]
-        assert row["0.5"]["inside"] == [
-    0, 0] and row["50"]["inside"] == [
-        1, 1]       # at first, L_GAN is near log 2
+        # at first, L_GAN is near log 2
+        assert row["0.5"]["inside"] == [0, 0] and row["50"]["inside"] == [1, 1]
         assert len(row["plain"]["mode_entropy"]) == 2
         settings = read(f"o/weight{weight:g}_d50_seed1/config.json")["settings"]
         assert (settings["gan_weight"], settings["d"], settings["seed"]) == (weight, 50, 1)
@@ -214,8 +210,8 @@ def test_two_normal_distributions_in_closed_form(monkeypatch):
     apart, curves = importlib.import_module("manifold_distances").two_normal_distributions()
     eq3, eq4, kl, js, wasserstein = curves.values()
     for i in (0, 40, 160):                                  # 0, 2 and 8 standard deviations apart
-        assert kl[i] == pytest.approx(apart[i] ** 2 /
-     2, abs=1e-6) and wasserstein[i] == pytest.approx(apart[i], abs=1e-9)
+        assert kl[i] == pytest.approx(apart[i]**2 / 2, abs=1e-6)
+        assert wasserstein[i] == pytest.approx(apart[i], abs=1e-9)
         assert eq4[i] == pytest.approx(kl[i] + js[i]) and js[i] == pytest.approx(-eq3[i] - 2 * math.log(2))
     assert eq3[0] == pytest.approx(-2 * math.log(2)) and eq3[160] == pytest.approx(0, abs=1e-3)
 
@@ -225,19 +221,17 @@ def test_manifold_distances(example):
     folder = Path("runs") / "manifold_distances"
     summary = read(folder / "summary.json")
     x, y, z = (summary["points"][name] for name in "xyz")
-    assert x["l_vae"] < 1e-3 < y["l_vae"] < z["l_vae"] and z["l_gan"] < y["l_gan"] <= summary["d"] + 0.01 < x["l_gan"]
+    assert x["l_vae"] < 1e-3 < y["l_vae"] < z["l_vae"]
+    assert z["l_gan"] < y["l_gan"] <= summary["d"] + 0.01 < x["l_gan"]
     assert z["vaegan"] < y["vaegan"] and y["constrained"] < z["constrained"]            # the paper's argument
     for row in (x, y, z):
         assert row["vaegan"] == pytest.approx(row["l_vae"] + row["l_gan"])
         assert row["constrained"] == pytest.approx(row["l_vae"] + max(row["l_gan"] - summary["d"], 0))
         assert f"{row['vaegan']:.3f}" in out
-    assert (
-    folder /
-    "figure6.png").stat().st_size > 10_000 and (
-        folder /
-         "section22.png").stat().st_size > 10_000
-    assert err == "" and "--iterations: at least 1" in example(
-        "manifold_distances", "--iterations", 0, status=2)[1]
+    assert (folder / "figure6.png").stat().st_size > 10_000
+    assert (folder / "section22.png").stat().st_size > 10_000
+    assert err == ""
+    assert "--iterations: at least 1" in example("manifold_distances", "--iterations", 0, status=2)[1]
     Path("file").write_text("")
     assert "--out: cannot write to file" in example("manifold_distances", "--out", "file", status=2)[1]
 
@@ -259,13 +253,8 @@ def test_celeba_vaegan(small_celeba, example):
     flags = [*CELEBA, "--data", small_celeba, "--out", "o", "--d", 0.6, "--gan-weight", 3]
     out, err = example("celeba_vaegan", *flags)
     summary = read("o/summary.json")
-    assert (
-    summary["width"],
-    summary["iterations"],
-    summary["data"]) == (
-        0.02,
-        4,
-         str(small_celeba)) and err == ""
+    assert (summary["width"], summary["iterations"], summary["data"]) == (0.02, 4, str(small_celeba))
+    assert err == ""
     assert "NOT CelebA" not in out and summary["frechet_training_images"] > 0
     for name, model in (("vaegan", "VAEGAN"), ("constrained", "ConstrainedVAEGAN")):
         config = read(f"o/{name}/config.json")
@@ -274,7 +263,8 @@ def test_celeba_vaegan(small_celeba, example):
         last = json.loads(Path("o", name, "metrics.jsonl").read_text().splitlines()[-1])
         assert all(summary[name][key] == value for key, value in last.items()) and last["iteration"] == 4
         assert summary[name]["images_per_second"] > 0 and summary[name]["frechet_samples"] > 0
-        assert f"{summary[name]['frechet_samples']:.4f}" in out and f"{summary[name]['images_per_second']:,.0f}" in out
+        assert f"{summary[name]['frechet_samples']:.4f}" in out
+        assert f"{summary[name]['images_per_second']:,.0f}" in out
     assert read("o/constrained/config.json")["settings"]["d"] == 0.6
     for figure in ("figure7", "reconstructions", "interpolations", "losses"):
         assert Path("o", f"{figure}.png").stat().st_size > 10_000
@@ -304,14 +294,17 @@ def test_celeba_vaegan_without_celeba_says_so_loudly(example, monkeypatch):
     monkeypatch.setattr(datasets, "faces", lambda: few)
     out, err = example("celeba_vaegan", "--iterations", 1, "--width",
                        0.02, "--batch-size", 8, "--model", "vaegan")
-    assert "This is NOT CelebA" in out and "mmlab" in out and "--data img_align_celeba.zip" in out and err == ""
+    assert "This is NOT CelebA" in out and "mmlab" in out and "--data img_align_celeba.zip" in out
+    assert err == ""
     assert read("runs/celeba_vaegan/summary.json")["data"] == "drawn faces"
 
 
-@pytest.mark.parametrize("wrong, message", [
-    (["--data", "nowhere"], "nowhere: no such file or folder: give img_align_celeba.zip"),
-    (["--data", "empty"], "empty: no CelebA in this folder"), (["--width", 0], "--width: a number above 0"),
-    (["--model", "gan"], "--model: invalid choice"), (["--batch-size", 49], "--batch-size: at most 48 expected")])
+@pytest.mark.parametrize(
+    "wrong, message", [(["--data", "nowhere"], "nowhere: no such file or folder: give img_align_celeba.zip"),
+                       (["--data", "empty"], "empty: no CelebA in this folder"),
+                       (["--width", 0], "--width: a number above 0"),
+                       (["--model", "gan"], "--model: invalid choice"),
+                       (["--batch-size", 49], "--batch-size: at most 48 expected")])
 def test_wrong_flags_of_celeba_vaegan(small_celeba, example, wrong, message):
     Path("empty").mkdir()
     _, err = example("celeba_vaegan", "--data", small_celeba, *wrong, status=2)

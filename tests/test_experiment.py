@@ -50,8 +50,8 @@ def test_a_model_per_seed_is_trained_and_judged(lab, tmp_path):
     samples = first.model.sample(100, rng=0)
     assert (first.images == to_host(samples)[:experiment.KEPT]).all()
     probabilities = to_host(lab.judge.predict_proba(samples))
-    assert (first.probabilities == probabilities).all() and (
-        first.labels == probabilities.argmax(axis=1)).all()
+    assert (first.probabilities == probabilities).all()
+    assert (first.labels == probabilities.argmax(axis=1)).all()
     assert first.entropies == entropy.measure(probabilities) == lab.entropies(first.model)
     assert first.entropies["image_entropy"] == pytest.approx(first.image_entropies.mean(), rel=1e-6)
     assert isinstance(first, Judged) and first.image_entropies.shape == (100,)
@@ -59,30 +59,23 @@ def test_a_model_per_seed_is_trained_and_judged(lab, tmp_path):
 
 def test_tables_are_aligned(args, capsys):
     Experiment(args).table(
-    "title", {
-        "GAN": {
-            "a": "1.0", "long head": "2"}, "constrained": {
-                "a": "10.25", "long head": "3"}})
+        "title", {"GAN": {"a": "1.0", "long head": "2"}, "constrained": {"a": "10.25", "long head": "3"}})
     assert capsys.readouterr().out.splitlines() == [
-        "", "title", "                  a   long head", "GAN             1.0           2", "constrained   10.25           3"]
+        "", "title", "                  a   long head", "GAN             1.0           2",
+        "constrained   10.25           3"]
 
 
 def test_the_summary_has_command_seeds_versions_and_seconds(lab, args, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["some example.py", "--seed", "3"])
-    lab.figure(
-    "x.png",
-    lambda path,
-    content,
-    title: path.write_text(
-        content +
-        title),
-        "content",
-         title="title")
+    lab.figure("x.png",
+               lambda path, content, title: path.write_text(content + title),
+               "content",
+               title="title")
     lab.train(models.GAN(seed=3), "gan")
     lab.finish(gan={"value": 1.5})
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["command"] == "'some example.py' --seed 3" and summary["seeds"] == [3,
-        4] and summary["seconds"] >= 0
+    assert summary["command"] == "'some example.py' --seed 3" and summary["seeds"] == [3, 4]
+    assert summary["seconds"] >= 0
     assert summary["versions"]["numpy"] == numpy.__version__ and summary["gan"] == {"value": 1.5}
     assert summary["samples"] == 100 and 0 < summary["classifier_accuracy"] <= 1
     assert (tmp_path / "x.png").read_text() == "contenttitle"

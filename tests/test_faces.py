@@ -9,7 +9,9 @@ import pytest
 from minigen import datasets
 from minigen.datasets.faces import AMOUNTS, FACTORS, HAIR_STYLES, SHAPES, draw, sample_factors
 
-PLAIN = {"skin": 0.2, "hair_colour": 0.1, "smile": 0.5, "background": 0.6, "light_strength": 0.5, "mouth_open": 0.5}
+PLAIN = {
+    "skin": 0.2, "hair_colour": 0.1, "smile": 0.5, "background": 0.6, "light_strength": 0.5, "mouth_open": 0.5
+}
 
 
 def plain(n=1, style="cropped", **changed):
@@ -63,7 +65,8 @@ def test_a_data_set():
     data = datasets.faces(n_train=70, n_test=9, seed=4)
     assert [a.shape for a in data] == [(70, 64, 64, 3), (70,), (9, 64, 64, 3), (9,)]
     assert [a.dtype for a in data] == [numpy.uint8, FACTORS] * 2
-    assert (draw(data.train_labels) == data.train_images).all() and (draw(data.test_labels) == data.test_images).all()
+    assert (draw(data.train_labels) == data.train_images).all()
+    assert (draw(data.test_labels) == data.test_images).all()
     assert datasets.faces(1, 1, side=32).test_images.shape == (1, 32, 32, 3)
 
 
@@ -78,7 +81,8 @@ def test_an_image_depends_on_seed_and_number_alone():
 
 def test_the_same_bytes_on_every_machine():
     factors = sample_factors(64, seed=1)
-    assert zlib.crc32(b"".join(factors[name].astype(f"<{FACTORS[name].str[1:]}").tobytes() for name in FACTORS.names)) == 0x16190da0
+    assert zlib.crc32(b"".join(factors[name].astype(f"<{FACTORS[name].str[1:]}").tobytes()
+                               for name in FACTORS.names)) == 0x16190da0
     assert zlib.crc32(draw(factors).tobytes()) == 0xb15866ef
 
 
@@ -99,7 +103,8 @@ def test_ranges_and_frequencies():
         assert counts.sum() == n and abs(counts - n / 10).max() < 5 * math.sqrt(n * 0.09), name
     assert abs(numpy.bincount(factors["hair_style"], minlength=8) - n / 8).max() < 5 * math.sqrt(n * 7 / 64)
     assert factors["glasses"].mean() == pytest.approx(0.25, abs=0.015)
-    assert (factors["mouth_open"] == 0).mean() == pytest.approx(0.5, abs=0.02) and 0.99 < factors["mouth_open"].max() <= 1
+    assert (factors["mouth_open"] == 0).mean() == pytest.approx(0.5, abs=0.02)
+    assert 0.99 < factors["mouth_open"].max() <= 1
     tied = factors["hair_style"] >= HAIR_STYLES.index("bun")
     bearded = factors["beard"] > 0
     assert not bearded[tied].any() and bearded[~tied].mean() == pytest.approx(0.3, abs=0.02)
@@ -135,8 +140,8 @@ def test_a_factor_changes_its_own_part(name, low, high, rows, columns, share):
     assert inside.sum() == change.sum() and inside.mean() >= share
 
 
-@pytest.mark.parametrize("name, low, high", [(name, -1, 1) for name in ("yaw", "roll", "light_direction")]
-                         + [(name, 0, 0.6) for name in ("skin", "hair_colour", "light_strength", "background")])
+@pytest.mark.parametrize("name, low, high", [(name, -1, 1) for name in ("yaw", "roll", "light_direction")] +
+                         [(name, 0, 0.6) for name in ("skin", "hair_colour", "light_strength", "background")])
 def test_a_factor_changes_much(name, low, high):
     assert (difference_of(plain(light_direction=0.5), name, low, high) > 8).mean() > 0.09
 
@@ -149,7 +154,8 @@ def test_the_background_is_behind():
 
 def test_smile_raises_the_corners_and_lowers_the_middle():
     def line(smile, column):            # the row of the darkest pixel, in sixty-fourths
-        return draw(plain(smile=smile, mouth_open=0), 512)[0, 360:440, column].sum(axis=1, dtype=int).argmin() / 8
+        return draw(plain(smile=smile, mouth_open=0), 512)[0, 360:440, column].sum(axis=1,
+                                                                                   dtype=int).argmin() / 8
     for corner in (256 - 45, 256 + 45):
         assert line(-1, corner) - line(0, corner) > 0.3 < line(0, corner) - line(1, corner)
     assert line(0, 256) - line(-1, 256) > 0.3 < line(1, 256) - line(0, 256)
@@ -180,7 +186,8 @@ def test_roll_turns_the_head_by_nine_degrees():
         left, right = mask.copy(), mask.copy()
         left[:, 32:], right[:, :32] = False, False
         x, y = centre(right) - centre(left)
-        assert math.degrees(math.atan2(y, x)) == pytest.approx(roll * math.degrees(2 * math.atan(0.08)), abs=1)
+        assert math.degrees(math.atan2(y, x)) == pytest.approx(roll * math.degrees(2 * math.atan(0.08)),
+                                                               abs=1)
         assert math.hypot(x, y) == pytest.approx(2 * 7.5 * 64 / 60, abs=0.6)
 
 
@@ -189,7 +196,8 @@ def test_yaw_moves_the_features_across_the_head():
         return centre(difference_of(plain(yaw=yaw, style="bald"), name, 0.1, 0.9)[0] > 12)[0]
     skull = [middle_of("skin", yaw) for yaw in (-1, 0, 1)]
     nose, eyes = ([middle_of(name, yaw) for yaw in (-1, 0, 1)] for name in ("nose_width", "eye_colour"))
-    assert skull[0] > skull[2] and nose[2] - nose[1] > eyes[2] - eyes[1] > 0 and nose[1] - nose[0] > eyes[1] - eyes[0] > 0
+    assert skull[0] > skull[2] and nose[2] - nose[1] > eyes[2] - eyes[1] > 0
+    assert nose[1] - nose[0] > eyes[1] - eyes[0] > 0
 
 
 def test_the_eyes_are_in_about_the_same_place():
@@ -262,9 +270,10 @@ def test_too_few_faces(n):
             datasets.faces(**arguments)
 
 
-@pytest.mark.parametrize("name, value, message", [
-    ("skin", 1.5, "skin: 0 to 1 expected, 1.5 found"), ("yaw", -2, "yaw: -1 to 1 expected, -2.0 found"),
-    ("smile", math.nan, "smile: -1 to 1 expected, nan found"), ("hair_style", 8, "hair_style: 0 to 7 expected, 8 found")])
+@pytest.mark.parametrize("name, value, message", [("skin", 1.5, "skin: 0 to 1 expected, 1.5 found"),
+                                                  ("yaw", -2, "yaw: -1 to 1 expected, -2.0 found"),
+                                                  ("smile", math.nan, "smile: -1 to 1 expected, nan found"),
+                                                  ("hair_style", 8, "hair_style: 0 to 7 expected, 8 found")])
 def test_a_factor_out_of_its_range(name, value, message):
     with pytest.raises(ValueError, match=message):
         draw(with_(plain(3), **{name: [PLAIN.get(name, 0), value, PLAIN.get(name, 0)]}))

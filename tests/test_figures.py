@@ -19,8 +19,8 @@ def test_tile_puts_images_in_rows_with_a_white_line_between():
     images = numpy.stack([numpy.full(9, v) for v in (0.1, 0.2, 0.3, 0.4, 0.5)])
     picture = figures.tile(images, columns=3)
     assert picture.shape == (2 * 4 + 1, 3 * 4 + 1)
-    assert picture[1:4, 1:4].tolist() == [[0.1] * 3] * 3 and picture[1,
-                                    9] == 0.3 and picture[5, 1] == 0.4 and picture[5, 5] == 0.5
+    assert picture[1:4, 1:4].tolist() == [[0.1] * 3] * 3 and picture[1, 9] == 0.3 and picture[5, 1] == 0.4
+    assert picture[5, 5] == 0.5
     assert (picture[::4] == 1).all() and (picture[:, ::4] == 1).all() and (picture[5:, 9:] == 1).all()
     assert figures.tile(images).shape == (9, 13) and figures.tile(images[:0]).shape == (1, 5)
 
@@ -42,8 +42,8 @@ def test_save_grid_writes_pixel_for_pixel(tmp_path):
 
 
 def test_entropy_curves_draw_what_they_are_given(drawn):
-    figures.entropy_curves(
-        "x.png", {"GAN": ([1, 2, 3], [0.5, 0.1, 0.0]), "WGAN": ([1, 2], [1.0, 2.2])}, "title")
+    figures.entropy_curves("x.png", {"GAN": ([1, 2, 3], [0.5, 0.1, 0.0]), "WGAN": ([1, 2], [1.0, 2.2])},
+                           "title")
     ax, = drawn[0].axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
     assert lines["GAN"] == [[1, 0.5], [2, 0.1], [3, 0.0]] and lines["WGAN"] == [[1, 1.0], [2, 2.2]]
@@ -61,20 +61,16 @@ def test_sample_grids_show_each_models_own(tmp_path, drawn):
 
 def test_image_rows_put_each_label_under_its_image(drawn):
     images = numpy.linspace(0, 1, 10)[:, None] * numpy.ones(9)
-    figures.image_rows("x.png",
-    {"GAN": images,
-    "VAE": images[::-1]},
-    {"GAN": range(10),
-    "VAE": "abcdefghij"},
-     title="title")
+    figures.image_rows("x.png", {"GAN": images, "VAE": images[::-1]}, {"GAN": range(10), "VAE": "abcdefghij"},
+                       title="title")
     for ax, name, labels, first in zip(drawn[0].axes, ("GAN", "VAE"), ("0123456789", "abcdefghij"), (0, 1)):
         picture = ax.images[0].get_array()
         assert ax.get_ylabel() == name and picture[1, 1] == first
         assert [t.get_text() for t in ax.texts] == list(labels)
         for i, t in enumerate(ax.texts):
             x, y = t.get_position()
-            assert 4 * i < x < 4 * i + \
-                4 and y == picture.shape[0] and (picture[1:4, round(x)] == picture[1, 4 * i + 1]).all()
+            assert 4 * i < x < 4 * i + 4 and y == picture.shape[0]
+            assert (picture[1:4, round(x)] == picture[1, 4 * i + 1]).all()
     figures.image_rows("x.png", {"VAE": numpy.concatenate([images, images])}, title="title")
     assert drawn[1].axes[0].images[0].get_array().shape == (9, 41) and not drawn[1].axes[0].texts
     figures.image_rows("x.png", {"VAE": images[:3]}, {"VAE": "abc"}, title="title")
@@ -93,8 +89,8 @@ def test_image_entropies(drawn, rng):
 
 
 def test_grids(drawn):
-    figures.grids("x.png", {"VAE-GAN": numpy.zeros((4, 9)),
-                  "constrained VAE-GAN": numpy.ones((4, 9))}, "title")
+    figures.grids("x.png", {"VAE-GAN": numpy.zeros((4, 9)), "constrained VAE-GAN": numpy.ones((4, 9))},
+                  "title")
     assert [(ax.get_title(), ax.images[0].get_array()[1, 1]) for ax in drawn[0].axes] == [
         ("VAE-GAN", 0), ("constrained VAE-GAN", 1)]
 
@@ -108,12 +104,13 @@ def test_entropy_histogram_shows_mean_and_range(drawn):
 
 
 def test_constraint_sweep(drawn):
-    figures.constraint_sweep("x.png", {"image": {"lambda = 1": [[1, 3], [5, 7]]}, "mode": {"lambda = 1": [[0, 0], [1, 1]]}},
-                             ["none", "2"], "title")
+    figures.constraint_sweep(
+        "x.png", {"image": {"lambda = 1": [[1, 3], [5, 7]]}, "mode": {"lambda = 1": [[0, 0], [1, 1]]}},
+        ["none", "2"], "title")
     for ax, means in zip(drawn[0].axes, ([2, 6], [0, 1])):
         *dots, line = ax.lines
-        assert line.get_ydata().tolist() == means and [t.get_text()
-                              for t in ax.get_xticklabels()] == ["none", "2"]
+        assert line.get_ydata().tolist() == means
+        assert [t.get_text() for t in ax.get_xticklabels()] == ["none", "2"]
     assert [tuple(line.get_ydata()) for line in drawn[0].axes[0].lines[:2]] == [(1, 3), (5, 7)]
 
 
@@ -123,8 +120,10 @@ def test_manifold_puts_points_where_they_are(drawn):
     points = {"x": ((0.5, 0.5), "image"), "y": ((0.3, 0.3), "one"), "z": ((0.1, 0.2), "other")}
     figures.manifold("x.png", ticks, ticks, distance, distance ** 2, [[0, 0], [1, 1]], points, 0.5, "title")
     for ax in drawn[0].axes[:2]:
-        dots = {line.get_label(): line.get_xydata()[0].tolist()
-                               for line in ax.lines if line.get_marker() == "o"}
+        dots = {
+            line.get_label(): line.get_xydata()[0].tolist()
+            for line in ax.lines if line.get_marker() == "o"
+        }
         assert dots == {"x: image": [0.5, 0.5], "y: one": [0.3, 0.3], "z: other": [0.1, 0.2]}
         bounds = [c for c in ax.collections if getattr(c, "levels", numpy.zeros(0)).tolist() == [0.5]]
         vertices = numpy.concatenate([path.vertices for path in bounds[0].get_paths()])
@@ -146,17 +145,15 @@ def test_plots_are_written(tmp_path):
     figures.save_grid(tmp_path / "a.png", numpy.zeros((4, 9)))
     grids = [(1, tmp_path / "a.png"), (2000, tmp_path / "a.png")]
     figures.sample_grids(tmp_path / "grids.png", {"GAN": grids, "WGAN": grids[:1]}, "title")
-    figures.entropy_curves(tmp_path / "curves.png",
-                           {"GAN": ([1, 2], [0.1, 0.0]), "WGAN": ([1], [2.2])}, "title")
-    rows, entropies = {
-    "VAE": numpy.zeros(
-        (10, 9)), "GAN": numpy.zeros(
-            (10, 9))}, {
-                "VAE": numpy.ones(50), "VAE-GAN": numpy.ones(50)}
+    figures.entropy_curves(tmp_path / "curves.png", {"GAN": ([1, 2], [0.1, 0.0]), "WGAN": ([1], [2.2])},
+                           "title")
+    rows, entropies = {"VAE": numpy.zeros((10, 9)), "GAN": numpy.zeros(
+        (10, 9))}, {"VAE": numpy.ones(50), "VAE-GAN": numpy.ones(50)}
     figures.image_rows(tmp_path / "rows.png", rows, rows, title="title")
     figures.image_entropies(tmp_path / "entropies.png", entropies, "title")
     figures.entropy_histogram(tmp_path / "histogram.png",
-                              {name: [values] for name, values in entropies.items()}, "title")
+                              {name: [values]
+                               for name, values in entropies.items()}, "title")
     for name in ("grids.png", "curves.png", "rows.png", "entropies.png", "histogram.png"):
         picture = imread(tmp_path / name)
         assert min(picture.shape[:2]) > 300 and picture[..., :3].std() > 0.01

@@ -12,12 +12,14 @@ def normal(rng, mean, factor, n=200_000):
 
 
 def test_one_feature_in_closed_form():
-    a, b = numpy.array([[0.0], [2.0]]), numpy.array([[3.0], [5.0], [7.0]])      # means 1 and 5, variances 2 and 4
+    a, b = numpy.array([[0.0], [2.0]]), numpy.array([[3.0], [5.0],
+                                                     [7.0]])    # means 1 and 5, variances 2 and 4
     assert frechet.distance(a, b) == pytest.approx(16 + (2 ** 0.5 - 2) ** 2)
 
 
 def test_known_covariances(rng):
-    # Covariances that commute: the distance is that of the means and of the standard deviations along the shared axes.
+    # Covariances that commute: the distance is that of the means and of the standard deviations along the
+    # shared axes.
     turn = numpy.array([[0.6, -0.8], [0.8, 0.6]])
     a, b = normal(rng, [0, 0], turn * [1, 2]), normal(rng, [1, -1], turn * [3, 0.5])
     assert frechet.distance(a, b) == pytest.approx(2 + 4 + 2.25, rel=0.01)

@@ -1,4 +1,5 @@
-"""NumPy against CuPy on a CUDA device: every op, every model, every optimiser. Skipped, with the reason, where there is none."""
+"""NumPy against CuPy on a CUDA device: every op, every model, every optimiser. Skipped, with the reason,
+where there is none."""
 
 import numpy
 import pytest
@@ -36,7 +37,8 @@ def on_both(compute):
 @given(data=st.data())
 def test_every_op_and_its_gradients(op, dtype, tolerance, data):
     args, options = data.draw(CASES[op][0]())
-    for one, other in zip(*on_both(lambda: list(map(to_host, value_and_gradients(op, args, options, dtype)))), strict=True):
+    for one, other in zip(*on_both(lambda: list(map(to_host, value_and_gradients(op, args, options, dtype)))),
+                          strict=True):
         assert_close(one, other, tolerance)
 
 
@@ -53,7 +55,8 @@ def test_a_step(model, monkeypatch):
 def test_optimisers(kind):
     def optimised():
         rng = numpy.random.default_rng(0)
-        parameters = [Tensor(to_device(rng.normal(size=shape).astype("float32"))) for shape in ((300, 400), (7,))]
+        parameters = [
+            Tensor(to_device(rng.normal(size=shape).astype("float32"))) for shape in ((300, 400), (7, ))]
         optimizer = kind(parameters, 0.1)
         for _ in range(3):
             optimizer.step([to_device(rng.normal(size=p.shape).astype("float32")) for p in parameters])

@@ -21,7 +21,9 @@ def planted(entry):
 def test_a_wrong_entry_is_named(rng, shape):
     args = [rng.normal(size=shape), rng.normal(size=shape)]
     check_grad(ops.mul, args, order=2)
-    with pytest.raises(AssertionError, match=r"order 1, argument 1 .*entry \(2, 1\)" if shape == (3, 4) else "order 1, argument 1"):
+    with pytest.raises(
+            AssertionError,
+            match=r"order 1, argument 1 .*entry \(2, 1\)" if shape == (3, 4) else "order 1, argument 1"):
         check_grad(planted((2, 1)), args)
 
 
@@ -56,7 +58,8 @@ def test_parameters_are_varied_in_place_in_float64_and_restored(rng):
         return ops.sum(ops.tanh(layer(x)))
     check_grad(loss, layer.parameters(), order=2)
     assert set(seen) == {numpy.dtype("float64")}
-    assert all((layer.state()[name] == before[name]).all() and layer.state()[name].dtype == "float32" for name in before)
+    assert all((layer.state()[name] == before[name]).all() and layer.state()[name].dtype == "float32"
+               for name in before)
 
 
 @pytest.mark.parametrize("scale, offset", [(1e-10, 0), (1e-4, 1.0), (1e6, 0)])

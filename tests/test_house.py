@@ -11,11 +11,14 @@ from minigen import version
 
 ROOT = Path(minigen.__file__).parent
 PROJECT = ROOT.parent
-FLOORS = {"backend": 0, "storage": 0, "version": 0, "threads": 1, "core": 2, "correlation": 2,
-          "batch_norm": 3, "conv": 3, "ops": 3, "nn": 4, "losses": 4, "optim": 4, "gradcheck": 4, "networks": 5,
-          "models": 6, "metrics": 6, "training": 7, "experiment": 8, "cli": 8, "__init__": 9}
+FLOORS = {
+    "backend": 0, "storage": 0, "version": 0, "threads": 1, "core": 2, "correlation": 2, "batch_norm": 3,
+    "conv": 3, "ops": 3, "nn": 4, "losses": 4, "optim": 4, "gradcheck": 4, "networks": 5, "models": 6,
+    "metrics": 6, "training": 7, "experiment": 8, "cli": 8, "__init__": 9
+}
 SIDEWAYS = {("ops", "conv"), ("ops", "batch_norm")}
-WINGS = {"datasets": {"backend", "storage"}, "figures": {"backend"}}     # their imports; any floor may import them
+WINGS = {"datasets": {"backend", "storage"},
+         "figures": {"backend"}}    # their imports; any floor may import them
 ONLY_IN = {"cupy": "backend", "matplotlib": "figures"}
 FILES = sorted(ROOT.rglob("*.py"))
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -55,7 +58,8 @@ def test_imports_go_downwards(path):
         if here in WINGS:
             assert there in WINGS[here], f"{here} must not import {there}"
         elif there not in WINGS:
-            assert FLOORS[there] < FLOORS[here] or (here, there) in SIDEWAYS, f"{here} must not import {there}"
+            assert FLOORS[there] < FLOORS[here] or (here,
+                                                    there) in SIDEWAYS, f"{here} must not import {there}"
 
 
 @every_file
@@ -97,7 +101,8 @@ def test_rooms_are_attributes_of_the_package(name):
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "metrics").glob("[a-z]*.py"))])
 def test_metrics_are_attributes_of_their_package(name):
-    assert getattr(minigen.metrics, name).__name__ == f"minigen.metrics.{name}" and name in dir(minigen.metrics)
+    assert getattr(minigen.metrics, name).__name__ == f"minigen.metrics.{name}"
+    assert name in dir(minigen.metrics)
 
 
 def test_the_version_is_one():

@@ -1,4 +1,5 @@
-"""The kernels that CuPy makes of fused functions compile, and keep the dtype. No device is needed, but CuPy and NVRTC are."""
+"""The kernels that CuPy makes of fused functions compile, and keep the dtype. No device is needed, but CuPy
+and NVRTC are."""
 
 import inspect
 import sys
@@ -18,14 +19,22 @@ except (ImportError, RuntimeError) as error:
     pytest.skip(f"CuPy or NVRTC is missing: {str(error).strip().splitlines()[0]}", allow_module_level=True)
 
 # CuPy's own headers, and CUDA's, from NVIDIA's packages or the toolkit.
-HEADERS = [Path(cupy.__file__).with_name("_core") / "include", Path(cupy.cuda.get_cuda_path() or "/usr/local/cuda") / "include",
-           *(folder for place in sys.path for folder in Path(place).glob("nvidia/*/include"))]
+HEADERS = [
+    Path(cupy.__file__).with_name("_core") / "include",
+    Path(cupy.cuda.get_cuda_path() or "/usr/local/cuda") / "include",
+    *(folder for place in sys.path for folder in Path(place).glob("nvidia/*/include"))
+]
 IMAGES, CHANNELS, NUMBER = (2, 3, 4, 5), (5,), ()
 FUSED = {
-    "sigmoid": (ops.sigmoid.forward, IMAGES), "tanh": (ops.tanh.forward, IMAGES), "relu": (ops.relu.forward, IMAGES),
-    "gate": (ops._gate.forward, IMAGES, IMAGES), "affine": (batch_norm._affine, IMAGES, CHANNELS, CHANNELS),
-    "centred": (batch_norm._centred, IMAGES, CHANNELS), "corrected": (batch_norm._corrected, IMAGES, IMAGES, CHANNELS, CHANNELS, CHANNELS),
-    "SGD": (optim._sgd, *[IMAGES] * 4, NUMBER, NUMBER), "Adam": (optim._adaptive, *[IMAGES] * 5, *[NUMBER] * 4),
+    "sigmoid": (ops.sigmoid.forward, IMAGES),
+    "tanh": (ops.tanh.forward, IMAGES),
+    "relu": (ops.relu.forward, IMAGES),
+    "gate": (ops._gate.forward, IMAGES, IMAGES),
+    "affine": (batch_norm._affine, IMAGES, CHANNELS, CHANNELS),
+    "centred": (batch_norm._centred, IMAGES, CHANNELS),
+    "corrected": (batch_norm._corrected, IMAGES, IMAGES, CHANNELS, CHANNELS, CHANNELS),
+    "SGD": (optim._sgd, *[IMAGES] * 4, NUMBER, NUMBER),
+    "Adam": (optim._adaptive, *[IMAGES] * 5, *[NUMBER] * 4),
     "RMSProp": (optim._adaptive, *[IMAGES] * 4, None, *[NUMBER] * 4),
 }
 
@@ -35,7 +44,8 @@ def pretended(shape, dtype):
     if not shape:
         return 0.5 if shape == NUMBER else None
     size = int(numpy.prod(shape)) * numpy.dtype(dtype).itemsize
-    return cupy.ndarray(shape, dtype, cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(1 << 20, size, None, 0), 0))
+    return cupy.ndarray(shape, dtype,
+                        cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(1 << 20, size, None, 0), 0))
 
 
 @pytest.fixture
@@ -65,14 +75,18 @@ def test_fused_functions_compile(name, dtype, without_device):
     made = kernel(function, [pretended(shape, dtype) for shape in shapes])
     assert all(numpy.dtype(parameter.dtype) == dtype for parameter in made.out_params)
     parameters = [*made.in_params, *made.out_params]
-    assert sum(not parameter.is_const for parameter in parameters) == {"SGD": 2, "Adam": 3, "RMSProp": 2}.get(name, 1)
-    # CuPy puts a loop around the operation whose details depend on the arrays' memory layouts: here each has one element.
+    assert sum(not parameter.is_const
+               for parameter in parameters) == {"SGD": 2, "Adam": 3, "RMSProp": 2}.get(name, 1)
+    # CuPy puts a loop around the operation whose details depend on the arrays' memory layouts: here each has
+    # one element.
     pointers = ", ".join(f"{p.ctype} *p_{p.name}" for p in parameters)
     values = "".join(f"{p.ctype} &{p.name} = *p_{p.name};\n" for p in parameters)
-    source = f'{made.preamble}\nextern "C" __global__ void fused({pointers}) {{\n{values}{made.operation};\n}}'
+    body = f"{values}{made.operation};\n"
+    source = f'{made.preamble}\nextern "C" __global__ void fused({pointers}) {{\n{body}}}'
     program = nvrtc.createProgram(source, "fused.cu", (), ())
     try:
-        nvrtc.compileProgram(program, ("--gpu-architecture=compute_80", *(f"-I{folder}" for folder in HEADERS)))
+        nvrtc.compileProgram(program, ("--gpu-architecture=compute_80", *(f"-I{folder}"
+                                                                          for folder in HEADERS)))
         assert b"fused" in bytes(nvrtc.getPTX(program))
     except nvrtc.NVRTCError:
         raise AssertionError(f"{nvrtc.getProgramLog(program)}\n{source}") from None

@@ -1,4 +1,5 @@
-"""Each loss against a closed form written in Python floats, and the report's Eq. 3 and 4 on discrete distributions."""
+"""Each loss against a closed form written in Python floats, and the paper's Eq. 3 and 4 on discrete
+distributions."""
 
 import math
 
@@ -33,12 +34,12 @@ def minus_log_not_d(logit):
 
 @pytest.mark.parametrize("dtype, rtol", [("float32", 1e-6), ("float64", 1e-13)])
 @pytest.mark.parametrize("loss, logits, expected", [
-    (losses.gan_discriminator, (REAL, FAKE), mean(map(minus_log_d, flat(REAL))) + mean(map(minus_log_not_d, flat(FAKE)))),
+    (losses.gan_discriminator,
+     (REAL, FAKE), mean(map(minus_log_d, flat(REAL))) + mean(map(minus_log_not_d, flat(FAKE)))),
     (losses.gan_generator, (FAKE,), mean(map(minus_log_d, flat(FAKE)))),
     (losses.gan_generator_minimax, (FAKE,), -mean(map(minus_log_not_d, flat(FAKE)))),
     (losses.wgan_critic, (REAL, FAKE), mean(flat(FAKE)) - mean(flat(REAL))),
-    (losses.wgan_generator, (FAKE,), -mean(flat(FAKE))),
-], ids=lambda v: getattr(v, "__name__", ""))
+    (losses.wgan_generator, (FAKE,), -mean(flat(FAKE)))], ids=lambda v: getattr(v, "__name__", ""))
 def test_adversarial_losses(loss, logits, expected, dtype, rtol):
     found = loss(*(Tensor(rows, dtype) for rows in logits))
     assert found.shape == () and found.dtype == dtype
@@ -50,11 +51,11 @@ def test_adversarial_losses(loss, logits, expected, dtype, rtol):
 @pytest.mark.parametrize("logit", [-50.0, 50.0])
 def test_extreme_logits_keep_value_and_gradient(logit):
     x = Tensor([logit], "float64")
-    for loss, value, slope in [
-            (losses.gan_generator, minus_log_d(logit), -1 / (1 + math.exp(logit))),
-            (losses.gan_generator_minimax, -minus_log_not_d(logit), -1 / (1 + math.exp(-logit))),
-            (lambda t: losses.gan_discriminator(t, Tensor([0.0], "float64")), minus_log_d(logit) + math.log(2),
-             -1 / (1 + math.exp(logit)))]:
+    for loss, value, slope in [(losses.gan_generator, minus_log_d(logit), -1 / (1 + math.exp(logit))),
+                               (losses.gan_generator_minimax, -minus_log_not_d(logit),
+                                -1 / (1 + math.exp(-logit))),
+                               (lambda t: losses.gan_discriminator(t, Tensor([0.0], "float64")),
+                                minus_log_d(logit) + math.log(2), -1 / (1 + math.exp(logit)))]:
         y = loss(x)
         assert y.item() == pytest.approx(value, rel=1e-12, abs=0)           # 2e-22 counts too
         assert grad(y, x)[0] == pytest.approx(slope, rel=1e-12, abs=0)
@@ -72,7 +73,8 @@ Y = [[0.1, 0.4, 0.7, 0.25], [0.5, 0.5, 0.25, 0.0]]
 MU = [[0.5, -2.0], [0.0, 1.0]]
 LOGVAR = [[0.3, -50.0], [0.0, 1.5]]
 ERROR = mean(math.fsum((a - b) ** 2 for a, b in zip(x, y)) for x, y in zip(X, Y))
-KL = mean(math.fsum(0.5 * (m * m + math.exp(v) - 1 - v) for m, v in zip(ms, vs)) for ms, vs in zip(MU, LOGVAR))
+KL = mean(
+    math.fsum(0.5 * (m * m + math.exp(v) - 1 - v) for m, v in zip(ms, vs)) for ms, vs in zip(MU, LOGVAR))
 
 
 def arrays(*lists):
@@ -106,14 +108,17 @@ def test_gaussian_kl_against_monte_carlo():
     mu, logvar, n = numpy.array([0.7, -1.2]), numpy.array([0.4, -0.9]), 400_000
     z = mu + numpy.exp(logvar / 2) * numpy.random.default_rng(0).standard_normal((n, 2))
     ratios = (0.5 * (z ** 2 - (z - mu) ** 2 / numpy.exp(logvar) - logvar)).sum(axis=1)
-    assert losses.gaussian_kl(mu[None], logvar[None]) == pytest.approx(ratios.mean(), abs=4 * ratios.std() / math.sqrt(n))
+    assert losses.gaussian_kl(mu[None], logvar[None]) == pytest.approx(ratios.mean(),
+                                                                       abs=4 * ratios.std() / math.sqrt(n))
 
 
 def test_vae():
     assert losses.vae(numpy.float64(5), numpy.float64(3)) == 8
     assert losses.vae(numpy.float64(5), numpy.float64(3), reconstruction_weight=0.5) == 5.5
-    check_grad(lambda x, y, mu, logvar: losses.vae(losses.squared_error(x, y), losses.gaussian_kl(mu, logvar), 3.0),
-               arrays(X, Y, MU, [[0.3, -1.0], [0.0, 1.5]]), order=2)
+    check_grad(
+        lambda x, y, mu, logvar: losses.vae(losses.squared_error(x, y), losses.gaussian_kl(mu, logvar), 3.0),
+        arrays(X, Y, MU, [[0.3, -1.0], [0.0, 1.5]]),
+        order=2)
 
 
 ROWS = [mean(map(minus_log_d, row)) for row in FAKE]
@@ -122,13 +127,16 @@ ROWS = [mean(map(minus_log_d, row)) for row in FAKE]
 def test_gan_generator_of_each_image():
     numpy.testing.assert_allclose(losses.gan_generator_each(numpy.array(FAKE)), ROWS, rtol=1e-14)
     check_grad(losses.gan_generator_each, [numpy.array(FAKE) / 10], order=2)
-    numpy.testing.assert_allclose(losses.gan_generator_each(numpy.zeros((4, 2))), [math.log(2)] * 4, rtol=1e-15)
+    numpy.testing.assert_allclose(losses.gan_generator_each(numpy.zeros((4, 2))), [math.log(2)] * 4,
+                                  rtol=1e-15)
 
 
 def test_vaegan():
     assert losses.vaegan(numpy.float64(7), numpy.array(ROWS)) == pytest.approx(7 + mean(ROWS), rel=1e-14)
-    assert losses.vaegan(numpy.float64(7), numpy.array(ROWS), gan_weight=0.2) == pytest.approx(7 + 0.2 * mean(ROWS), rel=1e-14)
-    assert mean(ROWS) == pytest.approx(losses.gan_generator(numpy.array(FAKE)), rel=1e-14)        # Eq. 7 is G's part of Eq. 2
+    assert losses.vaegan(numpy.float64(7), numpy.array(ROWS),
+                         gan_weight=0.2) == pytest.approx(7 + 0.2 * mean(ROWS), rel=1e-14)
+    assert mean(ROWS) == pytest.approx(losses.gan_generator(numpy.array(FAKE)),
+                                       rel=1e-14)    # Eq. 7 is G's part of Eq. 2
     check_grad(lambda v, f: losses.vaegan(v, losses.gan_generator_each(f), 3.0),
                [numpy.array(7.0), numpy.array(FAKE) / 10], order=2)
 
@@ -153,15 +161,20 @@ def test_constrained_takes_subgradient_0_where_l_gan_equals_d():
             numpy.testing.assert_allclose(grad(loss, l_gan), [expected] * 2, rtol=1e-12)
     mixed = Tensor([0.5, 0.75, 1.0], "float64")                 # inside, on the boundary, outside
     assert grad(losses.constrained(Tensor(0.0, "float64"), mixed, 0.75, 3.0), mixed).tolist() == [0, 0, 1]
-    check_subgradient(lambda v: losses.constrained(numpy.float64(0), v, 0.75, 3.0), numpy.array([0.5, 0.75, 1.0]))
+    check_subgradient(lambda v: losses.constrained(numpy.float64(0), v, 0.75, 3.0),
+                      numpy.array([0.5, 0.75, 1.0]))
 
 
 def test_softmax_cross_entropy():
     logits = [[50.0, -50.0, 0.0], [1.0, 2.0, 3.0], [0.0, 0.0, 0.0]]
     labels = [1, 0, 2]
-    expected = mean(math.log(math.fsum(math.exp(v - max(row)) for v in row)) + max(row) - row[k] for row, k in zip(logits, labels))
-    assert losses.softmax_cross_entropy(numpy.array(logits), numpy.array(labels)) == pytest.approx(expected, rel=1e-14)
-    check_grad(lambda t: losses.softmax_cross_entropy(t, numpy.array(labels)), [numpy.array(logits) / 10], order=2)
+    expected = mean(
+        math.log(math.fsum(math.exp(v - max(row)) for v in row)) + max(row) - row[k]
+        for row, k in zip(logits, labels))
+    assert losses.softmax_cross_entropy(numpy.array(logits), numpy.array(labels)) == pytest.approx(expected,
+                                                                                                   rel=1e-14)
+    check_grad(lambda t: losses.softmax_cross_entropy(t, numpy.array(labels)), [numpy.array(logits) / 10],
+               order=2)
 
 
 # Discrete distributions on five points, as counts, so that a batch can hold them exactly.

@@ -1,4 +1,5 @@
-"""Each optimiser moves its own parameters only, by the gradient of its own objective; state; samples. The VAEs' own are in test_vae.py."""
+"""Each optimiser moves its own parameters only, by the gradient of its own objective; state; samples. The
+VAEs' own are in test_vae.py."""
 
 import functools
 
@@ -63,7 +64,8 @@ def test_both_objectives_are_gradient_checked(name, rng):
 
 
 def reference_gan_step(model, x, z):
-    """The gradients of one step, with separate passes for real and fake images and losses from their definition."""
+    """The gradients of one step, with separate passes for real and fake images and losses from their
+    definition."""
     D, G = model.networks["discriminator"], model.networks["generator"]
 
     def log_d(logits):
@@ -167,9 +169,12 @@ def test_every_setting_reaches_what_it_sets(kind, player):
         for init in nn.INITIALISERS:
             other = kind(init=init, **SMALL)
             weights = other.networks[role].parameters()[::2]
-            bounds = {"glorot_uniform": lambda i, o: (6 / (i + o)) ** 0.5, "fan_in_uniform": lambda i, o: i ** -0.5}
+            bounds = {
+                "glorot_uniform": lambda i, o: (6 / (i + o))**0.5, "fan_in_uniform": lambda i, o: i**-0.5
+            }
             if init in bounds:
-                assert all(0.6 * bounds[init](*w.shape) < abs(w.data).max() <= bounds[init](*w.shape) * 1.001 for w in weights)
+                assert all(0.6 * bounds[init](*w.shape) < abs(w.data).max() <= bounds[init](*w.shape) * 1.001
+                           for w in weights)
             else:
                 assert max(abs(w.data).max() * (w.shape[0] / 2) ** 0.5 for w in weights) > 2      # no bound
     assert shapes[0] == (4, 5) and list(model.networks) == [player, "generator"]
@@ -180,7 +185,8 @@ def test_every_setting_reaches_what_it_sets(kind, player):
 
 def test_seeds_and_the_reports_sizes():
     model = models.GAN()
-    assert [p.shape for p in model.networks["generator"].parameters()][::2] == [(100, 98), (98, 196), (196, 392), (392, 784)]
+    assert [p.shape for p in model.networks["generator"].parameters()][::2] == [(100, 98), (98, 196),
+                                                                                (196, 392), (392, 784)]
     assert not any(changed(model.state(), models.GAN().state()).values())
     assert any(changed(model.state(), models.GAN(seed=1).state()).values())
 
@@ -189,7 +195,8 @@ def test_seeds_and_the_reports_sizes():
     (lambda: models.GAN(objective="hinge"), "'non-saturating' or 'minimax' expected, 'hinge' found"),
     (lambda: models.WGAN(critic_steps=0), "at least 1 critic step expected, 0 found"),
     (lambda: models.WGAN(clip=0.0), "a positive clip expected, 0.0 found"),
-    (lambda: models.GAN(init="zeros"), "init one of he_normal, glorot_uniform, fan_in_uniform expected, 'zeros' found"),
+    (lambda: models.GAN(init="zeros"),
+     "init one of he_normal, glorot_uniform, fan_in_uniform expected, 'zeros' found"),
     (lambda: models.GAN(lr=-1.0), "a positive learning rate expected"),
 ])
 def test_settings_that_cannot_be(make, message):

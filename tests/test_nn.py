@@ -15,14 +15,18 @@ def test_linear_is_x_w_plus_b(rng):
     layer.bias.data = numpy.array([1.0, -1.0], "float32")
     x = rng.normal(size=(4, 5, 3)).astype("float32")
     w, b = layer.weight.data, layer.bias.data
-    expected = [[[sum(x[i, j, k] * w[k, o] for k in range(3)) + b[o] for o in range(2)] for j in range(5)] for i in range(4)]
+    expected = [[[sum(x[i, j, k] * w[k, o] for k in range(3)) + b[o] for o in range(2)] for j in range(5)]
+                for i in range(4)]
     numpy.testing.assert_allclose(to_host(layer(x)), expected, rtol=1e-5, atol=1e-6)
     assert layer.weight.shape == (3, 2) and layer.weight.dtype == "float32"
 
 
 @pytest.mark.parametrize("layer, f", [
-    (nn.ReLU(), lambda x: max(x, 0)), (nn.LeakyReLU(0.3), lambda x: x if x > 0 else 0.3 * x), (nn.Tanh(), math.tanh),
-    (nn.LeakyReLU(), lambda x: x if x > 0 else 0.01 * x), (nn.Sigmoid(), lambda x: 1 / (1 + math.exp(-x))),
+    (nn.ReLU(), lambda x: max(x, 0)),
+    (nn.LeakyReLU(0.3), lambda x: x if x > 0 else 0.3 * x),
+    (nn.Tanh(), math.tanh),
+    (nn.LeakyReLU(), lambda x: x if x > 0 else 0.01 * x),
+    (nn.Sigmoid(), lambda x: 1 / (1 + math.exp(-x))),
 ])
 def test_activations(layer, f):
     x = numpy.array([-2.0, -0.5, 0.7, 3.0])
@@ -46,7 +50,9 @@ class Branches(nn.Module):
 
 def test_parameters_come_in_definition_order(rng):
     net = Branches(rng)
-    names = ["scale", "b.layers.0.weight", "b.layers.0.bias", "b.layers.2.weight", "b.layers.2.bias", "a.weight", "a.bias"]
+    names = [
+        "scale", "b.layers.0.weight", "b.layers.0.bias", "b.layers.2.weight", "b.layers.2.bias", "a.weight",
+        "a.bias"]
     assert [name for name, _ in net.named_parameters()] == names
     assert list(net.state()) == names and len(net.parameters()) == 7
     assert all(p is q for p, (_, q) in zip(net.parameters(), net.named_parameters()))
@@ -70,7 +76,8 @@ def test_state_round_trip_is_a_copy(rng):
 
 
 @pytest.mark.parametrize("change, message", [
-    (lambda s: s.pop("scale"), r"missing: \['scale'\]"), (lambda s: s.update(x=numpy.ones(1)), r"unknown: \['x'\]"),
+    (lambda s: s.pop("scale"), r"missing: \['scale'\]"),
+    (lambda s: s.update(x=numpy.ones(1)), r"unknown: \['x'\]"),
     (lambda s: s.update(scale=numpy.ones(2, "float32")), r"scale is float32 \(1,\), found float32 \(2,\)"),
     (lambda s: s.update(scale=numpy.ones(1)), r"found float64 \(1,\)"),
 ])
@@ -93,7 +100,8 @@ def test_loading_makes_recorded_graphs_stale(rng):
 
 
 def test_a_network_is_gradient_checked(rng):
-    net = nn.Sequential(nn.Linear(4, 6, rng=rng), nn.Tanh(), nn.Linear(6, 3, rng=rng), nn.LeakyReLU(0.2), nn.Reshape(3, 1), nn.Sigmoid())
+    net = nn.Sequential(nn.Linear(4, 6, rng=rng), nn.Tanh(), nn.Linear(6, 3, rng=rng), nn.LeakyReLU(0.2),
+                        nn.Reshape(3, 1), nn.Sigmoid())
     x = rng.normal(size=(5, 4))
     check_grad(lambda *_: net(x), net.parameters(), order=2)
     check_grad(lambda x, *_: net(x), [x, *net.parameters()], order=2)
@@ -115,7 +123,8 @@ def test_batch_norm_is_its_definition(shape, rng):
         for c, values in enumerate(channels(x)):
             mean = math.fsum(values) / len(values)
             var = math.fsum((v - mean) ** 2 for v in values) / len(values)
-            expected = [(v - mean) / math.sqrt(var + 1e-5) * layer.weight.data[c] + layer.bias.data[c] for v in values]
+            expected = [(v - mean) / math.sqrt(var + 1e-5) * layer.weight.data[c] + layer.bias.data[c]
+                        for v in values]
             numpy.testing.assert_allclose(to_host(y).reshape(-1, 3)[:, c], expected, rtol=1e-4, atol=1e-5)
             running_mean[c] = 0.9 * running_mean[c] + 0.1 * mean
             running_var[c] = 0.9 * running_var[c] + 0.1 * var * len(values) / (len(values) - 1)
@@ -123,16 +132,17 @@ def test_batch_norm_is_its_definition(shape, rng):
         numpy.testing.assert_allclose(layer.running_var, running_var, rtol=1e-5)
     layer.eval()
     before = layer.state()
-    y = to_host(layer(x[:1]))                       # one image, with the running statistics, which stay as they are
+    y = to_host(layer(x[:1]))    # one image, with the running statistics, which stay as they are
     for c, values in enumerate(channels(x[:1])):
-        expected = [(v - running_mean[c]) / math.sqrt(running_var[c] + 1e-5) * layer.weight.data[c] + layer.bias.data[c]
-                    for v in values]
+        expected = [(v - running_mean[c]) / math.sqrt(running_var[c] + 1e-5) * layer.weight.data[c] +
+                    layer.bias.data[c] for v in values]
         numpy.testing.assert_allclose(y.reshape(-1, 3)[:, c], expected, rtol=1e-4, atol=1e-5)
     assert all((layer.state()[key] == before[key]).all() for key in before) and y.dtype == "float32"
 
 
 def test_batch_norm_far_from_zero_loses_no_more_than_rounding_does(rng):
-    """Values and gradients of channels whose mean is 1,000 standard deviations: float32 rounds such values by up to 6e-5."""
+    """Values and gradients of channels whose mean is 1,000 standard deviations: float32 rounds such values by
+    up to 6e-5."""
     x, g = rng.normal(1000, 1, (500, 3)).astype("float32"), rng.normal(size=(500, 3))
     found = []
     for dtype in ("float32", "float64"):
@@ -144,15 +154,16 @@ def test_batch_norm_far_from_zero_loses_no_more_than_rounding_does(rng):
 
 
 def test_batch_norm_in_training_needs_two_values():
-    with pytest.raises(ValueError, match=r"more than 1 value per channel expected in training, shape \(1, 3\) found"):
+    with pytest.raises(ValueError,
+                       match=r"more than 1 value per channel expected in training, shape \(1, 3\) found"):
         nn.BatchNorm(3)(numpy.ones((1, 3), "float32"))
     nn.BatchNorm(3)(numpy.ones((1, 2, 1, 3), "float32"))
 
 
 def test_batch_norm_is_gradient_checked(rng):
     flat = nn.Sequential(nn.Linear(3, 4, rng=rng, bias=False), nn.BatchNorm(4), nn.Tanh())
-    deep = nn.Sequential(nn.Conv2d(2, 3, 3, stride=2, padding=1, bias=False, rng=rng), nn.BatchNorm(3), nn.Tanh(),
-                         nn.ConvTranspose2d(3, 2, 4, stride=2, padding=1, rng=rng))
+    deep = nn.Sequential(nn.Conv2d(2, 3, 3, stride=2, padding=1, bias=False, rng=rng), nn.BatchNorm(3),
+                         nn.Tanh(), nn.ConvTranspose2d(3, 2, 4, stride=2, padding=1, rng=rng))
     for net, x in ((flat, rng.normal(size=(5, 3))), (deep, rng.normal(size=(2, 4, 4, 2)))):
         for mode in (net.train, net.eval):
             mode()

@@ -1,4 +1,5 @@
-"""Every op, in one harness: value, gradients of order 1 and 2, dtype, broadcast, non-contiguous and empty inputs."""
+"""Every op, in one harness: value, gradients of order 1 and 2, dtype, broadcast, non-contiguous and empty
+inputs."""
 
 import math
 import warnings
@@ -62,7 +63,9 @@ def test_non_contiguous_inputs(op, data):
     f, floats = bind(op, args, options)
 
     def strided(a):
-        return numpy.repeat(a[..., None], 2, axis=-1)[..., 0] if a.ndim == 0 else numpy.repeat(a.T, 2, axis=0)[::2].T
+        return numpy.repeat(a[...,
+                              None], 2, axis=-1)[...,
+                                                 0] if a.ndim == 0 else numpy.repeat(a.T, 2, axis=0)[::2].T
     results = []
     for arrays in (floats, [strided(a) for a in floats]):
         leaves = [Tensor(a) for a in arrays]
@@ -112,10 +115,14 @@ def test_subgradients_are_these(f, at, expected):
 
 
 @pytest.mark.parametrize("f", [
-    lambda a: ops.sum(ops.relu(a)), lambda a: ops.sum(ops.leaky_relu(a, slope=0.2)), lambda a: ops.sum(ops.abs(a)),
-    ops.max, lambda a: ops.sum(ops.maximum(a[:2], a[1:])), lambda a: -ops.sum(ops.minimum(a[:2], a[1:])),
-    lambda a: ops.sum(ops.maximum(a, 0.0)), ops.logsumexp,
-], ids=["relu", "leaky_relu", "abs", "max", "maximum", "minimum", "hinge", "logsumexp"])
+    lambda a: ops.sum(ops.relu(a)),
+    lambda a: ops.sum(ops.leaky_relu(a, slope=0.2)),
+    lambda a: ops.sum(ops.abs(a)),
+    ops.max,
+    lambda a: ops.sum(ops.maximum(a[:2], a[1:])),
+    lambda a: -ops.sum(ops.minimum(a[:2], a[1:])),
+    lambda a: ops.sum(ops.maximum(a, 0.0)),
+    ops.logsumexp], ids=["relu", "leaky_relu", "abs", "max", "maximum", "minimum", "hinge", "logsumexp"])
 @pytest.mark.parametrize("x", [[0.0, 0.0, 0.0], [1.0, 1.0, -1.0], [0.0, -2.0, 0.0]])
 def test_subgradients_support_the_function(f, x):
     check_subgradient(f, x)
@@ -127,7 +134,8 @@ def test_power_where_base_or_exponent_is_0():
     assert grad(ops.sum(base ** numpy.array([0.0, 0.0])), base).tolist() == [0, 0]
     exponents = numpy.array([2, 3], "int16")
     base = Tensor([2.0, 3.0])
-    assert grad(ops.sum(base ** exponents), base).tolist() == [4, 27] and grad(ops.sum(base ** exponents), base).dtype == "float32"
+    assert grad(ops.sum(base**exponents), base).tolist() == [4, 27]
+    assert grad(ops.sum(base**exponents), base).dtype == "float32"
     x = Tensor([1.0, 2.0])
     assert numpy.isnan(grad(ops.sum((-2.0) ** x), x)).all()
 
@@ -163,36 +171,43 @@ def test_softmax_family_at_large_logits():
 def test_operators_and_methods_are_the_ops(rng):
     a, b = rng.normal(size=(2, 3)), rng.normal(size=(2, 3)) + 3
     s, t = Tensor(a), Tensor(b)
-    for found, expected in [
-            (s + t, a + b), (s - t, a - b), (s * t, a * b), (s / t, a / b), (-s, -a), (t ** 2, b ** 2), (t ** s, b ** a),
-            (abs(s), abs(a)), (s @ t.T, a @ b.T), (a @ t.T, a @ b.T), (a + t, a + b), (a - t, a - b), (a * t, a * b),
-            (a / t, a / b), (2 ** s, 2 ** a), (2 - s, 2 - a), (2 / t, 2 / b), (2 + s, 2 + a), (2 * s, 2 * a), (s[1], a[1]),
-            (s.sum(axis=0), a.sum(axis=0)), (s.mean(), a.mean()), (s.max(axis=1), a.max(axis=1)),
-            (s.reshape(3, 2), a.reshape(3, 2)), (s.reshape((6,)), a.reshape(6)),
-            (s.transpose(), a.T), (s.transpose(1, 0), a.T), (s.transpose((1, 0)), a.T)]:
+    for found, expected in [(s + t, a + b), (s - t, a - b), (s * t, a * b), (s / t, a / b), (-s, -a),
+                            (t**2, b**2), (t**s, b**a), (abs(s), abs(a)), (s @ t.T, a @ b.T),
+                            (a @ t.T, a @ b.T), (a + t, a + b), (a - t, a - b),
+                            (a * t, a * b), (a / t, a / b), (2**s, 2**a), (2 - s, 2 - a), (2 / t, 2 / b),
+                            (2 + s, 2 + a), (2 * s, 2 * a), (s[1], a[1]), (s.sum(axis=0), a.sum(axis=0)),
+                            (s.mean(), a.mean()), (s.max(axis=1), a.max(axis=1)),
+                            (s.reshape(3, 2), a.reshape(3, 2)), (s.reshape((6, )), a.reshape(6)),
+                            (s.transpose(), a.T), (s.transpose(1, 0), a.T), (s.transpose((1, 0)), a.T)]:
         assert isinstance(found, Tensor)
         numpy.testing.assert_allclose(to_host(found), expected, rtol=1e-15)
-    for found, expected in [(s < t, a < b), (s <= 0, a <= 0), (s > b, a > b), (t >= s, b >= a), (s == s, a == a), (s != t, a != b)]:
+    for found, expected in [(s < t, a < b), (s <= 0, a <= 0), (s > b, a > b), (t >= s, b >= a),
+                            (s == s, a == a), (s != t, a != b)]:
         assert isinstance(found, numpy.ndarray) and found.dtype == bool and (found == expected).all()
 
 
 def test_a_python_scalar_does_not_promote():
     a = Tensor(numpy.ones(3, "float32"))
-    for y in (a * 2.5, 1.5 / a, a ** 0.5, 2.0 ** a, ops.maximum(a, 0.1), ops.where(a > 0, a, 0.1), ops.clip(a, 0.1, 0.7)):
+    for y in (a * 2.5, 1.5 / a, a**0.5, 2.0**a, ops.maximum(a, 0.1), ops.where(a > 0, a, 0.1),
+              ops.clip(a, 0.1, 0.7)):
         assert y.dtype == "float32" and grad(ops.sum(y), a).dtype == "float32"
 
 
 @pytest.mark.parametrize("f, kind, message", [
     (lambda a: a @ a, ValueError, r"matmul\(float32 \(2, 3\), float32 \(2, 3\)\): "),
-    (lambda a: a + numpy.ones((4,), "float32"), ValueError, r"add\(float32 \(2, 3\), float32 \(4,\)\): "),
-    (lambda a: a * numpy.ones(3), TypeError, r"mul\(float32 \(2, 3\), float64 \(3,\)\): the result is float64"),
-    (lambda a: numpy.float64(2) * a, TypeError, r"mul\(float64 \(\), float32 \(2, 3\)\): the result is float64"),
+    (lambda a: a + numpy.ones((4, ), "float32"), ValueError, r"add\(float32 \(2, 3\), float32 \(4,\)\): "),
+    (lambda a: a * numpy.ones(3), TypeError,
+     r"mul\(float32 \(2, 3\), float64 \(3,\)\): the result is float64"),
+    (lambda a: numpy.float64(2) * a, TypeError,
+     r"mul\(float64 \(\), float32 \(2, 3\)\): the result is float64"),
     (lambda a: a.reshape(4), ValueError, r"reshape\(float32 \(2, 3\), 4\): "),
     (lambda a: a.sum(axis=2), ValueError, r"sum\(float32 \(2, 3\), axis=2, keepdims=False\): "),
     (lambda a: a.transpose(0), ValueError, r"transpose\(float32 \(2, 3\), \(0,\)\): "),
-    (lambda a: a[numpy.arange(99).reshape(3, 33)], IndexError, r"getitem\(float32 \(2, 3\), index=array\(\[\[[^\n]*: "),
+    (lambda a: a[numpy.arange(99).reshape(3, 33)], IndexError,
+     r"getitem\(float32 \(2, 3\), index=array\(\[\[[^\n]*: "),
     (lambda a: a[5], IndexError, r"getitem\(float32 \(2, 3\), index=5\): "),
-    (lambda a: ops.concatenate([a, a.T]), ValueError, r"concatenate\(float32 \(2, 3\), float32 \(3, 2\), axis=0\): "),
+    (lambda a: ops.concatenate([a, a.T]), ValueError,
+     r"concatenate\(float32 \(2, 3\), float32 \(3, 2\), axis=0\): "),
 ])
 def test_mistakes_name_the_op_and_the_shapes(f, kind, message):
     with pytest.raises(kind, match=message):

@@ -36,9 +36,10 @@ def adam(p, gradients, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
 
 
 CASES = [(optim.SGD, sgd, {"lr": 0.1}), (optim.SGD, sgd, {"lr": 0.1, "momentum": 0.9}),
-         (optim.RMSProp, rmsprop, {"lr": 0.01}), (optim.RMSProp, rmsprop, {"lr": 0.01, "alpha": 0.9, "eps": 0.1}),
-         (optim.Adam, adam, {}),
-         (optim.Adam, adam, {"lr": 0.01, "beta1": 0.0}), (optim.Adam, adam, {"lr": 0.01, "beta1": 0.5, "beta2": 0.9, "eps": 0.1})]
+         (optim.RMSProp, rmsprop, {"lr": 0.01}),
+         (optim.RMSProp, rmsprop, {"lr": 0.01, "alpha": 0.9, "eps": 0.1}), (optim.Adam, adam, {}),
+         (optim.Adam, adam, {"lr": 0.01, "beta1": 0.0}),
+         (optim.Adam, adam, {"lr": 0.01, "beta1": 0.5, "beta2": 0.9, "eps": 0.1})]
 
 
 @pytest.mark.parametrize("kind, reference, settings", CASES)
@@ -79,10 +80,12 @@ def test_minimize_is_a_step_down_the_gradient_of_the_loss(rng, kind):
         grad(loss, other)
 
 
-@pytest.mark.parametrize("kind, decay", [(optim.SGD, {"momentum": 0.9}), (optim.RMSProp, {"alpha": 0.9}), (optim.Adam, {})])
+@pytest.mark.parametrize("kind, decay", [(optim.SGD, {"momentum": 0.9}), (optim.RMSProp, {"alpha": 0.9}),
+                                         (optim.Adam, {})])
 @pytest.mark.parametrize("size", [3, 100_000])
 def test_state_never_is_subnormal(kind, decay, size):
-    """What decays without end: 0.9 times the smallest subnormal number is rounded to that number, and a product is slow with it."""
+    """What decays without end: 0.9 times the smallest subnormal number is rounded to that number, and a
+    product is slow with it."""
     p = Tensor(numpy.zeros(size, "float32"))
     optimizer = kind([p], lr=0.1, **decay)
     optimizer.step([numpy.ones(size, "float32")])

@@ -13,7 +13,8 @@ def test_round_trip(tmp_path):
     storage.save(path, ARRAYS)
     found = storage.load(path)
     assert list(found) == list(ARRAYS)
-    assert all((found[k] == v).all() and found[k].dtype == v.dtype and found[k].shape == v.shape for k, v in ARRAYS.items())
+    assert all((found[k] == v).all() and found[k].dtype == v.dtype and found[k].shape == v.shape
+               for k, v in ARRAYS.items())
     assert [p.name for p in path.parent.iterdir()] == ["x.npz"]
 
 
@@ -79,10 +80,12 @@ def test_pickles_are_refused(tmp_path):
         storage.load(path)
 
 
-@pytest.mark.parametrize("platform, variables, expected", [
-    ("linux", {"MINIGEN_CACHE": "/chosen", "XDG_CACHE_HOME": "/xdg"}, "/chosen"),
-    ("linux", {"XDG_CACHE_HOME": "/xdg"}, "/xdg/minigen"), ("linux", {"HOME": "/me"}, "/me/.cache/minigen"),
-    ("darwin", {"HOME": "/me"}, "/me/Library/Caches/minigen"), ("win32", {"LOCALAPPDATA": "/local"}, "/local/minigen")])
+@pytest.mark.parametrize("platform, variables, expected",
+                         [("linux", {"MINIGEN_CACHE": "/chosen", "XDG_CACHE_HOME": "/xdg"}, "/chosen"),
+                          ("linux", {"XDG_CACHE_HOME": "/xdg"}, "/xdg/minigen"),
+                          ("linux", {"HOME": "/me"}, "/me/.cache/minigen"),
+                          ("darwin", {"HOME": "/me"}, "/me/Library/Caches/minigen"),
+                          ("win32", {"LOCALAPPDATA": "/local"}, "/local/minigen")])
 def test_cache_folder(monkeypatch, platform, variables, expected):
     for name in ("MINIGEN_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)

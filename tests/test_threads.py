@@ -108,8 +108,8 @@ def test_updates_are_shared_within_large_arrays_only(three_threads):
         assert workers() == 3
 
 
-@pytest.mark.parametrize("function, arguments", [
-    (ops.relu, "x"), (ops.sigmoid, "x"), (ops.tanh, "x"), (lambda *args: ops.batch_norm(*args, 0.1)[0], "xcc")])
+@pytest.mark.parametrize("function, arguments", [(ops.relu, "x"), (ops.sigmoid, "x"), (ops.tanh, "x"),
+                                                 (lambda *args: ops.batch_norm(*args, 0.1)[0], "xcc")])
 @pytest.mark.parametrize("shape", [(9, 5), (2, 3, 4, 3), (66, 2)])
 def test_large_arrays_are_what_small_ones_are(function, arguments, shape, rng, small_blocks, monkeypatch):
     arrays = [rng.normal(size={"x": shape, "c": shape[-1:]}[kind]) for kind in arguments]
@@ -121,7 +121,8 @@ def test_large_arrays_are_what_small_ones_are(function, arguments, shape, rng, s
         return [y.data, *grad(ops.sum(y * y), leaves)]
     calls = []
     shared = threads.parallel
-    monkeypatch.setattr(threads, "parallel", lambda work, jobs: (calls.append(len(list(jobs))), shared(work, jobs)))
+    monkeypatch.setattr(threads, "parallel", lambda work, jobs:
+                        (calls.append(len(list(jobs))), shared(work, jobs)))
     large = everything()
     assert max(calls) > 1
     monkeypatch.setattr(threads, "_NUMBERS_PER_THREAD", 10 ** 9)
@@ -136,12 +137,14 @@ def test_products_of_large_arrays_are_shared_out(rows, inner, columns, rng, smal
     monkeypatch.setattr(ops, "_SHARED_MULTIPLICATIONS", 1)
     a, b = rng.normal(size=(inner, rows)).T, rng.normal(size=(inner, columns))
     calls, shared = [], threads.parallel
-    monkeypatch.setattr(threads, "parallel", lambda work, jobs: (calls.append(len(list(jobs))), shared(work, jobs)))
+    monkeypatch.setattr(threads, "parallel", lambda work, jobs:
+                        (calls.append(len(list(jobs))), shared(work, jobs)))
     alone = ops.matmul(a, b)
     assert calls == []
     with threads.large_arrays():
         together = ops.matmul(a, b)
-        assert calls == [min(3, columns)] and ops.matmul(a[None], b).shape == (1, rows, columns) and len(calls) == 1
+        assert calls == [min(3, columns)] and ops.matmul(a[None], b).shape == (1, rows, columns)
+        assert len(calls) == 1
     numpy.testing.assert_allclose(together, alone, rtol=1e-12, atol=1e-12)
     ops.matmul(a, b)
     assert len(calls) == 1

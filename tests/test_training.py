@@ -15,8 +15,10 @@ from minigen.training import loop
 
 SETTINGS = {"sizes": (16, 8), "latent": 3, "outputs": 2, "lr": 1e-3}
 IMAGES = numpy.random.default_rng(7).random((200, 16), dtype="float32")
-LENGTH = {"iterations": 30, "batch_size": 8, "log_every": 4, "checkpoint_every": 5, "sample_at": (1, 12, 30), "samples": 4,
-          "evaluate_at": (1, 7, 18, 30)}
+LENGTH = {
+    "iterations": 30, "batch_size": 8, "log_every": 4, "checkpoint_every": 5, "sample_at": (1, 12, 30),
+    "samples": 4, "evaluate_at": (1, 7, 18, 30)
+}
 
 
 class Stop(Exception):
@@ -43,7 +45,8 @@ def record(run):
         (p.name, {k: v.tobytes() for k, v in storage.load(p).items()}) for p in run._checkpoints()]
 
 
-@pytest.fixture(scope="module", params=[models.GAN, models.WGAN, models.VAE, models.VAEGAN, models.ConstrainedVAEGAN],
+@pytest.fixture(scope="module",
+                params=[models.GAN, models.WGAN, models.VAE, models.VAEGAN, models.ConstrainedVAEGAN],
                 ids=lambda kind: kind.__name__)
 def straight(request, tmp_path_factory):
     """An uninterrupted run: kind of model, final state, record."""
@@ -76,9 +79,11 @@ def test_the_record(straight):
     lines = [json.loads(line) for line in files["metrics.jsonl"].decode().splitlines()]
     assert [line["iteration"] for line in lines] == [1, 4, 7, 8, 12, 16, 18, 20, 24, 28, 30]
     assert [line["iteration"] for line in lines if "brightness" in line] == [1, 7, 18, 30]
-    assert all(isinstance(line["l_vae" if issubclass(kind, models.VAE) else "g_loss"], float) for line in lines)
+    assert all(
+        isinstance(line["l_vae" if issubclass(kind, models.VAE) else "g_loss"], float) for line in lines)
     config = json.loads(files["config.json"])
-    assert config["model"] == kind.__name__ and config["settings"]["latent"] == 3 and config["iterations"] == 30
+    assert config["model"] == kind.__name__ and config["settings"]["latent"] == 3
+    assert config["iterations"] == 30
     assert {"numpy", "python", "backend", "threads", "processors", "minigen"} == set(config["environment"])
     assert files["samples/00000001.png"].startswith(b"\x89PNG")
 
@@ -102,7 +107,8 @@ def test_ctrl_c_during_evaluation_or_sampling_saves_too(straight, tmp_path, monk
     with monkeypatch.context() as patch:
         save = training.Run.save_samples
         if where == "save_samples":
-            patch.setattr(training.Run, "save_samples", lambda *a: (signal.raise_signal(signal.SIGINT), save(*a)))
+            patch.setattr(training.Run, "save_samples", lambda *a:
+                          (signal.raise_signal(signal.SIGINT), save(*a)))
 
         def interrupted(model):
             if where == "evaluate":
@@ -173,8 +179,9 @@ def test_kill_9_twice_and_the_resumed_run_ends_the_same(tmp_path):
     assert_same((None, model.state(), record(straight)), *run(out, resume=True))
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:len(b) // 2], lambda b: b"", lambda b: numpy.random.default_rng(0).bytes(len(b)),
-                                    lambda b: b[:300] + b"noise" * 20 + b[400:]], ids=["cut", "empty", "noise", "spot"])
+@pytest.mark.parametrize("damage", [
+    lambda b: b[:len(b) // 2], lambda b: b"", lambda b: numpy.random.default_rng(0).bytes(len(b)),
+    lambda b: b[:300] + b"noise" * 20 + b[400:]], ids=["cut", "empty", "noise", "spot"])
 def test_a_damaged_checkpoint_is_skipped_with_a_warning_that_names_it(straight, tmp_path, damage):
     _, result = run(tmp_path, straight[0], iterations=23)
     newest = tmp_path / "checkpoints" / "00000023.npz"
@@ -207,8 +214,11 @@ def test_a_longer_run_drops_what_was_logged_after_its_checkpoint(tmp_path):
     run(tmp_path, iterations=12)
     (tmp_path / "checkpoints" / "00000012.npz").unlink()
     found = []
-    run(tmp_path, resume=True, evaluate_at=(11,), evaluate=lambda m: found.append(
-        ([r["iteration"] for r in training.Run(tmp_path).metrics()], [i for i, _ in training.Run(tmp_path).samples()])) or {})
+    run(tmp_path,
+        resume=True,
+        evaluate_at=(11, ),
+        evaluate=lambda m: found.append(([r["iteration"] for r in training.Run(tmp_path).metrics()],
+                                         [i for i, _ in training.Run(tmp_path).samples()])) or {})
     assert found == [([1, 4, 7, 8], [1])]
 
 
@@ -289,7 +299,8 @@ def test_a_parameter_that_is_not_finite_is_never_saved(tmp_path, monkeypatch):
         bias.data = bias.data * numpy.nan
         return {"loss": numpy.zeros(())}
     monkeypatch.setattr(models.GAN, "step", poison)
-    with pytest.raises(training.Diverged, match="networks.generator.layers.0.bias is no longer finite at iteration 5"):
+    with pytest.raises(training.Diverged,
+                       match="networks.generator.layers.0.bias is no longer finite at iteration 5"):
         run(tmp_path, evaluate=None, sample_at=())
     assert training.Run(tmp_path).newest_checkpoint() == (0, None)
 
@@ -305,14 +316,17 @@ def test_load_rebuilds_the_trained_model(straight, tmp_path):
     (lambda p: (p / "config.json").unlink(), "is no run directory: config.json: No such file"),
     (lambda p: (p / "config.json").write_text("{"), "config.json is damaged"),
     (lambda p: (p / "config.json").write_text("[]"), "config.json is damaged"),
-    (lambda p: (p / "config.json").write_text((p / "config.json").read_text().replace('"latent"', '"lament"')),
-     "not the settings of a GAN"),
-    (lambda p: (p / "config.json").write_text((p / "config.json").read_text().replace('"latent": 3', '"latent": 4')),
+    (lambda p: (p / "config.json").write_text(
+        (p / "config.json").read_text().replace('"latent"', '"lament"')), "not the settings of a GAN"),
+    (lambda p: (p / "config.json").write_text(
+        (p / "config.json").read_text().replace('"latent": 3', '"latent": 4')),
      "its newest checkpoint is not of the model in config.json: load_state"),
-    (lambda p: (p / "config.json").write_text((p / "config.json").read_text().replace('"GAN"', '"Model"')),
-     "unknown model 'Model'"),
+    (lambda p: (p / "config.json").write_text(
+        (p / "config.json").read_text().replace('"GAN"', '"Model"')), "unknown model 'Model'"),
     (lambda p: [c.unlink() for c in (p / "checkpoints").iterdir()], "has no readable checkpoint"),
-    (lambda p: (p / "config.json").write_text((p / "config.json").read_text().replace('"GAN"', '"os"')), "unknown model 'os'")])
+    (lambda p: (p / "config.json").write_text(
+        (p / "config.json").read_text().replace('"GAN"', '"os"')), "unknown model 'os'")
+])
 def test_load_of_what_is_no_run(tmp_path, break_it, message):
     run(tmp_path)
     break_it(tmp_path)
@@ -332,7 +346,8 @@ def test_a_curve_has_the_iterations_at_which_a_metric_was_logged(straight, tmp_p
     _, result = run(tmp_path, straight[0])
     iterations, brightness = result.curve("brightness")
     assert iterations == [1, 7, 18, 30]
-    assert brightness == [record["brightness"] for record in result.metrics() if record["iteration"] in iterations]
+    assert brightness == [
+        record["brightness"] for record in result.metrics() if record["iteration"] in iterations]
     assert result.curve("nonsense") == ([], [])
 
 
@@ -355,7 +370,8 @@ def brighter(images, rng):
 
 @pytest.mark.parametrize("n", [1, 2, 17, 29])
 def test_prepared_batches_and_resume(tmp_path, monkeypatch, n):
-    """200 images in batches of 8 are an epoch of 25 iterations: most of these stops are in the middle of one."""
+    """200 images in batches of 8 are an epoch of 25 iterations: most of these stops are in the middle of
+    one."""
     model, straight = run(tmp_path / "straight", models.VAE, prepare=brighter)
     with monkeypatch.context() as patch:
         interrupt_at(patch, models.VAE, n, lambda: signal.raise_signal(signal.SIGINT))
@@ -398,7 +414,9 @@ def test_a_batch_that_cannot_be_loaded_stops_the_run_with_its_cause(tmp_path):
         if len(failures) == 12:
             raise OSError("the disk is gone")
         return images
-    with pytest.raises(training.LoadError, match="the images of iteration 12 could not be loaded: the disk is gone") as found:
+
+    with pytest.raises(training.LoadError,
+                       match="the images of iteration 12 could not be loaded: the disk is gone") as found:
         run(tmp_path / "run", prepare=prepare)
     assert isinstance(found.value.__cause__, OSError)
     assert training.Run(tmp_path / "run").newest_checkpoint()[0] == 10
