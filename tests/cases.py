@@ -387,7 +387,7 @@ def value_and_gradients(op, args, options, dtype="float64", moved_there=lambda: 
 
 
 def steps(model, count=2):
-    """What a new model like this one reports in so many steps, and its state after them."""
+    """The metrics of ``count`` steps of a new model like this one, and its state after them."""
     model = build(model)
     results = [
         model.step(to_device(images), numpy.random.default_rng(i))

@@ -2,7 +2,7 @@
 needed.
 
     python make_cupy_names.py               # what this CuPy has
-    python make_cupy_names.py --common      # of what is in the file, only what this CuPy has too
+    python make_cupy_names.py --common      # the part of the file that this CuPy has too
 
 The file in the repository is what two versions have in common: the oldest one that setup.cfg allows, and the
 newest at the time. Parameters are written as ``a, axis=, *, out=``: an ``=`` marks one that may be left out.

@@ -34,7 +34,7 @@ def photograph(i, width=178, height=218):
 
 
 def expected(i, side=64):
-    """The middle of what ``photograph`` draws, pixel by pixel."""
+    """The middle of the picture that ``photograph`` draws, pixel by pixel."""
     places = (numpy.arange(side) + 0.5) / side * 148
     y, x = places[:, None] + 40, places[None, :] + 15
     return numpy.stack(numpy.broadcast_arrays(1.2 * (y - 40) + 3 * i, *2 * [1.2 * (x - 15) + 3 * i]), axis=2)

@@ -176,14 +176,14 @@ def test_layers_optimisers_and_clipping(device, monkeypatch):
                             nn.Linear(4, 2, rng=rng, bias=False), nn.Tanh())
     x = to_device(rng.random((5, 3), dtype="float32"))
     for kind in (optim.SGD, optim.RMSProp, optim.Adam):
-        player = kind(network.parameters(), 0.1)
+        optimizer = kind(network.parameters(), 0.1)
         counts.reset()
         loss = losses.softmax_cross_entropy(network(x), to_device(numpy.array([0, 1, 1, 0, 1])))
-        player.step(grad(loss, player.parameters))
-        optim.clip_weights(player.parameters, 0.2)
+        optimizer.step(grad(loss, optimizer.parameters))
+        optim.clip_weights(optimizer.parameters, 0.2)
         assert (counts.synchronisations, counts.copies_to_device) == (0, 1)         # the labels
-        assert all(abs(to_host(p.data)).max() <= numpy.float32(0.2) for p in player.parameters)
-        player.load_state(player.state())
+        assert all(abs(to_host(p.data)).max() <= numpy.float32(0.2) for p in optimizer.parameters)
+        optimizer.load_state(optimizer.state())
     network.eval()
     assert network(x).shape == (5, 2) and repr(network(x)).startswith("Tensor([[")
 
@@ -194,9 +194,10 @@ def test_activations_batchnorm_and_updates_are_one_kernel_each(device):
         counts.reset()
         activation(x)
         assert counts.fused == 1
-    for player in (optim.SGD([p], 0.1), optim.RMSProp([p], 0.1), optim.Adam([p]), optim.Adam([p], beta1=0.0)):
+    for optimizer in (optim.SGD([p], 0.1), optim.RMSProp([p], 0.1), optim.Adam([p]),
+                      optim.Adam([p], beta1=0.0)):
         counts.reset()
-        player.step([x])
+        optimizer.step([x])
         assert counts.fused == 1
     layer = nn.BatchNorm(3)
     counts.reset()
@@ -224,10 +225,10 @@ def test_arrays_that_numpy_works_on_in_blocks():
         network = nn.Sequential(nn.Linear(600, 900, rng=rng, bias=False), nn.BatchNorm(900), nn.ReLU(),
                                 nn.Linear(900, 600, rng=rng), nn.Sigmoid())
         images = to_device(rng.random((900, 600), dtype="float32"))
-        player = optim.SGD(network.parameters(), 0.01)
+        optimizer = optim.SGD(network.parameters(), 0.01)
         for _ in range(2):
-            player.step(grad(losses.squared_error(images, network(images)), player.parameters))
-        return [to_host(p.data) for p in player.parameters] + list(player.state().values())
+            optimizer.step(grad(losses.squared_error(images, network(images)), optimizer.parameters))
+        return [to_host(p.data) for p in optimizer.parameters] + list(optimizer.state().values())
     expected = trained()
     with on_device():
         found = trained()

@@ -47,7 +47,7 @@ def centre(mask):
 
 
 def pieces(mask, least):
-    """The number of connected parts of ``mask`` of at least so many pixels."""
+    """The number of connected parts of ``mask`` with at least ``least`` pixels."""
     left, count = {tuple(at) for at in numpy.argwhere(mask)}, 0
     while left:
         todo, size = [left.pop()], 0

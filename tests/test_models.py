@@ -55,12 +55,12 @@ def test_both_objectives_are_gradient_checked(name, rng):
             p.data = rng.normal(size=p.shape) * 0.6
     x, z = rng.random((6, 16)), rng.normal(size=(6, 4))
     wgan = isinstance(model, models.WGAN)
-    player = losses.wgan_critic if wgan else losses.gan_discriminator
+    first_loss = losses.wgan_critic if wgan else losses.gan_discriminator
     opponent = losses.wgan_generator if wgan else {
         "non-saturating": losses.gan_generator, "minimax": losses.gan_generator_minimax}[model.objective]
-    check_grad(lambda *_: player(first(x), first(generator(z).data)), first.parameters(), order=2)
+    check_grad(lambda *_: first_loss(first(x), first(generator(z).data)), first.parameters(), order=2)
     check_grad(lambda *_: opponent(first(generator(z))), generator.parameters(), order=2)
-    check_grad(lambda images, latents: player(first(images), first(generator(latents))), [x, z], order=2)
+    check_grad(lambda images, latents: first_loss(first(images), first(generator(latents))), [x, z], order=2)
 
 
 def reference_gan_step(model, x, z):
@@ -159,16 +159,16 @@ def test_samples_are_made_as_when_training_is_over():
     assert not generator.training
 
 
-@pytest.mark.parametrize("kind, player", [(models.GAN, "discriminator"), (models.WGAN, "critic")])
-def test_every_setting_reaches_what_it_sets(kind, player):
+@pytest.mark.parametrize("kind, role", [(models.GAN, "discriminator"), (models.WGAN, "critic")])
+def test_every_setting_reaches_what_it_sets(kind, role):
     model = kind(lr=0.3, init="glorot_uniform", **SMALL)
-    for role, optimizer in model.optimizers.items():
+    for name, optimizer in model.optimizers.items():
         assert optimizer.lr == 0.3
         shapes = [p.shape for p in optimizer.parameters]
-        assert all(p is q for p, q in zip(optimizer.parameters, model.networks[role].parameters()))
+        assert all(p is q for p, q in zip(optimizer.parameters, model.networks[name].parameters()))
         for init in nn.INITIALISERS:
             other = kind(init=init, **SMALL)
-            weights = other.networks[role].parameters()[::2]
+            weights = other.networks[name].parameters()[::2]
             bounds = {
                 "glorot_uniform": lambda i, o: (6 / (i + o))**0.5, "fan_in_uniform": lambda i, o: i**-0.5
             }
@@ -177,7 +177,7 @@ def test_every_setting_reaches_what_it_sets(kind, player):
                            for w in weights)
             else:
                 assert max(abs(w.data).max() * (w.shape[0] / 2) ** 0.5 for w in weights) > 2      # no bound
-    assert shapes[0] == (4, 5) and list(model.networks) == [player, "generator"]
+    assert shapes[0] == (4, 5) and list(model.networks) == [role, "generator"]
     assert models.WGAN(clip=0.07, critic_steps=2, **SMALL).batches_per_step == 2
     gan = models.GAN(beta1=0.25, **SMALL)
     assert [optimizer.beta1 for optimizer in gan.optimizers.values()] == [0.25, 0.25]

@@ -158,8 +158,8 @@ def test_a_convolutional_step_is_the_equations(learned, rng):
     l_gan = ops.mean(minus_log_d(D(fake)))
     for name, value in {"d_loss": d_loss, "reconstruction_error": error, "kl": kl, "l_gan": l_gan}.items():
         assert found[name] == pytest.approx(value.item(), rel=1e-9), name
-    players = twin.optimizers["autoencoder"]
-    players.step(grad(0.3 * error + kl + 0.7 * l_gan, players.parameters))
+    optimizer = twin.optimizers["autoencoder"]
+    optimizer.step(grad(0.3 * error + kl + 0.7 * l_gan, optimizer.parameters))
     for key, value in twin.state().items():
         assert "steps" in key or (value != before[key]).any(), key
         tolerance = 1e-6 if "running" in key else 1e-9          # running statistics are kept in float32
@@ -325,9 +325,8 @@ def test_convolutional_models_encode_decode_and_show_pictures(rng):
     model.step(x, rng)
     assert model.encode(x)[0].shape == (3, 3)
     assert model.interpolate(x[:2], x[1:], 4).shape == (2, 4, 64, 64, 3)
-    alone, together = model.encode(
-        x[:1])[0], model.encode(x)[0]    # with running statistics they are the same
-    numpy.testing.assert_allclose(alone, together[:1], rtol=1e-4)
+    # With running statistics an image is encoded alone as it is among others.
+    numpy.testing.assert_allclose(model.encode(x[:1])[0], model.encode(x)[0][:1], rtol=1e-4)
     sample = model.sample(5, rng=1)
     assert sample.shape == (5, 64, 64, 3) and sample.min() < 0 < sample.max()
     pictures = model.to_unit_range(sample)

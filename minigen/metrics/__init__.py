@@ -1,17 +1,7 @@
-"""Measures of generated images, each in a module of its own, which is imported when first named."""
+"""Measures of generated images: a module each, all of them attributes of this package."""
 
 import importlib
 import pkgutil
-from typing import Any
 
-_ROOMS = frozenset(module.name for module in pkgutil.iter_modules(__path__))
-
-
-def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS})
+for _room in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_room.name}")
