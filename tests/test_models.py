@@ -7,7 +7,7 @@ import numpy
 import pytest
 from cases import FULLY_CONNECTED, SMALL, build
 
-from minigen import losses, models, nn, ops, optim
+from minigen import losses, models, nn, ops, optim, threads
 from minigen.core import Tensor, grad, to_host
 from minigen.gradcheck import check_grad
 
@@ -133,6 +133,14 @@ def test_state_goes_on_bit_for_bit(model, rng):
     assert not any(changed(straight.state(), resumed.state()).values())
     with pytest.raises(ValueError, match="load_state"):
         resumed.load_state({})
+
+
+@pytest.mark.parametrize("shape, shared", [((2, 4, 4, 1), True), ((2, 16), False)])
+def test_a_step_on_images_with_channels_has_all_threads(shape, shared, three_threads):
+    class Probe(models.Model):
+        def update(self, images, rng):
+            return {"sharing": threads.sharing()}
+    assert Probe().step(numpy.zeros(shape), None) == {"sharing": shared}
 
 
 @every_model
