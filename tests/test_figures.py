@@ -4,7 +4,7 @@ import numpy
 import pytest
 from matplotlib.image import imread
 
-from minigen import figures
+from minigen import figures, models
 
 
 @pytest.fixture
@@ -159,6 +159,6 @@ def test_plots_are_written(tmp_path):
         assert min(picture.shape[:2]) > 300 and picture[..., :3].std() > 0.01
 
 
-@pytest.mark.parametrize("name", ["GAN", "WGAN", "VAE", "VAE-GAN", "constrained VAE-GAN"])
+@pytest.mark.parametrize("name", [name for name in models.__all__ if name != "Model"])
 def test_every_model_has_its_colour(name):
-    assert figures.COLOURS[name].startswith("#")
+    assert figures.COLOURS[getattr(models, name).title].startswith("#")
