@@ -17,8 +17,10 @@ _ROW_NUMBERS = 1 << 12      # the first cache has room for this many beside thei
 
 
 def _in_row_blocks(work: Callable[..., Array], *arrays: Array) -> Array:
-    """What ``work`` says of each channel in blocks of rows of the arrays, (..., channels) each: (blocks, ...,
-    channels)."""
+    """The results of ``work`` for each channel and block of rows of the arrays, (..., channels) each.
+
+    ``work`` gets blocks (rows, columns) and returns (..., columns); the result is (blocks, ..., channels).
+    """
     columns, count = arrays[0].shape[-1], math.prod(arrays[0].shape[:-1])
     times = threads.fold_rows(columns, count, _ROW_NUMBERS)
     rows = [a.reshape(count // times, times * columns) for a in arrays]
@@ -40,8 +42,7 @@ def _block_moments(x: Array) -> Array:
 
 
 def _mean_and_variance(x: Array) -> Array:
-    # The moments of blocks, put together (Chan et al., 1983): two passes over each block, while it is in the
-    # cache.
+    # Moments of blocks, merged (Chan et al., 1983): two passes over each block while it is in the cache.
     sizes, means, sums = xp.moveaxis(_in_row_blocks(_block_moments, x), 1, 0)
     n = math.prod(x.shape[:-1])
     mean = xp.sum(sizes * means, axis=0) / n
@@ -109,7 +110,10 @@ _batch_norm = Op("batch_norm(x, weight, bias, stats, eps) = weight (x - mean) / 
 
 
 def batch_norm(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, Array]:
-    """weight (x - mean) / sqrt(variance + eps) + bias for each channel of x (..., channels), and the raw
-    ``moments`` of x."""
+    """weight (x - mean) / sqrt(variance + eps) + bias for each channel of x (..., channels), and
+    ``moments(x)``.
+
+    The moments are raw arrays, for running statistics.
+    """
     stats = moments(x.data if type(x) is Tensor else x)
     return _batch_norm(x, weight, bias, stats, eps=eps), stats

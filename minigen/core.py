@@ -73,8 +73,7 @@ class Tensor:
 
     @property
     def data(self) -> Array:
-        """The value, a raw array. Change it by assigning to ``data``, never in place: graphs and views share
-        the memory."""
+        """The value, a raw array. Assign to ``data`` to change it, never in place: graphs share it."""
         return xp.asarray(self._data)
 
     @data.setter
@@ -220,8 +219,7 @@ def no_grad() -> Iterator[None]:
 
 
 def to_host(x: Tensor | Array) -> Any:
-    """The value of a Tensor or of a backend array as a NumPy array; a GPU is waited for, and its array
-    copied."""
+    """The value of a Tensor or backend array as a NumPy array; from a GPU this copies, and waits for it."""
     return backend.to_host(x.data if isinstance(x, Tensor) else x)
 
 
@@ -285,8 +283,7 @@ _by_order = operator.attrgetter("order")
 
 
 def _path(y: Tensor, targets: set[int]) -> list[tuple[Tensor, list[bool]]]:
-    """The recorded Tensors between ``targets`` and ``y``, oldest first, each with the arguments that are on
-    the way."""
+    """The recorded Tensors between ``targets`` and ``y``, oldest first, each with its arguments on a path."""
     seen = {id(y)}
     stack = [y]
     nodes = []

@@ -29,8 +29,7 @@ _APART = 8          # a number in a left factor whose rows are not next to each 
 
 
 class Axis(NamedTuple):
-    """One direction of a plan: the pixels of the output that make up a tile, and those of the input that they
-    see.
+    """One direction of a plan: which pixels of the output make up a tile, and which of the input they see.
 
     Tile t, one of ``tiles``, has the output's pixels t * period + start + i for i < len(parts). Its window
     has the input's pixels t * step + first + u for u < extent. ``parts[i]`` says which u pixel i sees, and
@@ -54,8 +53,7 @@ def _convolution(length: int, kernel: int, stride: int, padding: int, pixels: in
 
 
 def _adjoint(length: int, kernel: int, stride: int, padding: int, pixels: range, period: int) -> Axis:
-    """A convolution's input of this length: pixel o sees pixel q of the output through tap o + padding - q
-    stride."""
+    """A convolution's input of this length: pixel o sees pixel q through tap o + padding - q stride."""
     seen = [(-((kernel - 1 - padding - i) // stride), (i + padding) // stride + 1) for i in pixels]
     first, last = seen[0][0], seen[-1][1]
     taps = [i + padding - start * stride for i, (start, _) in zip(pixels, seen)]        # of the first seen
@@ -124,8 +122,7 @@ class Plan(NamedTuple):
 
 
 def _overlap(first: int, length: int, size: int) -> tuple[slice, slice]:
-    """The pixels from ``first`` to ``first + length`` and those of an image of ``size``: their overlap in
-    either."""
+    """Where ``length`` pixels from ``first`` on overlap an image of ``size``: in them, and in the image."""
     start, stop = min(max(0, first), size), max(0, min(size, first + length))
     stop = max(start, stop)
     return slice(start - first, stop - first), slice(start, stop)
@@ -195,8 +192,10 @@ def correlate(x: Array, w: Array, bias: Array | None, plans: list[Plan], size: S
 
 
 def correlate_weights(x: Array, y: Array, plans: list[Plan], kernel: Size) -> Array:
-    """The adjoint of ``correlate`` with respect to w: (*kernel, C, out) of x (N, H, W, C) and y (N, H', W',
-    out)."""
+    """The adjoint of ``correlate`` with respect to w: (*kernel, C, out).
+
+    x is (N, H, W, C), y (N, H', W', out).
+    """
     (rows, columns), channels, out = plans[0], x.shape[3], y.shape[3]
     whole = (len(x), rows.tiles * rows.period, columns.tiles * columns.period, out)
     if y.shape != whole:        # zeros fill up the last tiles
@@ -242,15 +241,13 @@ def _multiply_transposed(a: Array, b: Array) -> Array:
 
 
 def _stacks(rows: int, numbers: int, at_least: int) -> int:
-    """How many products to stack for one, with ``rows`` to cut and another factor or result of this many
-    ``numbers``."""
+    """How many products of fewer rows to stack in place of one, beside a factor of this many ``numbers``."""
     best = threads.gemm_rows(numbers)
     return rows // best if best >= at_least and rows % best == 0 else 1
 
 
 def output(x: Array, w: Array, bias: Array | None = None, *, stride: int, padding: int) -> Array:
-    """A convolution's output of x (N, H, W, C) and w (height, width, C, out), plus ``bias``: (N, H', W',
-    out)."""
+    """A convolution's output (N, H', W', out) of x (N, H, W, C) and w (height, width, C, out), plus bias."""
     size = tuple((n + 2 * padding - k) // stride + 1 for n, k in zip(x.shape[1:3], w.shape[:2]))
     plans = convolution_plans(size, w.shape[:2], stride, padding)
     return correlate(x, w, bias, _cheapest(plans, *w.shape[2:]), size)
@@ -258,15 +255,19 @@ def output(x: Array, w: Array, bias: Array | None = None, *, stride: int, paddin
 
 def input_gradient(y: Array, w: Array, bias: Array | None = None, *, stride: int, padding: int,
                    size: Size) -> Array:
-    """The adjoint of ``output`` with respect to x: (N, *size, C) of y (N, H', W', out) and w (height, width,
-    out, C)."""
+    """The adjoint of ``output`` with respect to x: (N, *size, C).
+
+    y is (N, H', W', out), w (height, width, out, C).
+    """
     plans = adjoint_plans(size, w.shape[:2], stride, padding)
     return correlate(y, w, bias, _cheapest(plans, *w.shape[2:]), size)
 
 
 def weight_gradient(x: Array, y: Array, *, stride: int, padding: int, kernel: Size) -> Array:
-    """The adjoint of ``output`` with respect to w: (*kernel, C, out). Windows are copied of the image with
-    fewer channels."""
+    """The adjoint of ``output`` with respect to w: (*kernel, C, out).
+
+    Windows are copied from the image with fewer channels.
+    """
     channels, out = x.shape[3], y.shape[3]
     if channels <= out:
         plans = convolution_plans(y.shape[1:3], kernel, stride, padding)

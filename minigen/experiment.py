@@ -27,8 +27,7 @@ KEPT = 64               # of them that are kept
 
 @dataclass(frozen=True)
 class Judged:
-    """A trained model, its run, ``KEPT`` generated images, and the class probabilities of ``SAMPLES`` of
-    them."""
+    """A trained model, its run, ``KEPT`` of its ``SAMPLES`` images, and their class probabilities."""
 
     model: Model
     run: training.Run
@@ -71,8 +70,7 @@ class Experiment:
             print(f"classifier: {accuracy:.2%} of the test images right (the paper's: 95.4%)")
 
     def train(self, model: Model, folder: str, **options: Any) -> training.Run:
-        """Train ``model`` on the data with its own seed, recorded in ``folder``; ``options`` are those of
-        ``train``."""
+        """Train ``model`` with its own seed, recorded in ``folder``; ``options`` are ``training.train``'s."""
         args = self.args
         self.folders.append(folder)
         return training.train(model, self.data.train_images, iterations=args.iterations, seed=model.seed,

@@ -88,8 +88,7 @@ def entropy_curves(path: Target, curves: Mapping[str, Curve], title: str) -> Non
 
 def image_rows(path: Target, rows: Mapping[str, Any], labels: Mapping[str, Sequence[Any]] | None = None, *,
                title: str) -> None:
-    """The paper's Figure 4: a strip of images per model, ten in a line, with labels under at most ten of
-    them."""
+    """The paper's Figure 4: a strip of images per model, ten in a line, with labels under the first ten."""
     strips = {name: tile(images, columns=10) for name, images in rows.items()}
     heights = [strip.shape[0] for strip in strips.values()]
     width = max(strip.shape[1] for strip in strips.values())
@@ -109,8 +108,7 @@ def image_rows(path: Target, rows: Mapping[str, Any], labels: Mapping[str, Seque
 
 
 def image_entropies(path: Target, entropies: Mapping[str, Any], title: str) -> None:
-    """The paper's Figure 5: the image entropies of ten images per model, and the distribution over all its
-    images."""
+    """The paper's Figure 5: the entropies of ten images per model, and the distribution over all of them."""
     figure = Figure(figsize=(10, 4.2), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
     few, all_ = figure.subplots(1, 2)
@@ -178,8 +176,7 @@ def entropy_histogram(path: Target, entropies: Mapping[str, Any], title: str) ->
 
 def constraint_sweep(path: Target, panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
                      ds: Sequence[str], title: str) -> None:
-    """Measures against d, a line per GAN weight; ``panels[measure][line][i]`` has the values of runs with
-    ``ds[i]``."""
+    """Measures against d, a line per GAN weight; ``panels[measure][line][i]`` has the values at ``ds[i]``."""
     figure = Figure(figsize=(3.7 * len(panels), 3.8), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
     places = numpy.arange(len(ds))
@@ -234,8 +231,7 @@ def manifold(path: Target, xs: Any, ys: Any, l_gan: Any, squared_error: Any, cur
 
 
 def moving_apart(path: Target, distances: Any, curves: Mapping[str, Any], title: str) -> None:
-    """Section 2.2: divergences of two distributions against their distance, and the slopes of these
-    curves."""
+    """Section 2.2: divergences of two distributions against their distance, and their slopes."""
     figure = Figure(figsize=(10, 4.4), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
     value, slope = figure.subplots(1, 2)

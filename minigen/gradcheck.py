@@ -85,8 +85,7 @@ def _combination(f: Callable[..., Tensor], leaves: list[Tensor],
 
 def _gradient_of(f: Callable[..., Tensor], leaves: list[Tensor],
                  rng: numpy.random.Generator) -> Callable[..., Tensor]:
-    """The recorded gradient of a random combination of f's outputs with respect to all leaves, as one
-    vector."""
+    """The recorded gradient of a random combination of f's outputs, with respect to all leaves: a vector."""
     scalar = _combination(f, leaves, rng)
 
     def gradient(*args: Tensor) -> Tensor:
@@ -118,8 +117,7 @@ def _check_first_order(f: Callable[..., Tensor], leaves: list[Tensor], order: in
 
 def _worst(f: Callable[..., Tensor], leaves: list[Tensor], leaf: Tensor, jacobian: numpy.ndarray,
            directions: numpy.ndarray) -> tuple[float, str]:
-    """The largest difference between jacobian @ direction and finite differences of f along it, and its
-    place."""
+    """The largest difference between jacobian @ direction and finite differences, and its place."""
     worst, words = 0.0, ""
     for direction in directions:
         step = direction.reshape(leaf.shape)

@@ -20,8 +20,7 @@ Initialiser = Callable[[numpy.random.Generator, tuple[int, ...]], numpy.ndarray]
 
 
 def he_normal(rng: numpy.random.Generator, shape: tuple[int, ...]) -> numpy.ndarray:
-    """Weights from N(0, 2 / fan_in), which keeps the size of signals through ReLUs (He et al., 2015, Eq.
-    10)."""
+    """Weights from N(0, 2 / fan_in), to keep the size of signals through ReLUs (He et al., 2015, Eq. 10)."""
     return rng.standard_normal(shape) * math.sqrt(2 / _fans(shape)[0])
 
 
@@ -81,8 +80,7 @@ class Module:
                 yield from part.named_parameters(f"{prefix}{name}.")
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and all modules in it, each with the prefix of its attributes' names, such as
-        ``layers.0.``."""
+        """This module and all in it, each with the prefix of its attributes' names, such as ``layers.0.``."""
         yield prefix, self
         for name, part in self._parts():
             if isinstance(part, Module):

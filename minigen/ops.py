@@ -51,8 +51,7 @@ neg = Op("neg(a) = -a",
 
 
 def _lowered(a: Any, b: Any) -> Any:
-    """b - 1, but b where a and b are 0: the exponent in d(a^b)/da = b a^(b-1), which then is 0 and not 0 /
-    0."""
+    """b - 1, but b where a and b are 0: the exponent in d(a^b)/da = b a^(b-1), then 0 instead of 0 / 0."""
     if hasattr(b, "shape"):
         return b - ((a != 0) | (b != 0))
     return b - 1 if b else 1

@@ -48,8 +48,7 @@ class Optimizer:
         self._blocks = [threads.row_blocks(p.shape, _ARRAYS) for p in self.parameters]
 
     def minimize(self, loss: Tensor) -> None:
-        """Take one step down the gradient of the scalar ``loss`` with respect to the parameters; its graph is
-        freed."""
+        """Step down the gradient of the scalar ``loss`` with respect to the parameters; free its graph."""
         self.step(grad(loss, self.parameters, retain_graph=False))
 
     def step(self, grads: Sequence[Array]) -> None:
@@ -75,8 +74,7 @@ class Optimizer:
             p.data = after
 
     def state(self) -> dict[str, numpy.ndarray]:
-        """A copy of the state on the host: the number of steps, and each slot's arrays by parameter
-        number."""
+        """A copy of the state on the host: the number of steps, and each slot's array for each parameter."""
         arrays = {f"{slot}.{i}": numpy.array(to_host(a))
                   for slot in self.slots for i, a in enumerate(self.arrays[slot])}
         return {"steps": numpy.array(self.steps), **arrays}
@@ -178,7 +176,6 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {kind.__name__: kind for kind 
 
 
 def clip_weights(parameters: Sequence[Tensor], bound: float) -> None:
-    """w = clip(w, -bound, bound) for every weight: WGAN's Lipschitz constraint (Arjovsky et al., 2017,
-    algorithm 1)."""
+    """w = clip(w, -bound, bound) for every weight: WGAN's constraint (Arjovsky et al., 2017, algorithm 1)."""
     for p in parameters:
         p.data = xp.clip(p.data, -bound, bound)

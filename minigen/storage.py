@@ -16,8 +16,7 @@ import numpy
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file, which takes the place of ``path`` when it is complete on the disk, and is gone if that
-    fails."""
+    """A new file that takes the place of ``path`` once it is complete on the disk, or else is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -32,14 +31,13 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def save(path: Path, arrays: dict[str, numpy.ndarray]) -> None:
-    """Write the arrays as an uncompressed .npz file that appears under its name only when it is complete on
-    the disk."""
+    """Write the arrays as an uncompressed .npz file, whole or not at all."""
     with replacing(path) as file:
         numpy.savez(file, **arrays)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write the text as UTF-8; like ``save``, whole or not at all."""
+    """Write the text as UTF-8, whole or not at all."""
     with replacing(path) as file:
         file.write(text.encode())
 

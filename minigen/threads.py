@@ -42,8 +42,7 @@ def _blas_threads() -> int:
 
 
 def count() -> int:
-    """How many threads share the work: for NumPy those that its matrix products take, for a GPU the one that
-    drives it."""
+    """How many threads share the work: with NumPy as many as BLAS has, with a GPU the one that drives it."""
     return _blas_threads() if backend.name() == "numpy" else 1
 
 
@@ -75,8 +74,7 @@ def large_arrays() -> Iterator[None]:
 
 
 def sharing() -> bool:
-    """Whether several threads could share a matrix product, which has one thread itself: within
-    ``large_arrays``."""
+    """Whether several threads could share a matrix product: within ``large_arrays``, where it has one."""
     return _sharing.get() and count() > 1
 
 
@@ -140,8 +138,7 @@ _memory = threading.local()
 
 @cache
 def _keep_memory() -> None:
-    """Let the C library keep freed memory for the next large array, whose pages the system would have to
-    clear again."""
+    """Let the C library keep freed memory for the next large array: new pages have to be cleared."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         never_map, never_trim = (-4, 0), (-1, -1)       # M_MMAP_MAX and M_TRIM_THRESHOLD in malloc.h
@@ -162,30 +159,27 @@ def workspace(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def block_numbers() -> int:
-    """The largest number of numbers in a thread's workspace: for NumPy, what fits into its core's own
-    cache."""
+    """The size of a thread's workspace, in numbers: for NumPy, what fits into its core's own cache."""
     return 1 << 19 if backend.name() == "numpy" else 1 << 23
 
 
 def gemm_rows(numbers: int) -> int:
-    """How many rows, a power of 2, of a long matrix to multiply at once with a factor of this many numbers; 0
-    for all.
+    """How many rows of a long matrix, a power of 2, to multiply at once with a factor of this many numbers.
 
     OpenBLAS, NumPy's usual BLAS, does not arrange the factors anew for a product of at most a million
-    multiplications, which makes it up to three times as fast if there are few columns.
+    multiplications, which makes it up to three times as fast if there are few columns. The result is 0 if one
+    row is too many.
     """
     return 1 << (10 ** 6 // max(1, numbers)).bit_length() >> 1 if backend.name() == "numpy" else 0
 
 
 def fold_rows(columns: int, rows: int, numbers: int) -> int:
-    """How many rows of an array to fold into one, so that NumPy's inner loops run over at least
-    ``numbers``."""
+    """How many rows of an array to fold into one, so that NumPy's loops run over ``numbers`` or more."""
     return math.gcd(rows, 1 << ((numbers - 1) // max(1, columns)).bit_length())
 
 
 def row_blocks(shape: tuple[int, ...], arrays: int = 1) -> list[Any]:
-    """Indices that cut the rows of ``arrays`` arrays of this shape into blocks that fit into the cache
-    together."""
+    """Indices of blocks of rows; a block of ``arrays`` arrays of this shape fits into the cache."""
     size = math.prod(shape)
     numbers = min(block_numbers() // arrays, max(_NUMBERS_PER_THREAD // arrays, size // count()))
     if size <= numbers or backend.name() != "numpy":
@@ -195,8 +189,7 @@ def row_blocks(shape: tuple[int, ...], arrays: int = 1) -> list[Any]:
 
 
 def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function that works element by element take large NumPy arrays block by block, on several
-    threads.
+    """Let an elementwise function take large NumPy arrays block by block, on several threads.
 
     On a GPU it is one kernel, see ``backend.fused``. Its result has the shape and dtype of the first
     argument, and goes into the array ``out`` if the function is given one. The other arguments are arrays of

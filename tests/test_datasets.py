@@ -42,7 +42,7 @@ def test_another_folder_raw_and_compressed(small_mnist, mnist):
 
 
 IMAGES, LABELS = numpy.arange(5 * 28 * 28).reshape(5, 28, 28) % 256, numpy.arange(5)
-COMPRESSED = gzip.compress(idx_bytes(IMAGES), mtime=0)         # without the time, which would name other tests
+COMPRESSED = gzip.compress(idx_bytes(IMAGES), mtime=0)      # the time would be part of the names of tests
 
 
 @pytest.mark.parametrize("file, content, message", [

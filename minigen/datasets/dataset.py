@@ -30,8 +30,7 @@ def scale(images: Any) -> numpy.ndarray:
 
 
 def flip_and_scale(images: Any, rng: numpy.random.Generator) -> numpy.ndarray:
-    """A batch (N, H, W, C) of uint8, each image mirrored left to right or, as often, not, as float32 from -1
-    (black) to 1."""
+    """A batch (N, H, W, C) of uint8 as float32 from -1 (black) to 1, about half of it mirrored."""
     flipped = rng.random(len(images)) < 0.5
     scaled = scale(images)
     scaled[flipped] = scaled[flipped, :, ::-1]

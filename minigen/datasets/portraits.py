@@ -40,8 +40,7 @@ _CURLS = ((-15, -1.5, 6), (-15.5, -8, 6), (-12, -14.5, 6.5), (-6, -18, 6.5), (0.
 
 
 def _along(palette: numpy.ndarray, position: numpy.ndarray) -> numpy.ndarray:
-    """The colours (3, N, 1, 1) at ``position`` (N,), from 0, the palette's first, to 1, its last; linear
-    between."""
+    """The colours (3, N, 1, 1) at ``position`` (N,): 0 is the palette's first, 1 its last."""
     scaled = position * (len(palette) - 1)
     index = numpy.minimum(scaled.astype(numpy.int64), len(palette) - 2)
     part = (scaled - index.astype(numpy.float32))[:, None]
@@ -64,8 +63,7 @@ def _spot(x, y, width, height):
 
 
 def _ellipse(x, y, width, height):
-    """The distance to an ellipse of these half-axes, to first order: good near the edge, which is where it
-    counts."""
+    """The distance to an ellipse of these half-axes, to first order: good near the edge, where it counts."""
     x, y = x / width, y / height
     return (x * x + y * y - 1) / (2 * numpy.sqrt(_square(x / width) + _square(y / height)) + 1e-6)
 
@@ -82,8 +80,7 @@ def _box(x, y, width, height, radius):
 
 
 def _union(a, b, blend):
-    """The distance to two shapes grown together, as if with clay, where both are nearer than about
-    ``blend``."""
+    """The distance to two shapes, joined as if with clay where both are nearer than about ``blend``."""
     return numpy.minimum(a, b) - _square(numpy.maximum(blend - abs(a - b), 0)) * (0.25 / blend)
 
 
@@ -116,8 +113,7 @@ class _View:
 
 
 class Portraits:
-    """Portraits with one hair style. The head's axes start between the eyes, x to the right and y down, and
-    turn with roll."""
+    """Portraits with one hair style. The head's axes, x right and y down, start between the eyes."""
 
     def __init__(self, factors: numpy.ndarray, style: str, side: int):
         numbers = {name: factors[name].astype(numpy.float32)[:, None, None] for name in factors.dtype.names}
@@ -301,8 +297,7 @@ class Portraits:
         view.paint(self.f.glasses * view.cover(frame), _FRAME)
 
     def hair_in_front(self) -> None:
-        """What covers the skull: a shape less an opening for the face, which turns with the face; above the
-        ears it fades out."""
+        """The hair on the skull: a shape less an opening, turning with the face; it fades out at the ears."""
         f, view, x, y, width, top = self.f, self.head, self.head.x, self.head.y, self.width, self.top
         forward = x - 1.5 * f.yaw
         skull, end = _ellipse(x, y - top - 17, width, 17), 5

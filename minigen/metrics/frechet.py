@@ -21,8 +21,7 @@ _CHUNK = 250        # images at once, which bounds the memory for hidden layers
 
 @no_grad()
 def features(images: Any) -> numpy.ndarray:
-    """(N, FEATURES) float64 of images (N, H, W, 3) in [-1, 1]: three 5 x 5 convolutions of stride 2, then the
-    mean."""
+    """(N, FEATURES) float64 of images (N, H, W, 3) in [-1, 1]: three 5 x 5 convolutions, then a mean."""
     rng = numpy.random.default_rng(0)
     layers = [layer for n_in, n_out in ((3, 32), (32, 64), (64, FEATURES))
               for layer in (Conv2d(n_in, n_out, 5, stride=2, padding=2, rng=rng, init=he_normal), ReLU())]

@@ -100,8 +100,7 @@ class Model:
                 for name, part in parts.items() for key, value in part.state().items()}
 
     def load_state(self, state: dict[str, numpy.ndarray]) -> None:
-        """Go on from ``state``, as returned by ``state()``; ``ValueError`` if it is of a model with other
-        settings."""
+        """Go on from what ``state()`` returned; ``ValueError`` if it is of a model with other settings."""
         for kind, parts in (("networks", self.networks), ("optimizers", self.optimizers)):
             for name, part in parts.items():
                 prefix = f"{kind}.{name}."

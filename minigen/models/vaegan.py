@@ -66,8 +66,7 @@ class VAEGAN(VAE):
                 "reconstruction_error": error.data, "kl": kl.data, **self.measures(l_gan.data)}
 
     def reconstruction_error(self, images: Array, reconstruction: Any) -> Any:
-        """The squared error of the pixels or, with ``learned_similarity``, half that of D's features: a
-        scalar."""
+        """The squared error of the pixels or, with ``learned_similarity``, half that of D's features."""
         if not self.learned_similarity:
             return losses.squared_error(images, reconstruction)
         features = self.networks["discriminator"].features

@@ -13,8 +13,7 @@ _AHEAD = 2          # batches that are ready before they are needed
 
 
 class LoadError(RuntimeError):
-    """A batch could not be loaded or prepared; the message names the iteration and the cause, its
-    ``__cause__``."""
+    """A batch could not be loaded or prepared; the message names the iteration and the ``__cause__``."""
 
 
 class Batches:

@@ -112,8 +112,7 @@ def _loaded(images: numpy.ndarray, batch: int, seed: int, prepare: Prepare | Non
 
 
 def _finite(pending: list[tuple[int, Metrics]]) -> dict[str, float]:
-    """Empty ``pending`` and return its last iteration's metrics; ``Diverged`` at the first that is not
-    finite."""
+    """Empty ``pending`` and return its last metrics; ``Diverged`` at the first value that is not finite."""
     if not pending:
         return {}
     columns = {name: to_host(xp.stack([metrics[name] for _, metrics in pending])) for name in pending[-1][1]}

@@ -172,8 +172,7 @@ class Run:
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:
-    """The entries that a resumed run must share with its beginning, each of the model's settings by
-    itself."""
+    """The entries that a resumed run must share with its beginning, with each setting by itself."""
     same = {key: config[key] for key in _SAME if key != "settings"}
     return {**same, **{f"settings.{key}": value for key, value in config["settings"].items()}}
 
