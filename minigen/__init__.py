@@ -1,6 +1,6 @@
 """minigen: generative models from scratch, down to the last derivative.
 
-A small automatic-differentiation and layer library on NumPy or CuPy, and with it the models of the paper
+A small library for automatic differentiation and layers on NumPy or CuPy, with the models of the paper
 "A Probe Towards Understanding GAN and VAE Models" (Mi, Shen and Zhang, 2017).
 """
 
@@ -18,8 +18,7 @@ _ROOMS = frozenset(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def __getattr__(name: str) -> Any:
-    # `minigen.models` and the other rooms are imported when first named, so that `import minigen` stays
-    # quick.
+    # `minigen.models` and the other rooms are imported on first use, to keep `import minigen` quick.
     if name in _ROOMS:
         return importlib.import_module(f"minigen.{name}")
     raise AttributeError(f"module 'minigen' has no attribute {name!r}")

@@ -1,7 +1,7 @@
-"""The array backend: which module ``xp`` is, how arrays reach it and come back, and kernel fusion.
+"""The array backend: the module behind ``xp``, copies to and from its device, and kernel fusion.
 
-Everything above computes with ``xp``, which stands for NumPy or CuPy. ``xp`` looks its names up when they are
-used, so that ``use("cupy")`` switches code that is already imported. No other module names CuPy.
+The rest of the package computes with ``xp``, which stands for NumPy or CuPy. ``xp`` looks up each name on
+use, so ``use("cupy")`` also switches code that is already imported. No other module names CuPy.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Array = Any     # an ndarray of the backend in use
 
 
 class BackendError(RuntimeError):
-    """The backend asked for cannot be used here; the message is one line that says what is missing."""
+    """The requested backend cannot be used here; the message names the missing part in one line."""
 
 
 class _Namespace:
-    """The module in use; a name is looked up there once, then kept here."""
+    """Passes names on to the module in use, and keeps each one after its first look-up."""
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(_module, name)
@@ -35,9 +35,9 @@ xp = _Namespace()
 
 
 def use(name: str) -> None:
-    """Switch every later computation to ``"numpy"`` or ``"cupy"``. Tensors made before stay where they are.
+    """Switch every later computation to ``"numpy"`` or ``"cupy"``. Existing Tensors stay where they are.
 
-    Raises ``BackendError`` if CuPy or a CUDA device is missing: nothing falls back silently to the CPU.
+    Raises ``BackendError`` if CuPy or a CUDA device is missing: there is no silent fallback to the CPU.
     """
     global _module
     if name not in ("numpy", "cupy"):
@@ -55,9 +55,8 @@ def _cupy() -> Any:
     try:
         cupy = importlib.import_module("cupy")
     except ImportError as error:
-        raise BackendError(f"the GPU needs CuPy, and importing it failed ({_first_line(error)}): "
-                           "pip install cupy-cuda12x or cupy-cuda13x, whichever your driver "
-                           "supports") from None
+        raise BackendError(f"the GPU needs CuPy, and importing it failed ({_first_line(error)}): pip install "
+                           "cupy-cuda12x or cupy-cuda13x, whichever your driver supports") from None
     try:
         cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
@@ -71,10 +70,9 @@ def _first_line(error: Exception) -> str:
 
 
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function that works element by element be one kernel on a GPU, which CuPy makes of it when it is
-    first called there.
+    """Turn an elementwise function into one kernel on a GPU, which CuPy builds on the first call there.
 
-    It consists of operators and elementwise functions of arrays and numbers, and may write into its
+    The function consists of operators and elementwise functions of arrays and numbers. It may write into its
     arguments.
     """
     @cache
@@ -83,19 +81,19 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def call(first: Any, *others: Any) -> Any:
-        if _module is numpy or type(first) is not _module.ndarray:      # a Tensor: its steps are recorded
+        if _module is numpy or type(first) is not _module.ndarray:      # a Tensor records the steps
             return function(first, *others)
         return kernel(_module)(first, *others)
     return call
 
 
 def to_device(array: Any) -> Array:
-    """The array on the backend in use; host memory is copied only if that is a GPU."""
+    """The array on the backend in use. Host memory is copied only if the backend is a GPU."""
     return xp.asarray(array)
 
 
 def to_host(array: Array) -> numpy.ndarray:
-    """The array as a NumPy array; from a GPU this copies, and waits for the device."""
+    """The array as a NumPy array. On a GPU this waits for the device, and copies."""
     return array.get() if hasattr(array, "get") else numpy.asarray(array)
 
 

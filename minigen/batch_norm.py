@@ -1,6 +1,6 @@
-"""Batch normalisation: each channel, the last axis, by its mean and variance over all other axes.
+"""Batch normalisation of each channel (the last axis) by its mean and variance over all other axes.
 
-The sums over a large array are taken block by block, and a recorded gradient consists of the same few ops.
+Sums over a large array are computed block by block. A recorded gradient consists of the same few ops.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from minigen import threads
 from minigen.backend import Array, xp
 from minigen.core import Op, Tensor, column_sums
 
-_ROW_NUMBERS = 1 << 12      # the first cache has room for this many beside their sums
+_ROW_NUMBERS = 1 << 12      # this many fit into the first-level cache, with their sums
 
 
 def _in_row_blocks(work: Callable[..., Array], *arrays: Array) -> Array:
-    """The results of ``work`` for each channel and block of rows of the arrays, (..., channels) each.
+    """The results of ``work`` for blocks of rows of the arrays, stacked: (blocks, ..., channels).
 
-    ``work`` gets blocks (rows, columns) and returns (..., columns); the result is (blocks, ..., channels).
+    Each array is (..., channels). ``work`` returns one or several numbers per channel.
     """
     columns, count = arrays[0].shape[-1], math.prod(arrays[0].shape[:-1])
     times = threads.fold_rows(columns, count, _ROW_NUMBERS)
@@ -42,7 +42,7 @@ def _block_moments(x: Array) -> Array:
 
 
 def _mean_and_variance(x: Array) -> Array:
-    # Moments of blocks, merged (Chan et al., 1983): two passes over each block while it is in the cache.
+    # Combines the moments of blocks (Chan et al., 1983): two passes over each block while it is in the cache.
     sizes, means, sums = xp.moveaxis(_in_row_blocks(_block_moments, x), 1, 0)
     n = math.prod(x.shape[:-1])
     mean = xp.sum(sizes * means, axis=0) / n
@@ -97,8 +97,8 @@ def _batch_norm_gradients(wanted: Sequence[bool], g: Any, y: Any, x: Any, weight
 
 
 def _normalised(x: Array, weight: Array, bias: Array, stats: Array, eps: float) -> Array:
-    # x is not centred first, to spare a pass: the error, some eps |x|, is what the rounding of x has cost
-    # already.
+    # Not centring x first saves a pass. The error, about |x| times machine epsilon, is as large as that from
+    # rounding x.
     scale = weight / xp.sqrt(stats[1] + eps)
     return _affine(x, scale, bias - stats[0] * scale)
 
@@ -110,10 +110,9 @@ _batch_norm = Op("batch_norm(x, weight, bias, stats, eps) = weight (x - mean) / 
 
 
 def batch_norm(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, Array]:
-    """weight (x - mean) / sqrt(variance + eps) + bias for each channel of x (..., channels), and
-    ``moments(x)``.
+    """Normalise each channel of x (..., channels): weight (x - mean) / sqrt(variance + eps) + bias.
 
-    The moments are raw arrays, for running statistics.
+    The raw ``moments`` of x are returned as well.
     """
     stats = moments(x.data if type(x) is Tensor else x)
     return _batch_norm(x, weight, bias, stats, eps=eps), stats

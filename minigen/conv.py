@@ -1,11 +1,14 @@
-"""Convolution: three bilinear maps that are each other's partials, so that derivatives of any order work.
+"""Convolution: three bilinear maps that are each other's partials, so derivatives of any order work.
 
-    output           conv2d(x, w)            y[n, h, w', :] = sum over i, j of x[n, h s + i - p, w' s + j - p,
-    :] w[i, j] input gradient   conv_transpose2d(y, w)  the adjoint of the first with respect to x, and a
-    layer of its own weight gradient  conv_weight(x, y)       its adjoint with respect to w
+    output           conv2d(x, w)
+                     y[n, h, w', :] = sum over i, j of x[n, h s + i - p, w' s + j - p, :] w[i, j]
+    input gradient   conv_transpose2d(y, w)
+                     the adjoint of the output with respect to x, and a layer in its own right
+    weight gradient  conv_weight(x, y)
+                     the adjoint of the output with respect to w
 
-with stride s and padding p. Images are channels-last, (N, H, W, C), weights (kernel height, kernel width, in,
-out): a convolution is then a matrix product. ``correlation`` says how it is computed.
+Here s is the stride and p the padding. Images are channels-last, (N, H, W, C), and weights are (kernel
+height, kernel width, in, out): this makes a convolution a matrix product. ``correlation`` computes the maps.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from minigen.core import Op, column_sums
 
 
 def _turn(w: Any) -> Any:
-    """Input and output channels exchanged."""
+    """The weights with input and output channels swapped."""
     return w.transpose((0, 1, 3, 2))
 
 
@@ -50,11 +53,11 @@ _conv_weight = Op(
 
 
 def conv2d(x: Any, w: Any, bias: Any = None, stride: int = 1, padding: int = 0) -> Any:
-    """The cross-correlation that is called convolution: x (N, H, W, in), w (kernel height, kernel width, in,
-    out), bias (out,).
+    """The cross-correlation commonly called convolution, plus ``bias``.
 
-    The output is (N, H', W', out), H' = (H + 2 padding - kernel height) // stride + 1 and W' likewise, of the
-    dtype of x. ``ValueError`` if the shapes do not fit, or the kernel is larger than the padded image.
+    ``x`` is (N, H, W, in), ``w`` (kernel height, kernel width, in, out), ``bias`` (out,). The output is
+    (N, H', W', out), with H' = (H + 2 padding - kernel height) // stride + 1 and W' likewise. It has the
+    dtype of ``x``. ``ValueError`` if the shapes do not fit, or if the kernel is larger than the padded image.
     """
     _check("conv2d", x, w, bias, stride, padding)
     if any(length + 2 * padding < kernel for length, kernel in zip(x.shape[1:3], w.shape[:2])):
@@ -65,12 +68,12 @@ def conv2d(x: Any, w: Any, bias: Any = None, stride: int = 1, padding: int = 0) 
 
 def conv_transpose2d(x: Any, w: Any, bias: Any = None, stride: int = 1, padding: int = 0,
                      output_padding: int = 0) -> Any:
-    """The transposed convolution: (N, H, W, in) with w (kernel height, kernel width, in, out), plus bias
-    (out,).
+    """The transposed convolution, the adjoint of ``conv2d``, plus ``bias``.
 
-    Without the bias it is the adjoint of ``conv2d``. The output is (N, H', W', out), H' = (H - 1) stride - 2
-    padding + kernel height + output_padding and W' likewise: of the ``stride`` sizes that a convolution takes
-    to H, ``output_padding`` chooses one. ``ValueError`` if the shapes do not fit.
+    ``x`` is (N, H, W, in), ``w`` (kernel height, kernel width, in, out), ``bias`` (out,). The output is
+    (N, H', W', out), with H' = (H - 1) stride - 2 padding + kernel height + output_padding and W' likewise.
+    A convolution maps ``stride`` different sizes to H; ``output_padding`` chooses one of them. ``ValueError``
+    if the shapes do not fit.
     """
     _check("conv_transpose2d", x, w, bias, stride, padding)
     if not 0 <= output_padding < stride:
@@ -86,10 +89,10 @@ def conv_transpose2d(x: Any, w: Any, bias: Any = None, stride: int = 1, padding:
 
 def _check(name: str, x: Any, w: Any, bias: Any, stride: int, padding: int) -> None:
     if len(x.shape) != 4 or len(w.shape) != 4 or x.shape[3] != w.shape[2] or 0 in w.shape:
-        raise ValueError(f"{name}: x (N, H, W, in) and w (kernel height, kernel width, in, out), without "
-                         f"a 0, expected, {x.shape} and {w.shape} found")
+        raise ValueError(f"{name}: x (N, H, W, in) and w (kernel height, kernel width, in, out) without "
+                         f"empty axes expected, {x.shape} and {w.shape} found")
     if bias is not None and bias.shape != w.shape[3:]:
         raise ValueError(f"{name}: a bias of shape {w.shape[3:]} expected, {bias.shape} found")
     if stride < 1 or padding < 0:
-        raise ValueError(f"{name}: a stride of at least 1 and a padding of at least 0 expected, {stride} and "
-                         f"{padding} found")
+        raise ValueError(f"{name}: a stride of at least 1 and a padding of at least 0 expected, "
+                         f"{stride} and {padding} found")

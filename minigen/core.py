@@ -1,7 +1,7 @@
-"""The automatic differentiation: ``Tensor``, ``Op``, ``grad`` and ``no_grad``.
+"""Automatic differentiation: ``Tensor``, ``Op``, ``grad`` and ``no_grad``.
 
-An op is a forward function and one vector-Jacobian product per argument, its partials, written with operators
-and ops only:
+An op is a forward function with one vector-Jacobian product per argument. These products are its partials,
+written with operators and ops only:
 
     mul = Op("mul(a, b) = a b, elementwise",
              lambda a, b: a * b,              # forward, on raw arrays
@@ -10,8 +10,8 @@ and ops only:
 
 Called with raw arrays, an op returns a raw array. With a ``Tensor`` among its arguments, it returns a
 ``Tensor`` that remembers the op and the arguments: the graph. ``grad(y, xs)`` walks that graph from ``y``
-back to ``xs`` and calls the partials on the raw arrays. With ``create_graph=True`` the very same partials run
-on Tensors, so that the gradient is itself a recorded function and can be differentiated again, to any order.
+back to ``xs`` and calls the partials on the raw arrays. With ``create_graph=True`` the same partials run on
+Tensors. The gradient is then itself a recorded function, and can be differentiated again, to any order.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from typing import Any
 from minigen import backend, threads
 from minigen.backend import Array, xp
 
-_counter = itertools.count()    # the order in which Tensors are made, and their values replaced
+_counter = itertools.count()    # the order in which Tensors are created or get new values
 
 
 class _Thread(threading.local):
-    """The state that each thread has for itself."""
+    """State of which each thread has its own copy."""
 
     recording = True
 
@@ -42,15 +42,15 @@ _thread = _Thread()
 class Tensor:
     """An array whose history is recorded.
 
-    ``Tensor(data)`` is a leaf: an array of floats keeps its dtype and its memory, anything else (lists,
+    ``Tensor(data)`` is a leaf. An array of floats keeps its dtype and its memory; anything else (lists,
     integers) becomes float32. All other Tensors come from ops. Operators, indexing and the methods ``sum mean
-    max reshape transpose T`` do what they do in NumPy; comparisons return raw arrays of bool. Assigning to
-    ``data`` makes the Tensor a leaf with another value of the same shape: a graph recorded before can no
-    longer be differentiated through it, and ``grad`` says so.
+    max reshape transpose T`` work as in NumPy; comparisons return raw arrays of bool. Assigning to ``data``
+    makes the Tensor a leaf with another value of the same shape. A graph recorded earlier can then no longer
+    be differentiated through it: ``grad`` raises an error.
     """
 
     __slots__ = ("_data", "order", "op", "args", "raw", "options", "__weakref__")
-    # NumPy and CuPy leave `array + tensor` to Tensor.__radd__, and so on.
+    # With these, NumPy and CuPy leave `array + tensor` to Tensor.__radd__, and likewise other operators.
     __array_ufunc__ = None
     __array_priority__ = 1000.0
 
@@ -73,7 +73,7 @@ class Tensor:
 
     @property
     def data(self) -> Array:
-        """The value, a raw array. Assign to ``data`` to change it, never in place: graphs share it."""
+        """The value, a raw array. Assign to ``data``; never change it in place: graphs and views share it."""
         return xp.asarray(self._data)
 
     @data.setter
@@ -102,7 +102,7 @@ class Tensor:
         return self._data.size
 
     def item(self) -> float:
-        """The one number in a Tensor of size 1. On a GPU this waits for the device."""
+        """The number in a Tensor of size 1. On a GPU this waits for the device."""
         return self._data.item()
 
     def __float__(self) -> float:
@@ -118,8 +118,8 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __array__(self, *args: Any, **options: Any) -> Any:
-        raise TypeError("a Tensor is not an array: use minigen.ops to compute with it, minigen.to_host to "
-                        "read it")
+        raise TypeError("a Tensor is not an array: use minigen.ops to compute with it, "
+                        "minigen.to_host to read it")
 
     def __repr__(self) -> str:
         origin = f", from {self.op.name}" if self.op else ""
@@ -130,18 +130,18 @@ class Tensor:
 class Op:
     """A differentiable function: a forward function and its vector-Jacobian products, the partials.
 
-    ``doc`` is ``"name(arguments) = formula"``. ``forward(*arrays, **options)`` works on raw arrays. Each of
-    ``partials``, one per argument, is called as ``partial(g, y, *args, **options)`` with the gradient ``g``
-    with respect to the output ``y``. It returns the gradient with respect to its argument, which the engine
-    sums over broadcast axes. ``None`` stands for a derivative that is zero everywhere. Partials that share
-    work are one function instead: ``joint(needed, g, y, *args, **options)``, with a bool per argument,
-    returns a gradient per argument, or ``None`` where it is not needed.
+    ``doc`` is ``"name(arguments) = formula"``. ``forward(*arrays, **options)`` works on raw arrays. There is
+    one partial per argument, called as ``partial(g, y, *args, **options)`` with the gradient ``g`` with
+    respect to the output ``y``. It returns the gradient with respect to its argument, and the engine sums
+    this over broadcast axes. ``None`` stands for a derivative that is zero everywhere. One function replaces
+    partials that share work: ``joint(needed, g, y, *args, **options)``. Its ``needed`` has a bool per
+    argument. It returns a gradient per argument, or ``None`` where no gradient is needed.
 
     With ``elementwise`` the output has the shape of the first argument, and ``forward`` puts it into the
-    array ``out`` if it is given one. Large arrays are then worked on block by block, and on a GPU by one
-    kernel.
+    array ``out`` if it is given one. The op then processes large arrays block by block, and is one kernel on
+    a GPU.
 
-    The output of an op has the dtype of its Tensors. A result promoted from float32 to float64 is a
+    The output of an op has the dtype of its Tensors. Promotion, say from float32 to float64, raises
     ``TypeError``.
     """
 
@@ -168,8 +168,8 @@ class Op:
                 if leader is None:
                     leader = a
                 elif a.dtype != leader.dtype:
-                    raise TypeError(f"{self.name}: Tensors of {leader.dtype} and of {a.dtype} found, one "
-                                    "dtype expected")
+                    raise TypeError(f"{self.name}: Tensors of {leader.dtype} and of {a.dtype} found, "
+                                    "one dtype expected")
             raw.append(a)
         try:
             y = self.forward(*raw, **options)
@@ -198,8 +198,8 @@ class Op:
     def _refuse_tensors(self, args: Sequence[Any]) -> None:
         for a in args:
             if type(a) is Tensor:
-                raise TypeError(f"{self.__doc__}: a Tensor where only a number or an array can be: it has no "
-                                "derivative there")
+                raise TypeError(f"{self.__doc__}: a Tensor found where only a number or an array is allowed: "
+                                "the op has no derivative there")
 
 
 def _signature(name: str, raw: list[Any], options: dict[str, Any]) -> str:
@@ -219,20 +219,19 @@ def no_grad() -> Iterator[None]:
 
 
 def to_host(x: Tensor | Array) -> Any:
-    """The value of a Tensor or backend array as a NumPy array; from a GPU this copies, and waits for it."""
+    """The value of a Tensor or a backend array as a NumPy array. On a GPU this waits, and copies."""
     return backend.to_host(x.data if isinstance(x, Tensor) else x)
 
 
 def grad(y: Tensor, xs: Tensor | Sequence[Tensor], create_graph: bool = False,
          retain_graph: bool = True) -> Any:
-    """The gradient of the scalar ``y`` with respect to each of ``xs``: dy/dx, of x's shape and dtype.
+    """The gradient of the scalar ``y`` with respect to each of ``xs``: dy/dx, with the shape and dtype of x.
 
-    For one Tensor ``xs`` the result is one gradient, for a sequence a list. Only the paths from ``xs`` to
-    ``y`` are differentiated; if ``y`` does not depend on an x, its gradient is zero. The gradients are raw
-    arrays or, with ``create_graph``, recorded Tensors. Without ``retain_graph`` the graph is freed on the
-    way, and cannot be differentiated again. Raises ``ValueError`` if ``y`` is not a scalar or was not
-    recorded, and ``RuntimeError`` if a Tensor on a path was changed after it was used, or if the graph was
-    freed.
+    One Tensor ``xs`` gives one gradient, a sequence gives a list. Only the paths from ``xs`` to ``y`` are
+    differentiated. The gradient is zero for an x on which ``y`` does not depend. The gradients are raw arrays
+    or, with ``create_graph``, recorded Tensors. Without ``retain_graph`` the graph is freed on the way, and
+    cannot be differentiated again. Raises ``ValueError`` if ``y`` is not a scalar or was not recorded. Raises
+    ``RuntimeError`` if a Tensor on a path was changed after its use, or if the graph was freed.
     """
     wanted = [xs] if isinstance(xs, Tensor) else list(xs)
     for x in (y, *wanted):
@@ -244,7 +243,7 @@ def grad(y: Tensor, xs: Tensor | Sequence[Tensor], create_graph: bool = False,
         raise ValueError("grad: create_graph needs retain_graph: the gradient's graph leads through y's")
     targets = {id(x) for x in wanted}
     if y.op is None and id(y) not in targets:
-        raise ValueError("grad: y was not recorded: no op with a Tensor made it, or one under no_grad did")
+        raise ValueError("grad: y was not recorded: compute it from Tensors, with ops, outside no_grad")
     path = _path(y, targets)
     one = xp.ones((), y.dtype)
     found = {id(y): Tensor(one) if create_graph else one}
@@ -283,7 +282,10 @@ _by_order = operator.attrgetter("order")
 
 
 def _path(y: Tensor, targets: set[int]) -> list[tuple[Tensor, list[bool]]]:
-    """The recorded Tensors between ``targets`` and ``y``, oldest first, each with its arguments on a path."""
+    """The recorded Tensors on paths from ``targets`` to ``y``, oldest first.
+
+    Each comes with a bool per argument: whether a path leads through that argument.
+    """
     seen = {id(y)}
     stack = [y]
     nodes = []
@@ -315,7 +317,7 @@ def _path(y: Tensor, targets: set[int]) -> list[tuple[Tensor, list[bool]]]:
 
 
 def column_sums(a: Any) -> Any:
-    """The sum of a (..., columns) over all axes but the last."""
+    """The sum of ``a`` (..., columns) over all axes but the last."""
     rows = a.reshape((math.prod(a.shape[:-1]), a.shape[-1]))
     return xp.ones(len(rows), a.dtype) @ rows       # BLAS sums over rows in half the time of xp.sum
 
@@ -327,8 +329,7 @@ def _sum_to(a: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _broadcast_to(a: Array, shape: tuple[int, ...]) -> Array:
-    # A copy: NumPy makes its view of stride 0 so slowly, and others then read it so slowly, that filling
-    # memory is faster.
+    # NumPy's view with stride 0 is slow to make and slow to read: filling memory is faster.
     y = xp.empty(shape, a.dtype)
     y[...] = a
     return y
@@ -338,6 +339,6 @@ sum_to = Op("sum_to(a, shape) = a summed over the axes along which `shape` was b
             _sum_to,
             lambda g, y, a, shape: broadcast_to(g, a.shape))
 
-broadcast_to = Op("broadcast_to(a, shape) = a repeated along new axes and along those of length 1",
+broadcast_to = Op("broadcast_to(a, shape) = a repeated along new axes and along axes of length 1",
                   _broadcast_to,
                   lambda g, y, a, shape: sum_to(g, a.shape))

@@ -1,13 +1,13 @@
-"""How convolutions are computed: windows of an image times a kernel, one tile of pixels at a time.
+"""Compute convolutions: multiply windows of an image by a kernel, one tile of pixels at a time.
 
-A correlation makes each pixel of an output from those pixels of an input that it sees, each through one tap
-of the kernel. Neighbours see much the same, so a tile of them shares one window, which is copied once. Pixels
-one below the other are a product each, of the rows of the window that they see. Pixels side by side are
-columns of the same product: the kernel is repeated, each time where its pixel sees it, amid zeros. Tall tiles
-copy less. Wide tiles copy less too, but multiply by zeros, which pays off where there are few channels. A
-plan says which pixels make up a tile.
+A correlation computes each pixel of an output from the pixels of an input that it sees, each through one tap
+of the kernel. Neighbours see much the same pixels, so a tile of them shares one window, which is copied once.
+Pixels below each other take one product each, with the rows of the window that they see. Pixels side by side
+are columns of the same product. For this the kernel is repeated once per pixel, at the place that the pixel
+sees, with zeros around it. Tall tiles copy less. Wide tiles copy less too, but multiply by zeros, which pays
+off with few channels. A plan says which pixels make up a tile.
 
-Windows are copied block by block: those of a whole batch are never in memory at once.
+Windows are copied block by block, so those of a whole batch are never in memory at once.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from minigen.backend import Array, xp
 Size = tuple[int, int]
 Block = tuple[slice, slice]         # some images of a batch, and some rows of tiles
 
-# The costs of a plan, in multiplications, each with its addition, as timed on two cores with AVX-512:
-_COPY = 20          # copying a number
+# Costs in multiplications (each with its addition), as timed on two cores with AVX-512:
+_COPY = 20          # copying one number
 _COLUMNS = 24       # a product with fewer columns costs as much as one with this many
-_APART = 8          # a number in a left factor whose rows are not next to each other
+_APART = 8          # extra for a number in a left factor whose rows are not adjacent in memory
 
 
 class Axis(NamedTuple):
-    """One direction of a plan: which pixels of the output make up a tile, and which of the input they see.
+    """One direction of a plan: the output pixels that make up a tile, and the input pixels that they see.
 
-    Tile t, one of ``tiles``, has the output's pixels t * period + start + i for i < len(parts). Its window
-    has the input's pixels t * step + first + u for u < extent. ``parts[i]`` says which u pixel i sees, and
-    through which taps.
+    Tile t, one of ``tiles``, has the output pixels t * period + start + i for i < len(parts). Its window has
+    the input pixels t * step + first + u for u < extent. ``parts[i]`` holds two slices: the u that pixel i
+    sees, and the taps through which it sees them.
     """
 
     tiles: int
@@ -53,10 +53,10 @@ def _convolution(length: int, kernel: int, stride: int, padding: int, pixels: in
 
 
 def _adjoint(length: int, kernel: int, stride: int, padding: int, pixels: range, period: int) -> Axis:
-    """A convolution's input of this length: pixel o sees pixel q through tap o + padding - q stride."""
+    """A convolution's input of this length: pixel o sees output q through tap o + padding - q stride."""
     seen = [(-((kernel - 1 - padding - i) // stride), (i + padding) // stride + 1) for i in pixels]
     first, last = seen[0][0], seen[-1][1]
-    taps = [i + padding - start * stride for i, (start, _) in zip(pixels, seen)]        # of the first seen
+    taps = [i + padding - start * stride for i, (start, _) in zip(pixels, seen)]        # of the first q seen
     parts = tuple((slice(start - first, stop - first), slice(tap, None, -stride) if tap >= 0 else slice(0))
                   for (start, stop), tap in zip(seen, taps))
     return Axis(-(-length // period), period, pixels.start, period // stride, first, last - first, parts)
@@ -69,14 +69,14 @@ class Plan(NamedTuple):
     columns: Axis
 
     def cost(self, channels: int, out: int) -> int:
-        """The cost of an output of ``out`` channels for one image, in multiplications."""
+        """The cost of an output with ``out`` channels, in multiplications per image."""
         seen = sum(rows.stop - rows.start for rows, _ in self.rows.parts)
         each = max(len(self.columns.parts) * out, _COLUMNS) + (_APART if len(self.rows.parts) > 1 else 0)
         per_tile = self.columns.extent * channels * (_COPY * self.rows.extent + seen * each)
         return self.rows.tiles * self.columns.tiles * per_tile
 
     def kernels(self, w: Array) -> list[Array]:
-        """For each row of a tile the right factor, (seen rows * window columns * C, tile columns * out).
+        """The right factor for each row of a tile: (seen rows * window columns * C, tile columns * out).
 
         The kernel ``w`` is (height, width, C, out).
         """
@@ -88,19 +88,19 @@ class Plan(NamedTuple):
         return [xp.ascontiguousarray(wide[taps]).reshape(-1, columns * out) for _, taps in self.rows.parts]
 
     def blocks(self, images: int, channels: int, out: int) -> list[Block]:
-        """All rows of tiles of all images, cut so that the windows of a block fit into the cache."""
+        """Cut the rows of tiles of all images into blocks whose windows fit into the cache."""
         window = self.rows.extent * self.columns.extent * channels
-        # For a large kernel more than that: each block's products have to arrange all of it anew.
+        # Blocks are larger for a large kernel, because the products of each block rearrange all of it.
         numbers = max(threads.block_numbers(), 2 * window * len(self.columns.parts) * out)
         per_row = max(1, self.columns.tiles * window)
         fitting = max(1, min(self.rows.tiles, numbers // per_row))
-        rows = -(-self.rows.tiles // -(-self.rows.tiles // fitting))        # about as many in each block
+        rows = -(-self.rows.tiles // -(-self.rows.tiles // fitting))        # spread evenly over the blocks
         count = max(1, min(-(-images // threads.count()), numbers // (per_row * rows)))
         return [(slice(i, min(i + count, images)), slice(r, min(r + rows, self.rows.tiles)))
                 for i in range(0, images, count) for r in range(0, self.rows.tiles, rows)]
 
     def windows(self, x: Array, block: Block) -> Iterator[Array]:
-        """For each row of a tile the left factor, (tiles of the block, seen rows * window columns * C)."""
+        """The left factor for each row of a tile: (tiles of the block, seen rows * window columns * C)."""
         (images, tiles), (rows, columns), channels = block, self, x.shape[3]
         count, height = images.stop - images.start, tiles.stop - tiles.start
         top, left = tiles.start * rows.step + rows.first, columns.first
@@ -122,24 +122,24 @@ class Plan(NamedTuple):
 
 
 def _overlap(first: int, length: int, size: int) -> tuple[slice, slice]:
-    """Where ``length`` pixels from ``first`` on overlap an image of ``size``: in them, and in the image."""
+    """Where ``length`` pixels from ``first`` on and an image of ``size`` overlap: a slice of each."""
     start, stop = min(max(0, first), size), max(0, min(size, first + length))
     stop = max(start, stop)
     return slice(start - first, stop - first), slice(start, stop)
 
 
 def convolution_plans(size: Size, kernel: Size, stride: int, padding: int) -> Iterator[list[Plan]]:
-    """The ways to compute a convolution's output of this ``size``."""
+    """The ways to compute a convolution's output of this ``size``, each a list of plans."""
     rows, columns = ([_convolution(n, k, stride, padding, pixels) for pixels in _tile_sizes(stride)]
                      for n, k in zip(size, kernel))
     return ([Plan(*axes)] for axes in itertools.product(rows, columns))
 
 
 def adjoint_plans(size: Size, kernel: Size, stride: int, padding: int) -> Iterator[list[Plan]]:
-    """The ways to compute a convolution's input gradient of this ``size``.
+    """The ways to compute a convolution's input gradient of this ``size``, each a list of plans.
 
-    Of pixels side by side, those at the same place modulo the stride see the same taps: they may have a plan
-    each.
+    Pixels side by side see the same taps if their places agree modulo the stride. Each such set of pixels may
+    have its own plan.
     """
     periods = [stride * pixels for pixels in _tile_sizes(stride)]
     rows, columns = ([_adjoint(n, k, stride, padding, range(period), period) for period in periods]
@@ -152,7 +152,7 @@ def adjoint_plans(size: Size, kernel: Size, stride: int, padding: int) -> Iterat
 
 
 def _tile_sizes(stride: int) -> list[int]:
-    """A tile spans at most 4 pixels of the larger image, or ``stride``."""
+    """The sizes of tiles that span at most 4 pixels of the larger image, or ``stride`` if that is more."""
     return [pixels for pixels in (1, 2, 4) if pixels == 1 or pixels * stride <= 4]
 
 
@@ -163,7 +163,7 @@ def _cheapest(ways: Iterable[list[Plan]], channels: int, out: int) -> list[Plan]
 def correlate(x: Array, w: Array, bias: Array | None, plans: list[Plan], size: Size) -> Array:
     """The output (N, *size, out) of x (N, H, W, C) and w (height, width, C, out), plus ``bias`` (out,).
 
-    Each plan makes pixels of its own.
+    Each plan computes its own pixels.
     """
     (rows, columns), out = plans[0], w.shape[3]
     y = xp.empty((len(x), rows.tiles, rows.period, columns.tiles, columns.period * out), x.dtype)
@@ -194,11 +194,11 @@ def correlate(x: Array, w: Array, bias: Array | None, plans: list[Plan], size: S
 def correlate_weights(x: Array, y: Array, plans: list[Plan], kernel: Size) -> Array:
     """The adjoint of ``correlate`` with respect to w: (*kernel, C, out).
 
-    x is (N, H, W, C), y (N, H', W', out).
+    ``x`` is (N, H, W, C), ``y`` (N, H', W', out).
     """
     (rows, columns), channels, out = plans[0], x.shape[3], y.shape[3]
     whole = (len(x), rows.tiles * rows.period, columns.tiles * columns.period, out)
-    if y.shape != whole:        # zeros fill up the last tiles
+    if y.shape != whole:        # pad the last tiles with zeros
         filled = xp.zeros(whole, y.dtype)
         filled[:, :y.shape[1], :y.shape[2]] = y
         y = filled
@@ -209,7 +209,7 @@ def correlate_weights(x: Array, y: Array, plans: list[Plan], kernel: Size) -> Ar
         blocks, extent = plan.blocks(len(x), channels, out), plan.columns.extent
         sums = xp.zeros((shares, kernel[0], extent * channels, wide), x.dtype)
 
-        def add_up(i: int) -> None:     # each thread its own blocks, in their order: the same sum every time
+        def add_up(i: int) -> None:     # fixed blocks per thread, in order: the same sum every time
             for block in blocks[i * len(blocks) // shares:(i + 1) * len(blocks) // shares]:
                 for row, ((_, taps), windows) in enumerate(zip(plan.rows.parts, plan.windows(x, block))):
                     part = y[block][:, :, row, :, start:start + wide].reshape(-1, wide)
@@ -223,7 +223,7 @@ def correlate_weights(x: Array, y: Array, plans: list[Plan], kernel: Size) -> Ar
 
 
 def _multiply(a: Array, b: Array, out: Array) -> None:
-    """Write a b into ``out``; a has far more rows than b."""
+    """Write a @ b into ``out``; a has far more rows than b."""
     stacks = _stacks(len(a), b.size, at_least=4)
     if stacks > 1:      # CuPy would copy a stack that is not contiguous
         a, out = (c.reshape(stacks, -1, c.shape[1]) for c in (a, out))
@@ -231,7 +231,7 @@ def _multiply(a: Array, b: Array, out: Array) -> None:
 
 
 def _multiply_transposed(a: Array, b: Array) -> Array:
-    """The transpose of a, times b, both of far more rows than columns."""
+    """a.T @ b, where both factors have far more rows than columns."""
     size = a.shape[1] * b.shape[1]
     stacks = _stacks(len(a), size, at_least=64)
     if stacks == 1 or stacks * size > threads.block_numbers():
@@ -241,13 +241,13 @@ def _multiply_transposed(a: Array, b: Array) -> Array:
 
 
 def _stacks(rows: int, numbers: int, at_least: int) -> int:
-    """How many products of fewer rows to stack in place of one, beside a factor of this many ``numbers``."""
+    """How many products to stack for ``rows``; ``numbers`` is the size of the other factor or the result."""
     best = threads.gemm_rows(numbers)
     return rows // best if best >= at_least and rows % best == 0 else 1
 
 
 def output(x: Array, w: Array, bias: Array | None = None, *, stride: int, padding: int) -> Array:
-    """A convolution's output (N, H', W', out) of x (N, H, W, C) and w (height, width, C, out), plus bias."""
+    """The convolution of x (N, H, W, C) with w (height, width, C, out), plus ``bias``: (N, H', W', out)."""
     size = tuple((n + 2 * padding - k) // stride + 1 for n, k in zip(x.shape[1:3], w.shape[:2]))
     plans = convolution_plans(size, w.shape[:2], stride, padding)
     return correlate(x, w, bias, _cheapest(plans, *w.shape[2:]), size)
@@ -255,9 +255,9 @@ def output(x: Array, w: Array, bias: Array | None = None, *, stride: int, paddin
 
 def input_gradient(y: Array, w: Array, bias: Array | None = None, *, stride: int, padding: int,
                    size: Size) -> Array:
-    """The adjoint of ``output`` with respect to x: (N, *size, C).
+    """The adjoint of ``output`` with respect to x: (N, *size, C), plus ``bias``.
 
-    y is (N, H', W', out), w (height, width, out, C).
+    ``y`` is (N, H', W', out), ``w`` (height, width, out, C).
     """
     plans = adjoint_plans(size, w.shape[:2], stride, padding)
     return correlate(y, w, bias, _cheapest(plans, *w.shape[2:]), size)
@@ -266,7 +266,7 @@ def input_gradient(y: Array, w: Array, bias: Array | None = None, *, stride: int
 def weight_gradient(x: Array, y: Array, *, stride: int, padding: int, kernel: Size) -> Array:
     """The adjoint of ``output`` with respect to w: (*kernel, C, out).
 
-    Windows are copied from the image with fewer channels.
+    Windows are copied from whichever image has fewer channels.
     """
     channels, out = x.shape[3], y.shape[3]
     if channels <= out:

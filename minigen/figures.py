@@ -1,5 +1,5 @@
-"""Every picture: grids of images and plots. The only module that draws, with matplotlib and without its
-global state."""
+"""All pictures: grids of images, and plots. Only this module draws; it uses matplotlib without its global
+state."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Curve = tuple[Sequence[int], Sequence[float]]           # iterations and values
 def tile(images: Any, columns: int | None = None) -> numpy.ndarray:
     """One picture (height, width[, 3]) of the images in rows, left to right, with a white line between them.
 
-    ``images`` is (N, side * side) or (N, H, W, C), in [0, 1]; ``columns`` defaults to a square's.
+    ``images`` is (N, side * side) or (N, H, W, C), in [0, 1]. Without ``columns`` the grid is about square.
     """
     images = to_host(images)
     if images.ndim == 2:
@@ -45,12 +45,12 @@ def tile(images: Any, columns: int | None = None) -> numpy.ndarray:
 
 
 def save_grid(path: Target, images: Any, columns: int | None = None) -> None:
-    """Write ``tile(images, columns)`` as a PNG, one pixel per pixel."""
+    """Write ``tile(images, columns)`` as a PNG, without scaling."""
     imsave(path, numpy.clip(tile(images, columns), 0, 1), cmap="gray", vmin=0, vmax=1)
 
 
 def sample_grids(path: Target, rows: Mapping[str, Sequence[tuple[int, Path]]], title: str) -> None:
-    """The paper's Figure 2: a row per model, with its saved grids of samples, each under its iteration."""
+    """The paper's Figure 2: a row of saved sample grids per model, each titled with its iteration."""
     columns = max(map(len, rows.values()))
     figure = Figure(figsize=(2.6 * columns + 0.5, 2.85 * len(rows) + 0.5), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
@@ -88,7 +88,8 @@ def entropy_curves(path: Target, curves: Mapping[str, Curve], title: str) -> Non
 
 def image_rows(path: Target, rows: Mapping[str, Any], labels: Mapping[str, Sequence[Any]] | None = None, *,
                title: str) -> None:
-    """The paper's Figure 4: a strip of images per model, ten in a line, with labels under the first ten."""
+    """The paper's Figure 4: a strip of images per model, ten to a line, with labels under at most ten of
+    them."""
     strips = {name: tile(images, columns=10) for name, images in rows.items()}
     heights = [strip.shape[0] for strip in strips.values()]
     width = max(strip.shape[1] for strip in strips.values())
@@ -108,7 +109,8 @@ def image_rows(path: Target, rows: Mapping[str, Any], labels: Mapping[str, Seque
 
 
 def image_entropies(path: Target, entropies: Mapping[str, Any], title: str) -> None:
-    """The paper's Figure 5: the entropies of ten images per model, and the distribution over all of them."""
+    """The paper's Figure 5: the image entropies of ten images per model, and their distribution over all its
+    images."""
     figure = Figure(figsize=(10, 4.2), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
     few, all_ = figure.subplots(1, 2)
@@ -136,7 +138,7 @@ def grids(path: Target, panels: Mapping[str, Any], title: str) -> None:
 
 
 def training_curves(path: Target, panels: Mapping[str, Mapping[str, Curve]], title: str) -> None:
-    """A panel per measure, and in it its course over the training, a line (iterations, values) per model."""
+    """A panel per measure, which shows it during training: a line (iterations, values) per model."""
     figure = Figure(figsize=(11, 6.2), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
     axes = figure.subplots(2, math.ceil(len(panels) / 2), squeeze=False).ravel()
@@ -154,9 +156,9 @@ def training_curves(path: Target, panels: Mapping[str, Mapping[str, Curve]], tit
 
 
 def entropy_histogram(path: Target, entropies: Mapping[str, Any], title: str) -> None:
-    """The paper's Figure 8: a histogram of image entropies; ``entropies`` (runs, images) per model.
+    """The paper's Figure 8: a histogram of image entropies; ``entropies`` has (runs, images) per model.
 
-    The line is the mean over the runs; the band reaches from the least to the most.
+    The line is the mean over the runs; the band reaches from their minimum to their maximum.
     """
     figure = Figure(figsize=(7.5, 4.4), dpi=110, layout="constrained")
     ax = figure.subplots()
@@ -176,7 +178,8 @@ def entropy_histogram(path: Target, entropies: Mapping[str, Any], title: str) ->
 
 def constraint_sweep(path: Target, panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
                      ds: Sequence[str], title: str) -> None:
-    """Measures against d, a line per GAN weight; ``panels[measure][line][i]`` has the values at ``ds[i]``."""
+    """Measures against d, a line per GAN weight; ``panels[measure][line][i]`` has one value for each run with
+    ``ds[i]``."""
     figure = Figure(figsize=(3.7 * len(panels), 3.8), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
     places = numpy.arange(len(ds))
@@ -196,11 +199,11 @@ def constraint_sweep(path: Target, panels: Mapping[str, Mapping[str, Sequence[Se
 def manifold(path: Target, xs: Any, ys: Any, l_gan: Any, squared_error: Any, curve: Any,
              points: Mapping[str, tuple[Any, str]], d: float, title: str) -> None:
     """The paper's Figure 6 (b): a discriminator's L_GAN as shades, the squared error to an image as rings,
-    the bound d.
+    and the bound d as a line.
 
     ``l_gan`` and ``squared_error`` (len(ys), len(xs)) are given on a grid; ``curve`` (N, 2) is the centre of
-    the data; ``points`` has the place and the meaning of each of three points, whose surroundings the right
-    panel shows.
+    the data. ``points`` gives the place and the meaning of three points; the right panel shows their
+    surroundings.
     """
     figure = Figure(figsize=(11, 5.2), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
@@ -231,7 +234,8 @@ def manifold(path: Target, xs: Any, ys: Any, l_gan: Any, squared_error: Any, cur
 
 
 def moving_apart(path: Target, distances: Any, curves: Mapping[str, Any], title: str) -> None:
-    """Section 2.2: divergences of two distributions against their distance, and their slopes."""
+    """Section 2.2: divergences between two distributions against their distance, and the slopes of these
+    curves."""
     figure = Figure(figsize=(10, 4.4), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
     value, slope = figure.subplots(1, 2)
@@ -242,7 +246,7 @@ def moving_apart(path: Target, distances: Any, curves: Mapping[str, Any], title:
     value.set(ylabel="value (nats; Wasserstein: standard deviations)", ylim=(-2, 6))
     slope.set(ylabel="slope (per standard deviation)", ylim=(-1.5, 3))
     for ax in (value, slope):
-        ax.set(xlabel="distance of the means (standard deviations)")
+        ax.set(xlabel="distance between the means (standard deviations)")
         ax.axhline(0, color=_CEILING, linewidth=0.8)
         _plain(ax)
     _legend_below(figure, value, len(curves))

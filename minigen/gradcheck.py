@@ -1,5 +1,7 @@
-"""Gradients against finite differences, at any order, and subgradients against their definition. All in
-float64."""
+"""Check gradients of any order against finite differences, and subgradients against their definition.
+
+Everything is computed in float64.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from minigen import ops
 from minigen.backend import to_device
 from minigen.core import Tensor, grad, to_host
 
-_FULL = 100         # inputs and outputs up to which the whole Jacobian is compared
-_STEP = 1e-5        # of the central differences, whose error is then about 1e-10 of a smooth function's size
+_FULL = 100         # the most inputs, or outputs, for which the whole Jacobian is compared
+_STEP = 1e-5        # of the central differences; their error is then about 1e-10 of a smooth function's size
 
 
 def check_grad(f: Callable[..., Tensor], args: Sequence[Any], order: int = 1, tolerance: float = 1e-6,
@@ -23,15 +25,15 @@ def check_grad(f: Callable[..., Tensor], args: Sequence[Any], order: int = 1, to
     """Compare the derivatives of ``f(*args)`` of order 1 to ``order`` with central finite differences.
 
     ``f`` maps Tensors to a Tensor of any shape. Each of ``args`` is an array or a Tensor. A Tensor is varied
-    in place, so that a whole model is checked with ``check_grad(lambda *_: loss(), model.parameters())``.
-    Everything is computed in float64; Tensors get their own values and dtype back.
+    in place, so ``check_grad(lambda *_: loss(), model.parameters())`` checks a whole model. Everything is
+    computed in float64; afterwards Tensors get their own values and dtype back.
 
     If inputs and outputs are few, the full Jacobian is compared, entry by entry. Otherwise a random
     combination of the outputs is differentiated along a random direction, argument by argument. Order n + 1
     is order n of the gradient, recorded with ``create_graph``. ``AssertionError`` names the argument and the
-    worst entry if a difference exceeds ``tolerance`` times the norm of the derivatives with respect to that
-    argument plus the rounding of the finite differences, 1e-10 of f's largest value: smaller derivatives
-    cannot be checked.
+    worst entry if a difference is too large. The limit is ``tolerance`` times the norm of the derivatives
+    with respect to that argument, plus the rounding of the finite differences, 1e-10 of f's largest value.
+    Smaller derivatives cannot be checked.
     """
     leaves = [a if isinstance(a, Tensor) else Tensor(a, "float64") for a in args]
     rng = numpy.random.default_rng(seed)
@@ -43,10 +45,10 @@ def check_grad(f: Callable[..., Tensor], args: Sequence[Any], order: int = 1, to
 
 
 def check_subgradient(f: Callable[[Tensor], Tensor], x: Any, seed: int = 0) -> None:
-    """Check that ``grad`` gives a subgradient g of the convex, scalar ``f`` at ``x``: f(y) >= f(x) + <g, y -
-    x>.
+    """Check that ``grad`` gives a subgradient g of the convex, scalar ``f`` at ``x``.
 
-    The y are near to and far from x, along the axes and at random. ``AssertionError`` names the worst y.
+    The definition is f(y) >= f(x) + <g, y - x>. It is tested for y near x and far from x, along the axes and
+    at random. ``AssertionError`` names the first y that violates it.
     """
     rng = numpy.random.default_rng(seed)
     leaf = Tensor(x, "float64")
@@ -78,14 +80,14 @@ def _in_float64(leaves: list[Tensor]) -> Iterator[None]:
 
 def _combination(f: Callable[..., Tensor], leaves: list[Tensor],
                  rng: numpy.random.Generator) -> Callable[..., Tensor]:
-    """f's outputs, weighted at random and summed."""
+    """The sum of f's outputs with random weights."""
     weights = to_device(rng.standard_normal(f(*leaves).shape))
     return lambda *args: ops.sum(f(*args) * weights)
 
 
 def _gradient_of(f: Callable[..., Tensor], leaves: list[Tensor],
                  rng: numpy.random.Generator) -> Callable[..., Tensor]:
-    """The recorded gradient of a random combination of f's outputs, with respect to all leaves: a vector."""
+    """The recorded gradient of a random combination of f's outputs, for all leaves in one vector."""
     scalar = _combination(f, leaves, rng)
 
     def gradient(*args: Tensor) -> Tensor:
@@ -107,9 +109,9 @@ def _check_first_order(f: Callable[..., Tensor], leaves: list[Tensor], order: in
         jacobian = numpy.array([to_host(g[i]).ravel() for g in gradients]).reshape(y.size, leaf.size)
         directions = numpy.eye(leaf.size) if full else rng.choice((-1.0, 1.0), (1, leaf.size))
         error, words = _worst(f, leaves, leaf, jacobian, directions)
-        noise = 1e-12 + 1e-10 * numpy.abs(to_host(y)).max(initial=0)     # of the differences, by rounding
+        noise = 1e-12 + 1e-10 * numpy.abs(to_host(y)).max(initial=0)     # rounding of the differences
         if not error <= tolerance * numpy.linalg.norm(jacobian) + noise:
-            if not full:    # the direction only says that something is wrong: look for it entry by entry
+            if not full:    # the direction only shows that something is wrong: search entry by entry
                 entries = rng.permutation(leaf.size)[:1000]
                 _, words = _worst(f, leaves, leaf, jacobian, numpy.eye(leaf.size)[entries])
             raise AssertionError(f"check_grad: order {order}, argument {i} {leaf.shape}, {words}")
@@ -117,7 +119,7 @@ def _check_first_order(f: Callable[..., Tensor], leaves: list[Tensor], order: in
 
 def _worst(f: Callable[..., Tensor], leaves: list[Tensor], leaf: Tensor, jacobian: numpy.ndarray,
            directions: numpy.ndarray) -> tuple[float, str]:
-    """The largest difference between jacobian @ direction and finite differences, and its place."""
+    """The largest error of jacobian @ direction against finite differences of f along it, and its place."""
     worst, words = 0.0, ""
     for direction in directions:
         step = direction.reshape(leaf.shape)
@@ -129,8 +131,8 @@ def _worst(f: Callable[..., Tensor], leaves: list[Tensor], leaf: Tensor, jacobia
                 entries = numpy.argwhere(step)
                 one = len(entries) == 1
                 place = f"entry {tuple(entries[0].tolist())}" if one else "along a random direction"
-                words = (f"{place}, output {k}: grad gives {analytic[k]:.9g}, finite differences "
-                         f"{numeric[k]:.9g}")
+                words = (f"{place}, output {k}: grad gives {analytic[k]:.9g}, "
+                         f"finite differences {numeric[k]:.9g}")
     return worst, words
 
 

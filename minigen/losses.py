@@ -1,11 +1,11 @@
 """The paper's objectives, one pure function per equation.
 
-D(x) is a probability; every function here takes the discriminator's *logits* instead, D(x) = sigmoid(logit),
-because
+D(x) = sigmoid(logit) is a probability. Every function here takes the discriminator's *logits* instead,
+because the right-hand sides of
 
     -log D(x) = softplus(-logit)        -log(1 - D(x)) = softplus(logit)
 
-never overflows. Losses are scalars: the mean over the batch and over the discriminator's outputs, in nats.
+never overflow. Losses are scalars: the mean over the batch and over the discriminator's outputs, in nats.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ def gan_discriminator(real_logits: Any, fake_logits: Any) -> Any:
     """The discriminator's loss of Eq. 1 and Eq. 2: -E log D(x) - E log(1 - D(G(z))).
 
     Eq. 1 prints max_D E log D(x) + E[1 - log D(G(z))]. The bracket is a slip: as printed it would reward D
-    for taking fakes for real images. This is the form of Goodfellow et al. (2014), Eq. 1, with the sign
-    turned to minimise.
+    for mistaking fakes for real images. This is the form of Goodfellow et al. (2014), Eq. 1, with the sign
+    flipped for minimising.
     """
     return ops.mean(ops.softplus(-real_logits)) + ops.mean(ops.softplus(fake_logits))
 
 
 def gan_generator_minimax(fake_logits: Any) -> Any:
-    """The generator's loss of Eq. 1: E log(1 - D(G(z))), printed as E[1 - log D(G(z))] (see
-    ``gan_discriminator``).
+    """The generator's loss of Eq. 1: E log(1 - D(G(z))), printed as E[1 - log D(G(z))].
 
-    At the optimal D this is 2 JS(P_data || P_G) - 2 log 2 (Eq. 3), up to terms without G.
+    ``gan_discriminator`` explains this slip. At the optimal D the loss is 2 JS(P_data || P_G) - 2 log 2
+    (Eq. 3), up to terms without G.
     """
     return -ops.mean(ops.softplus(fake_logits))
 
@@ -45,18 +45,18 @@ def gan_generator(fake_logits: Any) -> Any:
 
 
 def gan_generator_each(fake_logits: Any) -> Any:
-    """L_GAN(x) of each generated image, Eq. 7 before the expectation: -log D(x), mean over D's outputs.
+    """L_GAN(x) of each generated image, Eq. 7 before the expectation: -log D(x), the mean over D's outputs.
 
-    ``fake_logits`` is (N, outputs), the result (N,). D = 1/2 everywhere has L_GAN = log 2.
+    ``fake_logits`` is (N, outputs), the result (N,). D = 1/2 everywhere gives L_GAN = log 2.
     """
     return ops.mean(ops.softplus(-fake_logits), axis=-1)
 
 
 def wgan_critic(real_scores: Any, fake_scores: Any) -> Any:
-    """The critic's loss of Eq. 5: E D(G(z)) - E D(x), with a real score D, Lipschitz through weight clipping.
+    """The critic's loss of Eq. 5: E D(G(z)) - E D(x).
 
-    Eq. 5 prints max_D E D(x) + E[1 - D(G(z))]; the 1 is a constant and is left out (Arjovsky et al., 2017,
-    Eq. 2).
+    D is a real-valued score, and weight clipping makes it Lipschitz. The paper prints Eq. 5 as
+    max_D E D(x) + E[1 - D(G(z))]; the 1 is a constant and is left out (Arjovsky et al., 2017, Eq. 2).
     """
     return ops.mean(fake_scores) - ops.mean(real_scores)
 
@@ -78,11 +78,10 @@ _squared_error = Op("squared_error(x, y) = (x - y)^2 summed over all elements",
 
 
 def squared_error(x: Any, reconstruction: Any) -> Any:
-    """The reconstruction term of Eq. 6: the squared error of an image, summed over its pixels, mean over the
-    batch.
+    """The reconstruction term of Eq. 6: the squared error summed over pixels, averaged over the batch.
 
-    Eq. 6 prints E log p(x | z), and section 3.1 "the mean squared error": for p(x | z) = N(x; reconstruction,
-    I / 2) the two are the same up to a constant. ``ValueError`` if the shapes differ.
+    Eq. 6 prints E log p(x | z), and section 3.1 "the mean squared error". The two agree up to
+    a constant for p(x | z) = N(x; reconstruction, I / 2). ``ValueError`` if the shapes differ.
     """
     if x.shape != reconstruction.shape:
         raise ValueError(f"squared_error: x has shape {x.shape}, but reconstruction {reconstruction.shape}")
@@ -96,10 +95,10 @@ _gaussian_kl = Op("gaussian_kl(mu, logvar) = (mu^2 + exp(logvar) - 1 - logvar) /
 
 
 def gaussian_kl(mu: Any, logvar: Any) -> Any:
-    """The first term of Eq. 6: KL(N(mu, diag exp(logvar)) || N(0, I)), mean over the batch.
+    """The first term of Eq. 6: KL(N(mu, diag exp(logvar)) || N(0, I)), averaged over the batch.
 
-    It is 1/2 sum(mu^2 + exp(logvar) - 1 - logvar) for each row of ``mu`` and ``logvar``, (N, latent) (Kingma
-    and Welling, 2013, appendix B). ``ValueError`` if the shapes differ.
+    Each row of ``mu`` and ``logvar``, both (N, latent), gives 1/2 sum(mu^2 + exp(logvar) - 1 - logvar)
+    (Kingma and Welling, 2013, appendix B). ``ValueError`` if the shapes differ.
     """
     if mu.shape != logvar.shape:
         raise ValueError(f"gaussian_kl: mu has shape {mu.shape}, but logvar {logvar.shape}")
@@ -107,7 +106,7 @@ def gaussian_kl(mu: Any, logvar: Any) -> Any:
 
 
 def vae(reconstruction_error: Any, kl: Any, reconstruction_weight: float = 1.0) -> Any:
-    """L_vae, minus Eq. 6: reconstruction_weight * reconstruction_error + kl.
+    """L_vae, the negative of Eq. 6: reconstruction_weight * reconstruction_error + kl.
 
     Eq. 6 prints -KL + E log p(x | z), to be maximised; the terms are ``squared_error`` and ``gaussian_kl``.
     """
@@ -117,7 +116,7 @@ def vae(reconstruction_error: Any, kl: Any, reconstruction_weight: float = 1.0) 
 def vaegan(l_vae: Any, l_gan: Any, gan_weight: float = 1.0) -> Any:
     """The decoder's loss in the VAE-GAN: L_vae (Eq. 6) + gan_weight * E L_GAN (Eq. 7).
 
-    ``l_gan`` (N,) is that of samples from the prior.
+    ``l_gan`` (N,) holds L_GAN of samples from the prior.
     """
     return l_vae + gan_weight * ops.mean(l_gan)
 
@@ -125,8 +124,8 @@ def vaegan(l_vae: Any, l_gan: Any, gan_weight: float = 1.0) -> Any:
 def constrained(l_vae: Any, l_gan: Any, d: float, gan_weight: float = 1.0, per_sample: bool = True) -> Any:
     """The constrained VAE-GAN of section 4.1: L_vae + lambda max(L_GAN - d, 0), with lambda = ``gan_weight``.
 
-    The paper writes L_GAN(x) of one image: with ``per_sample`` the hinge acts on each of ``l_gan`` (N,),
-    before the mean over the batch is taken. Without it the hinge acts on the batch mean, as in Eq. 7. At
+    The paper writes L_GAN(x) for one image. With ``per_sample`` the hinge acts on each element of ``l_gan``
+    (N,), before the mean over the batch. Without it the hinge acts on the batch mean, as in Eq. 7. At
     L_GAN = d the subgradient is 0.
     """
     if not per_sample:
@@ -135,7 +134,10 @@ def constrained(l_vae: Any, l_gan: Any, d: float, gan_weight: float = 1.0, per_s
 
 
 def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
-    """-log softmax(logits)[label], mean over the batch: logits (N, classes), labels (N,) integers."""
+    """-log softmax(logits)[label], averaged over the batch, for logits (N, classes) and integer labels (N,).
+
+    ``ValueError`` if the shapes do not fit.
+    """
     if labels.shape != logits.shape[:1]:
         raise ValueError(f"softmax_cross_entropy: labels of shape {logits.shape[:1]} expected, "
                          f"{labels.shape} found")

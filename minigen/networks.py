@@ -1,5 +1,4 @@
-"""The networks: the paper's fully connected stacks (section 3.1), and Larsen et al.'s convolutional ones
-(2015, table 1).
+"""The paper's fully connected networks (section 3.1) and Larsen et al.'s convolutional ones (2015, table 1).
 
 An architecture makes the encoder, the decoder and the discriminator of a model. A GAN's generator is a
 decoder too.
@@ -21,7 +20,7 @@ SIZES = (784, 392, 196, 98)     # the paper's layers, from the image inwards
 
 def fully_connected(sizes: Sequence[int], rng: numpy.random.Generator,
                     init: Initialiser = fan_in_uniform) -> Sequential:
-    """Linear layers of the given sizes with ReLU between them; the last is linear."""
+    """Linear layers of the given sizes, with ReLU between them but not after the last."""
     layers: list[Module] = []
     for n_in, n_out in zip(sizes, sizes[1:]):
         layers += [Linear(n_in, n_out, rng=rng, init=init), ReLU()]
@@ -49,14 +48,14 @@ class FullyConnected:
                       init: Initialiser = fan_in_uniform) -> Sequential:
         """Images to logits, or a critic's scores, (N, outputs).
 
-        The paper's output layer has 10 x 10 units. The losses average over them; ``outputs=1`` is the
-        textbook's scalar. The output layer's sigmoid is part of the losses, which take logits.
+        The paper's output layer has 10 x 10 units. The losses average over them; ``outputs=1`` gives
+        the textbook scalar. The output layer's sigmoid is part of the losses, which take logits.
         """
         return self.encoder(outputs, rng, init)
 
 
 class Discriminator(Module):
-    """``features``, the discriminator's view of an image, then ``head``, its judgement of them."""
+    """``features`` maps an image to its features, and ``head`` maps these to the discriminator's outputs."""
 
     def __init__(self, features: Module, head: Module) -> None:
         self.features = features
@@ -68,12 +67,11 @@ class Discriminator(Module):
 
 @dataclass(frozen=True)
 class Larsen:
-    """Larsen et al.'s networks for images (N, 64, 64, 3) in [-1, 1]: all kernels are 5 x 5, all hidden layers
-    end in ReLU.
+    """Larsen et al.'s networks for images (N, 64, 64, 3) in [-1, 1].
 
-    ``width`` multiplies the number of channels and of units in every hidden layer; 1 is the original.
-    BatchNorm follows every layer but the discriminator's first and the output layers. A layer before
-    BatchNorm has no bias.
+    All kernels are 5 x 5, and all hidden layers end in ReLU. ``width`` multiplies the number of channels and
+    of units in every hidden layer; 1 is the original. BatchNorm follows every layer except the
+    discriminator's first and the output layers. A layer before BatchNorm has no bias.
     """
 
     width: float = 1.0
@@ -81,7 +79,7 @@ class Larsen:
 
     def encoder(self, outputs: int, rng: numpy.random.Generator,
                 init: Initialiser = fan_in_uniform) -> Sequential:
-        """Images to (N, outputs): convolutions to 64, 128 and 256 channels, each of stride 2; 1,024 units."""
+        """Images to (N, outputs): convolutions of stride 2 to 64, 128 and 256 channels; then 1,024 units."""
         a, b, c, units = map(self.scaled, (64, 128, 256, 1024))
         return Sequential(*_down(3, a, rng, init), *_down(a, b, rng, init), *_down(b, c, rng, init),
                           Reshape(8 * 8 * c), *_dense(8 * 8 * c, units, rng, init),
@@ -89,10 +87,10 @@ class Larsen:
 
     def decoder(self, latent: int, rng: numpy.random.Generator,
                 init: Initialiser = fan_in_uniform) -> Sequential:
-        """Latents (N, latent) to images: 8 x 8 x 256, then transposed convolutions to 256, 128 and 32
-        channels.
+        """Latents (N, latent) to images: a dense layer, three transposed convolutions, a convolution, a tanh.
 
-        Each has stride 2. A convolution to 3 channels and a tanh follow.
+        The dense layer makes 8 x 8 x 256. The transposed convolutions have stride 2 and make 256, 128 and 32
+        channels. The convolution makes 3.
         """
         a, b, c = map(self.scaled, (256, 128, 32))
         return Sequential(*_dense(latent, 8 * 8 * a, rng, init), Reshape(8, 8, a), *_up(a, a, rng, init),
@@ -101,7 +99,7 @@ class Larsen:
 
     def discriminator(self, outputs: int, rng: numpy.random.Generator,
                       init: Initialiser = fan_in_uniform) -> Discriminator:
-        """Images to logits (N, outputs): convolutions to 32, 128, 256 and 256 channels; 512 units.
+        """Images to logits (N, outputs): convolutions to 32, 128, 256 and 256 channels; then 512 units.
 
         All convolutions but the first have stride 2. The features, (N, 8, 8, 256), are the output of the
         fourth, before BatchNorm.
@@ -115,7 +113,7 @@ class Larsen:
         return Discriminator(features, head)
 
     def scaled(self, channels: int) -> int:
-        """``width`` times this number of channels, at least 1."""
+        """``width`` times this number of channels, rounded, and at least 1."""
         return max(1, round(self.width * channels))
 
 
@@ -135,7 +133,7 @@ def _dense(n_in: int, n_out: int, rng: numpy.random.Generator, init: Initialiser
 
 
 def architecture(name: str, sizes: Sequence[int] = SIZES, width: float = 1.0) -> FullyConnected | Larsen:
-    """``"fully_connected"``, whose layers have ``sizes``, or ``"larsen"``, scaled by ``width``.
+    """The architecture ``"fully_connected"`` with layers of ``sizes``, or ``"larsen"`` scaled by ``width``.
 
     ``ValueError`` for another name, a width that is not positive and finite, or a setting that the
     architecture lacks.

@@ -1,7 +1,7 @@
 """Layers: modules that own parameters and apply ops to their input.
 
-Weights are (in, out), and (kernel height, kernel width, in, out). Every layer is built from an explicit NumPy
-random generator and draws on the host, so that the same seed gives the same network on NumPy and on CuPy.
+Weights are (in, out), or (kernel height, kernel width, in, out) in convolutions. They are drawn on the host
+from an explicit NumPy random generator, so the same seed gives the same network on NumPy and on CuPy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Initialiser = Callable[[numpy.random.Generator, tuple[int, ...]], numpy.ndarray]
 
 
 def he_normal(rng: numpy.random.Generator, shape: tuple[int, ...]) -> numpy.ndarray:
-    """Weights from N(0, 2 / fan_in), to keep the size of signals through ReLUs (He et al., 2015, Eq. 10)."""
+    """Weights from N(0, 2 / fan_in), which keep a signal's size through ReLUs (He et al., 2015, Eq. 10)."""
     return rng.standard_normal(shape) * math.sqrt(2 / _fans(shape)[0])
 
 
@@ -33,7 +33,7 @@ def glorot_uniform(rng: numpy.random.Generator, shape: tuple[int, ...]) -> numpy
 def fan_in_uniform(rng: numpy.random.Generator, shape: tuple[int, ...]) -> numpy.ndarray:
     """Weights from U(-b, b) with b = 1 / sqrt(fan_in), PyTorch's default.
 
-    LeCun et al. (1998) have the same variance times 3.
+    LeCun et al. (1998) use three times this variance.
     """
     bound = 1 / math.sqrt(_fans(shape)[0])
     return rng.uniform(-bound, bound, shape)
@@ -50,9 +50,9 @@ def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
 class Module:
     """A part of a network. Its attributes (Tensors, modules, lists of modules) are its parameters and parts.
 
-    Subclasses define ``forward``; calling the module calls it. ``buffers`` names attributes that are arrays
-    and belong to the state without being parameters. ``training`` is for layers that behave differently in
-    training, see ``train`` and ``eval``.
+    Subclasses define ``forward``; calling the module calls it. ``buffers`` names the array attributes that
+    belong to the state but are not parameters. ``training`` is the mode, for layers that behave differently
+    in training: see ``train`` and ``eval``.
     """
 
     buffers: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ class Module:
                 yield from part.named_parameters(f"{prefix}{name}.")
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and all in it, each with the prefix of its attributes' names, such as ``layers.0.``."""
+        """This module and all modules in it, each with the prefix of its names, such as ``layers.0.``."""
         yield prefix, self
         for name, part in self._parts():
             if isinstance(part, Module):
@@ -91,12 +91,12 @@ class Module:
         return [parameter for _, parameter in self.named_parameters()]
 
     def train(self) -> None:
-        """Switch this module and all in it to training, the mode in which they start."""
+        """Switch this module and all modules in it to training mode, in which they start."""
         for _, module in self.named_modules():
             module.training = True
 
     def eval(self) -> None:
-        """Switch this module and all in it to the mode for after training."""
+        """Switch this module and all modules in it to evaluation mode, for use after training."""
         for _, module in self.named_modules():
             module.training = False
 
@@ -112,10 +112,9 @@ class Module:
                                  for path, module, name in self._named_buffers()}}
 
     def load_state(self, state: dict[str, numpy.ndarray]) -> None:
-        """Set parameters and buffers from ``state``, whose names, shapes and dtypes must be those of
-        ``state()``.
+        """Set parameters and buffers from ``state``; names, shapes and dtypes must be those of ``state()``.
 
-        ``ValueError`` names what differs; nothing is changed then.
+        If they differ, ``ValueError`` names the difference, and nothing changes.
         """
         mine = self.state()
         if mine.keys() != state.keys():
@@ -132,10 +131,10 @@ class Module:
 
 
 class Linear(Module):
-    """x w + b: (..., n_in) to (..., n_out). The weight (n_in, n_out) is from ``init``, the bias (n_out,)
-    zero.
+    """x w + b: (..., n_in) to (..., n_out).
 
-    ``bias=False`` leaves the bias out.
+    The weight (n_in, n_out) comes from ``init``. The bias (n_out,) starts at zero; ``bias=False`` leaves it
+    out.
     """
 
     def __init__(self, n_in: int, n_out: int, *, bias: bool = True, rng: numpy.random.Generator,
@@ -150,8 +149,8 @@ class Linear(Module):
 class Conv2d(Module):
     """The convolution ``ops.conv2d``: (N, H, W, n_in) to (N, H', W', n_out).
 
-    The weight (kernel, kernel, n_in, n_out) is from ``init``, the bias (n_out,) zero; ``bias=False`` leaves
-    it out.
+    The weight (kernel, kernel, n_in, n_out) comes from ``init``. The bias (n_out,) starts at zero;
+    ``bias=False`` leaves it out.
     """
 
     def __init__(self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, padding: int = 0,
@@ -169,8 +168,8 @@ class Conv2d(Module):
 class ConvTranspose2d(Module):
     """The transposed convolution ``ops.conv_transpose2d``: (N, H, W, n_in) to (N, H', W', n_out).
 
-    The weight (kernel, kernel, n_in, n_out) is from ``init``, the bias (n_out,) zero; ``bias=False`` leaves
-    it out.
+    The weight (kernel, kernel, n_in, n_out) comes from ``init``. The bias (n_out,) starts at zero;
+    ``bias=False`` leaves it out.
     """
 
     def __init__(self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, padding: int = 0,
@@ -187,13 +186,13 @@ class ConvTranspose2d(Module):
 
 
 class BatchNorm(Module):
-    """Each of the n channels (the last axis) of (..., n) normalised, then scaled and shifted (Ioffe and
-    Szegedy, 2015).
+    """Normalise each of the n channels (the last axis) of (..., n), then scale and shift it.
 
-    y = weight (x - mean) / sqrt(variance + eps) + bias. In training, mean and biased variance are the
-    batch's, over all other axes, and the running ones move towards them, the variance unbiased: running = (1
-    - momentum) running + momentum batch. Afterwards the running ones are used. The constants are PyTorch's.
-    ``ValueError`` if a batch has one value per channel.
+    y = weight (x - mean) / sqrt(variance + eps) + bias (Ioffe and Szegedy, 2015). In training, the mean and
+    the biased variance are those of the batch, over all other axes. The running statistics move towards them,
+    with the unbiased variance: running = (1 - momentum) running + momentum batch. After training the running
+    statistics are used. The constants are PyTorch's. ``ValueError`` if a training batch has fewer than two
+    values per channel.
     """
 
     buffers = ("running_mean", "running_var")
@@ -212,8 +211,8 @@ class BatchNorm(Module):
             return (x - self.running_mean) * scale + self.bias
         count = math.prod(x.shape[:-1])
         if count < 2:
-            raise ValueError("BatchNorm: more than 1 value per channel expected in training, shape "
-                             f"{x.shape} found")
+            raise ValueError("BatchNorm: more than 1 value per channel expected in training, "
+                             f"shape {x.shape} found")
         y, (mean, var) = ops.batch_norm(x, self.weight, self.bias, self.eps)
         self._update_running("running_mean", mean)
         self._update_running("running_var", var * (count / (count - 1)))
@@ -266,7 +265,7 @@ class Reshape(Module):
 
 
 class Sequential(Module):
-    """The layers one after the other."""
+    """Layers applied one after the other."""
 
     def __init__(self, *layers: Module) -> None:
         self.layers = list(layers)

@@ -1,8 +1,8 @@
-"""The differentiable operations: one rule each, the forward function and its partials on adjacent lines.
+"""The differentiable operations. Each has its forward function and its partials on adjacent lines.
 
-Every op takes raw arrays (and returns one) or Tensors (and returns a recorded Tensor), broadcasts as NumPy
-does, and can be differentiated any number of times: a partial uses nothing but operators and ops. Where a
-function has a kink the partial is the subgradient that the comment names.
+Every op takes raw arrays and returns one, or takes Tensors and returns a recorded Tensor. It broadcasts as
+NumPy does. It can be differentiated any number of times, because a partial uses only operators and ops. At a
+kink the partial is the subgradient that the comment names.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ neg = Op("neg(a) = -a",
 
 
 def _lowered(a: Any, b: Any) -> Any:
-    """b - 1, but b where a and b are 0: the exponent in d(a^b)/da = b a^(b-1), then 0 instead of 0 / 0."""
+    """The exponent in d(a^b)/da = b a^(b-1), or b where a and b are 0: the result is then 0, not 0 / 0."""
     if hasattr(b, "shape"):
         return b - ((a != 0) | (b != 0))
     return b - 1 if b else 1
 
 
 def _log_base(a: Any) -> Any:
-    """log(a), or 0 where a is 0: in d(a^b)/db = a^b log(a), whose limit for b > 0 is 0 there."""
+    """The logarithm in d(a^b)/db = a^b log(a), but 0 where a is 0: for b > 0 the limit there is 0."""
     if hasattr(a, "shape"):
         return log(where(a == 0, 1.0, a))
     return math.log(a or 1) if a >= 0 else math.nan
@@ -98,8 +98,7 @@ tanh = Op("tanh(a) = the hyperbolic tangent of a",
 
 
 def _sigmoid(a: Array, out: Array | None = None) -> Array:
-    # The bound keeps exp from overflowing: where it acts the result is the smallest normal number instead of
-    # less.
+    # The bound keeps exp from overflowing. Where it acts, the result is the smallest normal number, not less.
     y = xp.exp(xp.minimum(-a, -math.log(xp.finfo(a.dtype).tiny)), out=out)
     y += 1
     return xp.divide(1, y, out=y) if y.ndim else 1 / y
@@ -126,7 +125,7 @@ leaky_relu = Op("leaky_relu(a, slope=0.01) = a where a > 0, slope a elsewhere",
                 lambda g, y, a, slope=0.01: where(a > 0, g, slope * g))     # the slope at 0
 
 softplus = Op("softplus(a) = log(1 + exp(a))",
-              # never overflows, and far faster than logaddexp
+              # never overflows, and is far faster than logaddexp
               lambda a: xp.maximum(a, 0) + xp.log1p(xp.exp(-xp.abs(a))),
               lambda g, y, a: g * sigmoid(a))
 
@@ -154,7 +153,7 @@ where = Op("where(condition, a, b) = a where the condition holds, b elsewhere",
 # Reductions: over all axes (axis=None), one axis or a tuple of axes
 
 def _restore(g: Any, a: Any, axis: Any) -> Any:
-    """Give back to ``g`` the axes of ``a`` that a reduction over ``axis`` dropped, with length 1."""
+    """Give ``g`` back, with length 1, the axes of ``a`` that a reduction over ``axis`` dropped."""
     if axis is None or a.ndim == 0:
         axes = list(range(a.ndim))
     else:
@@ -163,19 +162,19 @@ def _restore(g: Any, a: Any, axis: Any) -> Any:
 
 
 def _average(a: Array, axis: Any, keepdims: bool) -> Array:
-    # Half the time of xp.mean on the small arrays that losses average; 0 / 0 is nan there and here.
+    # Takes half the time of xp.mean on the small arrays that losses average. Both give nan for 0 / 0.
     total = xp.sum(a, axis=axis, keepdims=keepdims)
     return total * (total.size / a.size if a.size else math.nan)
 
 
 def _mean(g: Any, a: Any, axis: Any) -> Any:
-    """The gradient of the mean: g / (the number of elements averaged), along the axes that were reduced."""
+    """The gradient of the mean: g / (the number of averaged elements), repeated along the reduced axes."""
     restored = _restore(g, a, axis)
     return broadcast_to(restored * (restored.size / a.size if a.size else 0.0), a.shape)
 
 
 def _share(g: Any, y: Any, a: Any, axis: Any) -> Any:
-    """``g`` to the elements of ``a`` that equal the maximum ``y``, in equal shares if there are several."""
+    """Give ``g`` to the elements of ``a`` that equal the maximum ``y``, in equal shares if several do."""
     ties = xp.asarray(a == _restore(y, a, axis), dtype=g.dtype)
     return _restore(g, a, axis) * (ties / xp.sum(ties, axis=axis, keepdims=True))
 
@@ -199,7 +198,7 @@ mean = Op("mean(a, axis=None, keepdims=False)",
           lambda a, axis=None, keepdims=False: _average(a, axis, keepdims),
           lambda g, y, a, axis=None, keepdims=False: _mean(g, a, axis))
 
-var = Op("var(a, axis=None, keepdims=False) = mean of (a - mean a)^2, the variance of a whole population",
+var = Op("var(a, axis=None, keepdims=False) = mean of (a - mean a)^2, the population variance",
          lambda a, axis=None, keepdims=False: xp.var(a, axis=axis, keepdims=keepdims),
          lambda g, y, a, axis=None, keepdims=False: (
              _mean(g, a, axis) * (2 * (a - mean(a, axis=axis, keepdims=True)))))
@@ -242,7 +241,7 @@ def _add_at(a: Array, index: Any, shape: tuple[int, ...]) -> Array:
     y = xp.zeros(shape, a.dtype)
     parts = index if isinstance(index, tuple) else (index,)
     if all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts):
-        y[index] = a        # basic indexing meets no element twice
+        y[index] = a        # basic indexing selects no element twice
     else:
         xp.add.at(y, index, a)
     return y
@@ -252,18 +251,18 @@ _getitem = Op("getitem(a, index) = a[index]",
               lambda a, index: a[index],
               lambda g, y, a, index: _scatter(g, index=index, shape=a.shape))
 
-_scatter = Op("scatter(a, index, shape) = zeros of `shape`, to which a is added at `index`, each time",
+_scatter = Op("scatter(a, index, shape) = zeros of `shape` with a added at `index`; repeated indices add up",
               _add_at,
               lambda g, y, a, index, shape: _getitem(g, index=index))
 
 
 def getitem(a: Any, index: Any) -> Any:
-    """a[index], with NumPy's indexing: integers, slices, None, ..., and arrays of integers or bool."""
+    """a[index] as in NumPy: with integers, slices, None, ``...``, and arrays of integers or bool."""
     return _getitem(a, index=index)
 
 
 def scatter(a: Any, index: Any, shape: tuple[int, ...]) -> Any:
-    """Zeros of ``shape`` to which ``a`` is added at ``index``: the adjoint of ``getitem``."""
+    """Zeros of ``shape`` with ``a`` added at ``index``: the adjoint of ``getitem``."""
     return _scatter(a, index=index, shape=shape)
 
 
@@ -289,7 +288,7 @@ def concatenate(arrays: Sequence[Any], axis: int = 0) -> Any:
 
 # Products
 
-_SHARED_MULTIPLICATIONS = 1 << 25       # from here on threads gain more than they cost
+_SHARED_MULTIPLICATIONS = 1 << 25       # the number from which threads gain more than they cost
 
 
 def _swap(a: Any) -> Any:

@@ -1,13 +1,12 @@
-"""Optimisers, with PyTorch's definitions of their constants: SGD with momentum, RMSProp, Adam; weight
-clipping.
+"""SGD with momentum, RMSProp and Adam, their constants defined as in PyTorch, and weight clipping.
 
 ``step`` works through a parameter in blocks of rows that fit into the cache, so that all passes of an update
-find parameter, gradient and state there. The state changes in place. A parameter gets a new array, since
-recorded graphs and views may still hold the old one.
+find the parameter, the gradient and the state there. The state changes in place. A parameter gets a new
+array, since recorded graphs and views may still hold the old one.
 
-If a gradient has become 0 for good (the weights of a dead ReLU), the state only decays and would get stuck
-among the subnormal numbers, with which many processors compute a hundred times slower. So from time to time,
-values that are far too small to move a weight are set to 0.
+If a gradient has become 0 for good (as for the weights of a dead ReLU), the state only decays. It would get
+stuck among the subnormal numbers, with which many processors compute a hundred times more slowly. So from
+time to time, values that are far too small to move a weight are set to 0.
 """
 
 from __future__ import annotations
@@ -22,18 +21,16 @@ from minigen import backend, threads
 from minigen.backend import Array, to_device, to_host, xp
 from minigen.core import Tensor, grad
 
-_ARRAYS = 8         # of an update: parameter, gradient, new value, two states, and some room
+_ARRAYS = 8         # in an update: parameter, gradient, new value, two states, and some room
 _TIDY_EVERY = 64    # steps
-_NEGLIGIBLE = 1e-30     # after that many decays by 0.9, times a small rate, still no subnormal float32
+_NEGLIGIBLE = 1e-30     # after _TIDY_EVERY decays by 0.9, times a small rate, still no subnormal float32
 
 
 class Optimizer:
-    """The base of SGD, RMSProp and Adam: the loop over parameters, their state, and the number of steps
-    taken.
+    """The base of SGD, RMSProp and Adam: it loops over parameters, keeps their state and counts the steps.
 
-    A subclass names the arrays of state that it keeps for each parameter (``slots``, zero at first) and
-    defines ``_update(p, g, new, *slots)``, which updates the slots and puts the parameter's new value into
-    ``new``.
+    A subclass names the state arrays that it keeps for each parameter (``slots``, zero at first). It defines
+    ``_update(p, g, new, *slots)``, which updates the slots and puts the parameter's new value into ``new``.
     """
 
     slots: tuple[str, ...] = ()
@@ -48,7 +45,10 @@ class Optimizer:
         self._blocks = [threads.row_blocks(p.shape, _ARRAYS) for p in self.parameters]
 
     def minimize(self, loss: Tensor) -> None:
-        """Step down the gradient of the scalar ``loss`` with respect to the parameters; free its graph."""
+        """Take one step down the gradient of the scalar ``loss`` with respect to the parameters.
+
+        This frees the graph of ``loss``.
+        """
         self.step(grad(loss, self.parameters, retain_graph=False))
 
     def step(self, grads: Sequence[Array]) -> None:
@@ -74,17 +74,17 @@ class Optimizer:
             p.data = after
 
     def state(self) -> dict[str, numpy.ndarray]:
-        """A copy of the state on the host: the number of steps, and each slot's array for each parameter."""
+        """A copy of the state on the host: the step count, and each slot's arrays by parameter number."""
         arrays = {f"{slot}.{i}": numpy.array(to_host(a))
                   for slot in self.slots for i, a in enumerate(self.arrays[slot])}
         return {"steps": numpy.array(self.steps), **arrays}
 
     def load_state(self, state: dict[str, numpy.ndarray]) -> None:
-        """Go on from what ``state()`` returned; ``ValueError`` if names or shapes differ."""
+        """Continue from a result of ``state()``; ``ValueError`` if names or shapes differ."""
         mine = self.state()
         if {k: v.shape for k, v in mine.items()} != {k: v.shape for k, v in state.items()}:
-            raise ValueError(f"{type(self).__name__}.load_state: the state of another optimiser or of other "
-                             "parameters")
+            raise ValueError(f"{type(self).__name__}.load_state: the state of another optimiser "
+                             "or of other parameters found")
         self.steps = int(state["steps"])
         self.arrays = {slot: [to_device(state[f"{slot}.{i}"].copy()) for i in range(len(self.parameters))]
                        for slot in self.slots}
@@ -114,7 +114,7 @@ def _sgd(p: Array, g: Array, new: Array, b: Array, momentum: float, lr: float) -
 class RMSProp(Optimizer):
     """v = alpha v + (1 - alpha) g^2;  p = p - lr g / (sqrt(v) + eps)  (Hinton's lecture 6e, as in PyTorch).
 
-    The state kept is v / (1 - alpha), which spares a pass over the memory; the constants below carry the
+    The stored state is v / (1 - alpha), which saves a pass over the memory; the constants below carry the
     factor.
     """
 
@@ -135,7 +135,7 @@ class Adam(Optimizer):
     """m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  p = p - lr m' / (sqrt(v') + eps) with
     m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t)  (Kingma and Ba, 2015, algorithm 1).
 
-    The states kept are m / (1 - beta1) and v / (1 - beta2), which spares two passes over the memory; the
+    The stored states are m / (1 - beta1) and v / (1 - beta2), which saves two passes over the memory; the
     constants below carry the factors.
     """
 
@@ -156,7 +156,7 @@ class Adam(Optimizer):
 @backend.fused
 def _adaptive(p: Array, g: Array, new: Array, v: Array, m: Array | None, decay: float, m_decay: float,
               eps: float, rate: float) -> None:
-    """v = decay v + g^2;  m = m_decay m + g, or g where no m is kept;  new = p - rate m / (sqrt(v) + eps)."""
+    """v = decay v + g^2;  m = m_decay m + g, or g if no m is kept;  new = p - rate m / (sqrt(v) + eps)."""
     xp.multiply(g, g, out=new)
     v *= decay
     v += new
@@ -176,6 +176,9 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {kind.__name__: kind for kind 
 
 
 def clip_weights(parameters: Sequence[Tensor], bound: float) -> None:
-    """w = clip(w, -bound, bound) for every weight: WGAN's constraint (Arjovsky et al., 2017, algorithm 1)."""
+    """Clip every weight: w = clip(w, -bound, bound).
+
+    This is WGAN's Lipschitz constraint (Arjovsky et al., 2017, algorithm 1).
+    """
     for p in parameters:
         p.data = xp.clip(p.data, -bound, bound)

@@ -1,5 +1,7 @@
-"""Arrays and text to a file, whole or not at all; arrays back; and the folder where results are kept between
-runs."""
+"""Write arrays and text to files, whole or not at all; read arrays; find the cache folder.
+
+The cache folder keeps results between runs.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ import numpy
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file that takes the place of ``path`` once it is complete on the disk, or else is removed."""
+    """A new file that replaces ``path`` once it is complete on the disk, and is removed if that fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -31,19 +33,19 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def save(path: Path, arrays: dict[str, numpy.ndarray]) -> None:
-    """Write the arrays as an uncompressed .npz file, whole or not at all."""
+    """Write the arrays as an uncompressed .npz file, which gets its name only once complete on the disk."""
     with replacing(path) as file:
         numpy.savez(file, **arrays)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write the text as UTF-8, whole or not at all."""
+    """Write the text as UTF-8, whole or not at all, as ``save`` does."""
     with replacing(path) as file:
         file.write(text.encode())
 
 
 def load(path: Path) -> dict[str, numpy.ndarray]:
-    """The arrays of a file written by ``save``; ``ValueError`` that names the file if it is damaged."""
+    """The arrays of a file written by ``save``. If it is damaged, ``ValueError`` names the file."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()     # compares every checksum
@@ -53,12 +55,12 @@ def load(path: Path) -> dict[str, numpy.ndarray]:
             return dict(arrays)
     except OSError:
         raise
-    except Exception as error:      # noise instead of a file makes the readers raise almost anything
+    except Exception as error:      # on random bytes the readers raise almost anything
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def cache_folder() -> Path:
-    """``MINIGEN_CACHE`` if set, else minigen's folder in the platform's usual place for caches."""
+    """``MINIGEN_CACHE`` if set, otherwise minigen's folder in the platform's usual cache directory."""
     if chosen := os.environ.get("MINIGEN_CACHE"):
         return Path(chosen)
     if sys.platform == "win32":

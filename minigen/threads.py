@@ -1,8 +1,8 @@
-"""How work on NumPy's arrays is shared among threads, and cut into blocks that fit into a core's cache.
+"""Share work on NumPy arrays among threads, in blocks that fit into a core's cache.
 
-NumPy's own passes run on one thread, its matrix products on BLAS's threads. Here several threads each take a
-share of the blocks; meanwhile BLAS is held to one thread, so that the products within a block run beside
-those of the others. On a GPU there is one thread and one block: there each block would be a kernel.
+NumPy runs its own passes on one thread, and its matrix products on the threads of BLAS. Here several threads
+each take a share of the blocks. Meanwhile BLAS is held to one thread, so that the products of different
+blocks run side by side. A GPU gets one thread and one block, since every block would be a kernel there.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ import threadpoolctl
 from minigen import backend
 from minigen.backend import Array, xp
 
-_NUMBERS_PER_THREAD = 1 << 18       # from here on a thread gains more than it costs
+_NUMBERS_PER_THREAD = 1 << 18       # the size from which a thread gains more than it costs
 
-# How many threads there are
+# The number of threads
 
 
 @cache
 def _blas() -> Any:
-    """The controller of the number of threads that NumPy's matrix products take."""
+    """The controller of BLAS: it sets the number of threads for NumPy's matrix products."""
     return threadpoolctl.ThreadpoolController().select(user_api="blas")
 
 
@@ -42,15 +42,15 @@ def _blas_threads() -> int:
 
 
 def count() -> int:
-    """How many threads share the work: with NumPy as many as BLAS has, with a GPU the one that drives it."""
+    """The number of threads that share the work: with NumPy the threads of BLAS, on a GPU only the caller."""
     return _blas_threads() if backend.name() == "numpy" else 1
 
 
 @contextmanager
 def _one_blas_thread() -> Iterator[None]:
-    # After a product BLAS's own threads wait for the next one so busily that they would take the processor
-    # from the threads here.
-    _blas_threads()     # counted before
+    # After a product the threads of BLAS keep spinning while they wait for the next one. They would take the
+    # processor from the threads here.
+    _blas_threads()     # counts them before the limit applies
     with _blas().limit(limits=1):
         yield
 
@@ -63,7 +63,7 @@ _one_at_a_time = threading.Lock()
 
 @contextmanager
 def large_arrays() -> Iterator[None]:
-    """Within this context ``parallel`` has all threads, a matrix product has one, and memory is reused."""
+    """Within this context ``parallel`` uses all threads, a matrix product uses one, and memory is reused."""
     _keep_memory()
     before = _sharing.set(True)
     try:
@@ -74,7 +74,7 @@ def large_arrays() -> Iterator[None]:
 
 
 def sharing() -> bool:
-    """Whether several threads could share a matrix product: within ``large_arrays``, where it has one."""
+    """Whether ``large_arrays`` is active and there are several threads to share a matrix product."""
     return _sharing.get() and count() > 1
 
 
@@ -86,9 +86,9 @@ def _pool() -> ThreadPoolExecutor:
 def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
     """Call ``work`` with each of ``jobs``, on several threads at once if NumPy is used.
 
-    Each thread takes its part of the list from the front, so that neighbouring memory is first touched by one
-    thread, and then helps another from the back. Meanwhile each matrix product runs on its caller's thread
-    alone. ``work`` must not call ``parallel``.
+    Each thread starts at the front of its own part of the list, so that one thread first touches neighbouring
+    memory. It then helps the others from the back of their parts. Meanwhile each matrix product runs on its
+    caller's thread alone. ``work`` must not call ``parallel``.
     """
     jobs = list(jobs)
     workers = min(count(), len(jobs))
@@ -103,19 +103,19 @@ def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
             part = parts[(own + i) % workers]
             while (job := _taken(part, last=i > 0)) is not None:
                 work(job)
-    # Within large_arrays there is one BLAS thread already.
+    # Within large_arrays BLAS is held to one thread already.
     with _one_at_a_time, nullcontext() if _sharing.get() else _one_blas_thread():
         others = [_pool().submit(take, i) for i in range(1, workers)]
         take(0)
         for other in others:
-            if not other.cancel():      # else it has not begun, and nothing is left for it
+            if not other.cancel():      # a cancelled one has not begun, and has no work left
                 other.result()
 
 
 def share(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
     """Call ``work`` with each of ``jobs``: by ``parallel`` within ``large_arrays``, else on this thread.
 
-    Elsewhere BLAS's threads are busy, and others would gain nothing.
+    Outside ``large_arrays`` the threads of BLAS are busy, and further threads would gain nothing.
     """
     if sharing():
         parallel(work, jobs)
@@ -138,7 +138,7 @@ _memory = threading.local()
 
 @cache
 def _keep_memory() -> None:
-    """Let the C library keep freed memory for the next large array: new pages have to be cleared."""
+    """Let the C library keep freed memory for the next large array; the system must clear new pages first."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         never_map, never_trim = (-4, 0), (-1, -1)       # M_MMAP_MAX and M_TRIM_THRESHOLD in malloc.h
@@ -147,7 +147,7 @@ def _keep_memory() -> None:
 
 
 def workspace(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Memory of this thread, with arbitrary content; it is reused when the same name is asked for again."""
+    """Memory of this thread, with arbitrary content. The next call with the same name reuses it."""
     size, key = math.prod(shape), (name, xp.dtype(dtype), backend.name())
     arrays = _memory.__dict__.setdefault("arrays", {})
     if key not in arrays or arrays[key].size < size:
@@ -159,27 +159,29 @@ def workspace(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def block_numbers() -> int:
-    """The size of a thread's workspace, in numbers: for NumPy, what fits into its core's own cache."""
+    """The most numbers that a thread's workspace should hold. With NumPy they fit into its core's cache."""
     return 1 << 19 if backend.name() == "numpy" else 1 << 23
 
 
 def gemm_rows(numbers: int) -> int:
-    """How many rows of a long matrix, a power of 2, to multiply at once with a factor of this many numbers.
+    """The number of rows of a long matrix to multiply at once with a factor of ``numbers`` numbers.
 
-    OpenBLAS, NumPy's usual BLAS, does not arrange the factors anew for a product of at most a million
-    multiplications, which makes it up to three times as fast if there are few columns. The result is 0 if one
-    row is too many.
+    It is a power of 2, or 0 for all rows. OpenBLAS, NumPy's usual BLAS, does not rearrange the factors for a
+    product of at most a million multiplications. With few columns this makes it up to three times as fast.
     """
     return 1 << (10 ** 6 // max(1, numbers)).bit_length() >> 1 if backend.name() == "numpy" else 0
 
 
 def fold_rows(columns: int, rows: int, numbers: int) -> int:
-    """How many rows of an array to fold into one, so that NumPy's loops run over ``numbers`` or more."""
+    """The number of rows to fold into one, so that NumPy's inner loops take at least ``numbers`` steps."""
     return math.gcd(rows, 1 << ((numbers - 1) // max(1, columns)).bit_length())
 
 
 def row_blocks(shape: tuple[int, ...], arrays: int = 1) -> list[Any]:
-    """Indices of blocks of rows; a block of ``arrays`` arrays of this shape fits into the cache."""
+    """Indices that cut an array of this shape into blocks of rows.
+
+    Corresponding blocks of ``arrays`` such arrays fit into the cache together.
+    """
     size = math.prod(shape)
     numbers = min(block_numbers() // arrays, max(_NUMBERS_PER_THREAD // arrays, size // count()))
     if size <= numbers or backend.name() != "numpy":
@@ -189,12 +191,12 @@ def row_blocks(shape: tuple[int, ...], arrays: int = 1) -> list[Any]:
 
 
 def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let an elementwise function take large NumPy arrays block by block, on several threads.
+    """Let an elementwise function work on large NumPy arrays block by block, on several threads.
 
     On a GPU it is one kernel, see ``backend.fused``. Its result has the shape and dtype of the first
     argument, and goes into the array ``out`` if the function is given one. The other arguments are arrays of
-    this shape, or vectors that are broadcast along the last axis. With ``overwrite`` the result of a large
-    array takes its memory.
+    this shape, or vectors to broadcast along the last axis. With ``overwrite`` the result of a large array
+    takes the memory of the first argument.
     """
     one_kernel = backend.fused(function)
 

@@ -239,7 +239,7 @@ def test_if_all_are_damaged_there_is_nothing_to_learn_from(tmp_path):
     source = make_folder(tmp_path / "c", dict.fromkeys(NAMES, b"noise"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(ValueError, match="no readable image for training is left of 18"):
+        with pytest.raises(ValueError, match="no readable image for training among 18 images"):
             datasets.celeba(source)
 
 

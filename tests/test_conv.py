@@ -38,7 +38,7 @@ def test_the_three_maps_are_adjoint(rng):
     (lambda x, w: ops.conv2d(x[:, :2], w),
      r"a kernel of \(3, 3\) is larger than images of \(2, 4\) with padding 0"),
     (lambda x, w: ops.conv2d(x, w[..., :0]),
-     r"w .* without a 0, expected, \(1, 4, 4, 2\) and \(3, 3, 2, 0\) found"),
+     r"w .* without empty axes expected, \(1, 4, 4, 2\) and \(3, 3, 2, 0\) found"),
     (lambda x, w: ops.conv2d(x, w, stride=0),
      "a stride of at least 1 and a padding of at least 0 expected, 0 and 0 found"),
     (lambda x, w: ops.conv2d(x, w, padding=-1), "1 and -1 found"),

@@ -320,7 +320,7 @@ def test_load_rebuilds_the_trained_model(straight, tmp_path):
         (p / "config.json").read_text().replace('"latent"', '"lament"')), "not the settings of a GAN"),
     (lambda p: (p / "config.json").write_text(
         (p / "config.json").read_text().replace('"latent": 3', '"latent": 4')),
-     "its newest checkpoint is not of the model in config.json: load_state"),
+     "its newest checkpoint does not belong to the model in config.json: load_state"),
     (lambda p: (p / "config.json").write_text(
         (p / "config.json").read_text().replace('"GAN"', '"Model"')), "unknown model 'Model'"),
     (lambda p: [c.unlink() for c in (p / "checkpoints").iterdir()], "has no readable checkpoint"),

@@ -26,28 +26,31 @@ __all__ = ["celeba"]
 
 ARCHIVE, FOLDER, PARTITION = "img_align_celeba.zip", "img_align_celeba", "list_eval_partition.txt"
 
-_BOX = (15 / 178, 40 / 218, 163 / 178, 188 / 218)       # left, top, right, bottom of the crop, in sides
-# Limits for one image; a photograph of CelebA has 10 kB and 39 thousand pixels.
+_BOX = (15 / 178, 40 / 218, 163 / 178, 188 / 218)       # left, top, right, bottom of the crop, as shares
+# Limits for one image; a CelebA photograph has about 10 kB and 39 thousand pixels.
 _MOST_BYTES, _MOST_PIXELS = 16 << 20, 16 << 20
-_TRAIN, _TEST = 162_770 / 202_599, 19_962 / 202_599     # CelebA's own shares, where there is no partition
-_LAYOUT = (f"give {ARCHIVE} (\"Align&Cropped Images\" of https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html), "
-           f"or a folder with it or with its unpacked 000001.jpg, 000002.jpg, ..., and {PARTITION} beside "
-           "them if you have it")
+_TRAIN, _TEST = 162_770 / 202_599, 19_962 / 202_599     # CelebA's own shares, if there is no partition
+_LAYOUT = (f"give {ARCHIVE} (\"Align&Cropped Images\" at https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html), "
+           "or a folder that holds it or its unpacked images 000001.jpg, 000002.jpg, ..., with "
+           f"{PARTITION} beside them if you have it")
 
 
 def celeba(root: str | os.PathLike[str], side: int = 64) -> Dataset:
     """CelebA from ``root``: images (N, side, side, 3) uint8, and the names of their files (N,) in place of
     labels.
 
-    ``root`` is img_align_celeba.zip, which is read in place, or a folder that has it or the unpacked images
-    NNNNNN.jpg, itself or in its folder img_align_celeba. If list_eval_partition.txt is with them, it says
-    which images are for training and for test (those for validation are left out). Otherwise the first 80 %
-    and the last 10 % are, by name, as in CelebA. Of an image of 178 x 218 the square of rows 40 to 188 and
-    columns 15 to 163 is taken, of other sizes the same shares, and made smaller with antialiasing.
+    ``root`` is img_align_celeba.zip, which is read in place, or a folder that holds it, or a folder that
+    holds the unpacked images NNNNNN.jpg, directly or in its subfolder img_align_celeba. If
+    list_eval_partition.txt is beside them, it says which images are for training and which are for test;
+    those for validation are left out. Otherwise, in the order of their names, the first 80 % are for training
+    and the last 10 % for test, as in CelebA. An image of 178 x 218 pixels is cropped to the square of rows 40
+    to 188 and columns 15 to 163, an image of another size in proportion. The crop is then made smaller with
+    antialiasing.
 
-    This is done once, on all processors, into a file in ``storage.cache_folder()``, which is mapped into the
-    memory, not read. Images that cannot be decoded are left out; a warning counts and names them.
-    ``FileNotFoundError`` says where to get CelebA; ``ValueError`` names what differs from this description.
+    This is done once, on all processors. The result is a file in ``storage.cache_folder()``, which is mapped
+    into memory, not read. Images that cannot be decoded are left out; a warning counts them and names the
+    first five. ``FileNotFoundError`` says where to get CelebA; ``ValueError`` says what differs from this
+    description.
     """
     source = _source(Path(root))
     try:
@@ -68,13 +71,14 @@ def celeba(root: str | os.PathLike[str], side: int = 64) -> Dataset:
     names = [numpy.array(part) for part in index["names"]]
     for part, what in zip(names, ("training", "test")):
         if not len(part):
-            raise ValueError(f"{source.path}: no readable image for {what} is left of {sum(map(len, parts))}")
+            raise ValueError(f"{source.path}: no readable image for {what} among {sum(map(len, parts))} "
+                             "images")
     images = numpy.memmap(pixels, numpy.uint8, "r", shape=(len(names[0]) + len(names[1]), side, side, 3))
     return Dataset(images[:len(names[0])], names[0], images[len(names[0]):], names[1])
 
 
 class _Folder:
-    """A folder of NNNNNN.jpg."""
+    """A folder of images NNNNNN.jpg."""
 
     def __init__(self, path: Path, names: list[str]) -> None:
         self.path, self.names = path, names
@@ -123,14 +127,14 @@ class _Archive:
         for member in self.zip.infolist():
             if re.split(r"[/\\]", member.filename)[-1] == PARTITION:
                 return f"{self.path}: {member.filename}", self.zip.read(member)
-        return _file_in(self.path.parent, self.path.parent.parent / "Eval")     # as they are distributed
+        return _file_in(self.path.parent, self.path.parent.parent / "Eval")     # as CelebA is distributed
 
     def close(self) -> None:
         self.zip.close()
 
 
 def _file_in(*folders: Path) -> tuple[str, bytes] | None:
-    """The partition, and where it is, in the first of these folders that has it."""
+    """The place and content of the partition, from the first of these folders that has it."""
     paths = [folder / PARTITION for folder in folders if (folder / PARTITION).is_file()]
     return (str(paths[0]), paths[0].read_bytes()) if paths else None
 
@@ -185,7 +189,7 @@ def _parts(source: _Folder | _Archive) -> list[list[str]]:
 
 
 def _complete(pixels: Path, index_path: Path, side: int) -> bool:
-    """Whether an earlier call has written all of both files."""
+    """Whether an earlier call has written both files completely."""
     if not (pixels.exists() and index_path.exists()):
         return False
     names = json.loads(index_path.read_text())["names"]

@@ -1,4 +1,4 @@
-"""A data set, and batches of its photographs as networks take them."""
+"""A data set, and batches of its photographs as networks expect them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["Dataset", "flip_and_scale", "scale"]
 class Dataset(NamedTuple):
     """Images and their labels, for training and test.
 
-    MNIST: (N, 784) float32 in [0, 1], row by row from the top left, with classes (N,) int64. ``faces``: (N,
-    64, 64, 3) uint8 with the factors that each was drawn from.
+    MNIST has images (N, 784) float32 in [0, 1], row by row from the top left, with classes (N,) int64.
+    ``faces`` has images (N, 64, 64, 3) uint8, each with the factors it was drawn from.
     """
 
     train_images: numpy.ndarray
@@ -30,7 +30,8 @@ def scale(images: Any) -> numpy.ndarray:
 
 
 def flip_and_scale(images: Any, rng: numpy.random.Generator) -> numpy.ndarray:
-    """A batch (N, H, W, C) of uint8 as float32 from -1 (black) to 1, about half of it mirrored."""
+    """A uint8 batch (N, H, W, C) as float32 from -1 (black) to 1, each image mirrored left to right with
+    probability 1/2."""
     flipped = rng.random(len(images)) < 0.5
     scaled = scale(images)
     scaled[flipped] = scaled[flipped, :, ::-1]

@@ -1,4 +1,4 @@
-"""Drawn portraits in colour with known factors: faces to learn from where no photographs are at hand."""
+"""Drawn portraits in colour with known factors: faces to learn from when no photographs are at hand."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SHAPES = ("head_width", "head_height", "jaw", "eye_size", "eye_distance", "gaze"
 AMOUNTS = ("skin", "hair_colour", "eye_colour", "shirt", "background", "mouth_open", "beard",
            "light_strength")
 
-# One face: a number from -1 to 1 for each of SHAPES (0 is the average; gaze, yaw, roll and light_direction:
-# -1 is the picture's left), one from 0 to 1 for each of AMOUNTS (colours: a position on a palette, skin and
-# hair from one end of the natural tones to the other, shirt and background once around), glasses or none, and
-# an index into HAIR_STYLES.
+# One face. It has a number from -1 to 1 for each of SHAPES; 0 is the average, and for gaze, yaw, roll and
+# light_direction, -1 is the picture's left. It has a number from 0 to 1 for each of AMOUNTS; a colour is a
+# position on a palette, which for skin and hair runs from one end of the natural tones to the other, and for
+# shirt and background once around. It wears glasses or not, and has an index into HAIR_STYLES.
 FACTORS = numpy.dtype([(name, numpy.float32) for name in SHAPES + AMOUNTS]
                       + [("glasses", bool), ("hair_style", numpy.int64)])
 
-_BEARDED = 5            # number of hair styles, from the first on, that may come with a beard
+_BEARDED = 5            # beards come only with the first five hair styles
 _BLOCK = 16             # portraits drawn at once: few enough that their arrays stay in the cache
 
 
@@ -32,9 +32,9 @@ def faces(n_train: int = 10_000, n_test: int = 1_000, seed: int = 0, side: int =
     """Drawn faces: images (N, side, side, 3) uint8, and their factors (N,), an array of ``FACTORS``, as
     labels.
 
-    An image depends on ``seed``, on its number and on whether it is for training or test, not on the number
-    of images. The eyes are about where CelebA's cropped photographs have them. ``ValueError`` for fewer than
-    1 image or a side below 16 pixels.
+    An image depends on ``seed``, on its position and on whether it is for training or test, but not on the
+    number of images. The eyes are about where they are in CelebA's cropped photographs. ``ValueError`` for
+    fewer than 1 image or a side below 16 pixels.
     """
     train, test = sample_factors(n_train, seed), sample_factors(n_test, seed, stream=1)
     return Dataset(draw(train, side), train, draw(test, side), test)
@@ -43,9 +43,9 @@ def faces(n_train: int = 10_000, n_test: int = 1_000, seed: int = 0, side: int =
 def sample_factors(n: int, seed: int = 0, stream: int = 0) -> numpy.ndarray:
     """The factors (n,) of random faces; ``faces`` trains on stream 0 and tests on stream 1.
 
-    All are independent but one, and uniform in their ranges, except: a quarter of the faces wear glasses;
-    half the mouths are closed (0); three in ten of those whose hair is not up or long have a beard, of 0.4 to
-    1. ``ValueError`` if ``n`` is below 1.
+    Factors are independent and uniform in their ranges, with these exceptions. A quarter of the faces wear
+    glasses. Half of the mouths are closed (0). A beard, of 0.4 to 1, comes only with hair that is neither up
+    nor long, and then with probability 0.3; it is 0 otherwise. ``ValueError`` if ``n`` is below 1.
     """
     if n < 1:
         raise ValueError(f"at least 1 face expected, {n} found")
@@ -66,7 +66,8 @@ def sample_factors(n: int, seed: int = 0, stream: int = 0) -> numpy.ndarray:
 def draw(factors: numpy.ndarray, side: int = 64) -> numpy.ndarray:
     """The portraits (N, side, side, 3) uint8 of ``factors`` (N,), a structured array of ``FACTORS``.
 
-    ``ValueError`` names a factor that is out of its range; also for another dtype or a side below 16 pixels.
+    ``ValueError`` names a factor that is out of its range; another dtype or a side below 16 pixels is also a
+    ``ValueError``.
     """
     if factors.dtype != FACTORS or factors.ndim != 1:
         raise ValueError(f"an array (N,) of FACTORS expected, {factors.dtype} {factors.shape} found")

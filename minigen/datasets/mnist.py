@@ -1,4 +1,4 @@
-"""MNIST, and everything else that comes as the same four IDX files (Fashion-MNIST, KMNIST)."""
+"""MNIST, and other data sets that come as the same four IDX files (Fashion-MNIST, KMNIST)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
 
     The folder holds ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte`` and the two ``t10k-`` files,
     each raw or compressed as ``.gz``: 28 x 28 images and labels 0 to 9. ``FileNotFoundError`` names a
-    missing file; ``ValueError`` names a file with other content, and says what differs.
+    missing file; ``ValueError`` names a file with unexpected content, and says what differs.
     """
     folder = EMBEDDED if root is None else Path(root)
     if not folder.is_dir():
@@ -57,8 +57,8 @@ def _find(folder: Path, name: str) -> Path:
 
 
 def read_idx(path: Path, dimensions: int) -> numpy.ndarray:
-    """The uint8 array in an IDX file, raw or, if it begins like one, gzip; ``ValueError`` if it is anything
-    else.
+    """The uint8 array in an IDX file, raw or compressed by gzip, as its first bytes tell; ``ValueError`` if
+    it is anything else.
 
     Format: two zero bytes, 0x08 for unsigned bytes, the number of dimensions; each dimension as a big-endian
     32-bit integer; the elements, last dimension fastest, and nothing after them.

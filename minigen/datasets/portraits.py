@@ -1,7 +1,7 @@
 """How a portrait is drawn: palettes, signed distances, and the parts of a head.
 
-Every part is a signed distance (negative inside, in sixtieths of the picture's side), from which the coverage
-of a pixel follows: edges are smooth without drawing anything larger. Pixels need only arithmetic and square
+Every part is a signed distance, negative inside, in sixtieths of the picture's side. It gives the coverage of
+each pixel, so edges are smooth without drawing at a higher resolution. Pixels need only arithmetic and square
 roots, which IEEE 754 fixes, so the same factors give the same bytes everywhere.
 """
 
@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy
 
-__all__: list[str] = []     # ``faces`` is the data set
+__all__: list[str] = []     # the data set is ``faces``
 
 
 def _palette(*colours: str) -> numpy.ndarray:
@@ -28,19 +28,20 @@ _HAIR = _palette("262024", "38282a", "52382e", "704c36", "8f5634", "b86e40", "dc
 _EYES = _palette("4a2e20", "7a4a2a", "8a7440", "5c8a5c", "4c86b4", "7c94a6")
 _SHIRT = _palette("41567e", "4a8a8c", "e6dcc6", "dfab54", "b85c4c", "7e5074", "41567e")
 _BACKGROUND = _palette("ecd9b8", "f2c4a4", "e4aba6", "bdaecb", "a6c4dc", "aacdbd", "ecd9b8")
-# Factors of a shade.
+# Factors that multiply a colour to shade it.
 _SHADOW, _BLUSH, _NOSTRIL, _LID = (_colour(c) for c in ("cca8a3", "ffbdb3", "b8807a", "bfbfcc"))
 _WHITE, _LASH, _PUPIL, _LIPS, _INSIDE, _FRAME, _BROW = (
     _colour(c) for c in ("fffaf2", "33211f", "1c1416", "b8504e", "5a2228", "3a2a2c", "2a1c18"))
 _LIP_TINT, _BEARD_TINT, _HAIR_SHADE = (_colour(c) for c in ("f29e99", "c7b3a3", "a89ea3"))
 
-# Centre and radius.
+# Centre and radius of each curl.
 _CURLS = ((-15, -1.5, 6), (-15.5, -8, 6), (-12, -14.5, 6.5), (-6, -18, 6.5), (0.5, -19.5, 6.5),
           (7, -17.5, 6.5), (12.5, -14, 6.5), (15.5, -7.5, 6), (15, -1.5, 6))
 
 
 def _along(palette: numpy.ndarray, position: numpy.ndarray) -> numpy.ndarray:
-    """The colours (3, N, 1, 1) at ``position`` (N,): 0 is the palette's first, 1 its last."""
+    """The colours (3, N, 1, 1) at ``position`` (N,), interpolated linearly from 0, the palette's first, to 1,
+    its last."""
     scaled = position * (len(palette) - 1)
     index = numpy.minimum(scaled.astype(numpy.int64), len(palette) - 2)
     part = (scaled - index.astype(numpy.float32))[:, None]
@@ -52,18 +53,19 @@ def _square(x):
 
 
 def _ramp(x):
-    """0 up to 0, 1 from 1, and smooth between."""
+    """0 for x up to 0, 1 for x from 1 on, and smooth in between."""
     x = numpy.clip(x, 0, 1)
     return x * x * (3 - 2 * x)
 
 
 def _spot(x, y, width, height):
-    """A soft spot: 1 in the middle of an ellipse, 0 from its edge on."""
+    """A soft spot: 1 in the middle of an ellipse, 0 at its edge and beyond."""
     return _ramp(1 - _square(x / width) - _square(y / height))
 
 
 def _ellipse(x, y, width, height):
-    """The distance to an ellipse of these half-axes, to first order: good near the edge, where it counts."""
+    """The distance to an ellipse with these half-axes, to first order: accurate near the edge, where it
+    matters."""
     x, y = x / width, y / height
     return (x * x + y * y - 1) / (2 * numpy.sqrt(_square(x / width) + _square(y / height)) + 1e-6)
 
@@ -73,14 +75,15 @@ def _circle(x, y, radius):
 
 
 def _box(x, y, width, height, radius):
-    """The distance to a rectangle of these half-sides with round corners."""
+    """The distance to a rectangle with these half-sides and round corners."""
     x, y = abs(x) - (width - radius), abs(y) - (height - radius)
     outside = numpy.sqrt(_square(numpy.maximum(x, 0)) + _square(numpy.maximum(y, 0)))
     return outside + numpy.minimum(numpy.maximum(x, y), 0) - radius
 
 
 def _union(a, b, blend):
-    """The distance to two shapes, joined as if with clay where both are nearer than about ``blend``."""
+    """The distance to the union of two shapes, which merge smoothly, like clay, where their distances differ
+    by less than ``blend``."""
     return numpy.minimum(a, b) - _square(numpy.maximum(blend - abs(a - b), 0)) * (0.25 / blend)
 
 
@@ -113,7 +116,8 @@ class _View:
 
 
 class Portraits:
-    """Portraits with one hair style. The head's axes, x right and y down, start between the eyes."""
+    """Portraits that share a hair style. The head's axes start between the eyes, x to the right and y down,
+    and turn with the roll."""
 
     def __init__(self, factors: numpy.ndarray, style: str, side: int):
         numbers = {name: factors[name].astype(numpy.float32)[:, None, None] for name in factors.dtype.names}
@@ -127,12 +131,12 @@ class Portraits:
         axis = (numpy.arange(side, dtype=numpy.float32) + 0.5) / (side / 60) - 30
         x, y = numpy.broadcast_arrays(axis[None, None, :], axis[None, :, None], rgb[0])[:2]
         self.page = _View(rgb, x, y, side / 60)
-        tangent = 0.08 * f.roll         # of half the angle: cosine and sine by arithmetic alone
+        tangent = 0.08 * f.roll         # of half the angle: gives cosine and sine by arithmetic alone
         cos, sin = (1 - tangent * tangent) / (1 + tangent * tangent), 2 * tangent / (1 + tangent * tangent)
         x, y = x - 0.5 * f.yaw, y - 0.5
         x, y = cos * x + sin * y, cos * y - sin * x
-        # To the right: the skull moves left and what lies in front of its axis right, so that the eyes stay
-        # about where they are.
+        # When the head turns right, the skull moves left and the parts in front of its axis move right, so
+        # that the eyes stay about where they are.
         self.turn = 0.3 * f.yaw
         self.narrow = numpy.sqrt(1 - self.turn * self.turn)
         self.head = _View(rgb, x + 1.6 * f.yaw, y, side / 60)
@@ -297,7 +301,10 @@ class Portraits:
         view.paint(self.f.glasses * view.cover(frame), _FRAME)
 
     def hair_in_front(self) -> None:
-        """The hair on the skull: a shape less an opening, turning with the face; it fades out at the ears."""
+        """The hair on the skull: a shape minus an opening for the face, which turns with the face.
+
+        Except for a bob or long hair, it fades out near the ears.
+        """
         f, view, x, y, width, top = self.f, self.head, self.head.x, self.head.y, self.width, self.top
         forward = x - 1.5 * f.yaw
         skull, end = _ellipse(x, y - top - 17, width, 17), 5

@@ -1,4 +1,4 @@
-"""Measures of generated images: a module each, all of them attributes of this package."""
+"""Measures of generated images. Each module here is also an attribute of this package."""
 
 import importlib
 import pkgutil

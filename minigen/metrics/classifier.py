@@ -24,7 +24,7 @@ _CHUNK = 1000       # images classified at once
 class Classifier:
     """A fully connected network with one hidden layer, ReLU and softmax; its fields are its settings.
 
-    Trained with Adam on batches drawn without replacement, the learning rate falling linearly to zero.
+    Adam trains it on batches drawn without replacement; the learning rate falls linearly to zero.
     """
 
     sizes: Sequence[int] = (784, 256, 10)
@@ -37,7 +37,7 @@ class Classifier:
         self.network = networks.fully_connected(self.sizes, numpy.random.default_rng(self.seed))
 
     def fit(self, images: Any, labels: Any) -> Classifier:
-        """Train on images (N, features) float32 and labels (N,) integers; returns the classifier itself."""
+        """Train on images (N, features) float32 and integer labels (N,), and return the classifier itself."""
         labels = numpy.asarray(labels)
         if labels.min() < 0 or labels.max() >= self.sizes[-1]:
             raise ValueError(f"Classifier: labels from 0 to {self.sizes[-1] - 1} expected, {labels.min()} to "
@@ -75,7 +75,7 @@ class Classifier:
 
 
 def trained(images: numpy.ndarray, labels: numpy.ndarray, **settings: Any) -> Classifier:
-    """A Classifier with these settings, fitted to these data once and kept in ``storage.cache_folder()``."""
+    """A Classifier with these settings, fitted once to these data and kept in ``storage.cache_folder()``."""
     classifier = Classifier(**settings)
     key = hashlib.sha256(json.dumps([__version__, asdict(classifier)]).encode())
     for array in (images, labels):

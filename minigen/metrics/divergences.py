@@ -19,14 +19,15 @@ from minigen.core import to_host
 def d_phi(p: Any, q: Any, phi: Callable[[numpy.ndarray], numpy.ndarray], slope: float) -> float:
     """D_phi(p | q) = E_p[phi(q / p)] (section 1), for a convex ``phi`` with phi(1) = 0.
 
-    ``slope`` is the limit of phi(t) / t as t goes to infinity. As printed, the mass of q where p has none
-    costs nothing, and D_phi could be smallest for a q other than p. In full (Csiszar, 1967) that mass is
-    multiplied by ``slope``, as here. ``ValueError`` if p and q are not distributions of one length.
+    ``slope`` is the limit of phi(t) / t as t goes to infinity. As printed, the mass that q has where p has
+    none costs nothing, so D_phi could be smallest at a q other than p. The full definition (Csiszar, 1967),
+    used here, multiplies that mass by ``slope``. ``ValueError`` if p and q are not distributions of the same
+    length.
     """
     p, q = _distribution("p", p), _distribution("q", q)
     if p.shape != q.shape:
         raise ValueError(f"two distributions of one length expected, {p.shape} and {q.shape} found")
-    support = p > 1e-300 * q                            # where p is less, q / p would overflow
+    support = p > 1e-300 * q                            # for smaller p, q / p would overflow
     with numpy.errstate(divide="ignore", over="ignore"):        # -log 0 and (1e200)^2 are infinite
         inside = float(numpy.sum(p[support] * phi(q[support] / p[support])))
     outside = float(numpy.sum(q[~support]))
@@ -36,14 +37,14 @@ def d_phi(p: Any, q: Any, phi: Callable[[numpy.ndarray], numpy.ndarray], slope: 
 def kl(p: Any, q: Any) -> float:
     """KL(p || q) = sum p log(p / q), that is phi(t) = -log t; infinite if q is 0 where p is not.
 
-    Section 1 gives phi = log as the example, which lacks the sign: it would be largest at q = p.
+    Section 1 gives phi = log as the example. That lacks the minus sign: D_phi would be largest at q = p.
     """
     return d_phi(p, q, lambda t: -numpy.log(t), 0.0)
 
 
 def js(p: Any, q: Any) -> float:
-    """JS(p || q) = KL(p || m) / 2 + KL(q || m) / 2 with m = (p + q) / 2; at most log 2, for p and q that do
-    not overlap.
+    """JS(p || q) = KL(p || m) / 2 + KL(q || m) / 2 with m = (p + q) / 2; at most log 2, when p and q do not
+    overlap.
 
     phi(t) = t log(t) / 2 - (1 + t) / 2 log((1 + t) / 2).
     """
@@ -61,9 +62,10 @@ def chi_squared(p: Any, q: Any) -> float:
 
 
 def wasserstein_1(p: Any, q: Any, positions: Any) -> float:
-    """The least mean distance over which p's mass must be moved to become q: the integral of |F_p - F_q|.
+    """The least mean distance that p's mass must move to become q: the integral of |F_p - F_q|.
 
-    ``positions`` (N,), ascending, say where on the line the probabilities lie; the result is in their units.
+    ``positions`` (N,), in ascending order, are the places of the probabilities on the line; the result is in
+    the same units.
     """
     p, q, x = _distribution("p", p), _distribution("q", q), numpy.asarray(to_host(positions), "float64")
     if not p.shape == q.shape == x.shape:

@@ -1,5 +1,5 @@
-"""The paper's two measures, in nats: the mode entropy, of the generated classes, and the entropy of each
-image."""
+"""The paper's two measures, in nats: the mode entropy of all generated images, and the image entropy of
+each."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from minigen.backend import Array, to_device, xp
 def mode_entropy(labels: Any, classes: int = 10) -> float:
     """-sum_i p_i log p_i with 0 log 0 = 0, where p_i is the share of images classified as i (section 3.2).
 
-    ``labels`` (N,) are integers in [0, classes). The result is at most log(classes), 2.3026 for ten, if all
-    modes are equally frequent; 0 means that a single mode is left. The plug-in estimate is low by about
-    (classes - 1) / 2N.
+    ``labels`` (N,) are integers in [0, classes). The result is largest, log(classes) or 2.3026 for ten, when
+    all modes are equally frequent; 0 means that a single mode is left. This plug-in estimate is too low by
+    about (classes - 1) / 2N.
     """
     labels = to_device(labels)
     if labels.ndim != 1 or labels.size == 0:
@@ -29,8 +29,8 @@ def image_entropy(probabilities: Any) -> Array:
     """-sum_i p_i log p_i with 0 log 0 = 0, for each row of class probabilities (N, classes): (N,) (section
     3.3).
 
-    The paper prints sum_i p_i log p_i; an entropy is minus that. It is low for an image that the classifier
-    is sure of.
+    The paper prints sum_i p_i log p_i; an entropy is minus that. The image entropy is low if the classifier
+    is sure of the image.
     """
     p = to_device(probabilities)
     return xp.maximum(-xp.sum(p * xp.log(xp.where(p > 0, p, 1)), axis=-1), 0)

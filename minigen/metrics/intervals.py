@@ -9,12 +9,12 @@ import numpy
 
 
 def confidence_interval(values: Sequence[float], level: float = 0.95) -> dict[str, float]:
-    """The mean of independent, normally distributed ``values`` and the ends of its interval of this
+    """The mean of independent, normally distributed ``values``, and its confidence interval at this
     ``level``.
 
-    mean +- t s / sqrt(n), with the standard deviation s of the n values and Student's t of n - 1 degrees of
-    freedom. Returns ``mean``, ``low`` and ``high``. ``ValueError`` for fewer than two values or a level
-    outside (0, 1).
+    The interval is mean +- t s / sqrt(n), where s is the standard deviation of the n values and t is
+    Student's with n - 1 degrees of freedom. Returns ``mean``, ``low`` and ``high``. ``ValueError`` for fewer
+    than two values or a level outside (0, 1).
     """
     n = len(values)
     if n < 2:

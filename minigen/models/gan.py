@@ -19,10 +19,10 @@ _GENERATOR_LOSSES = {"non-saturating": losses.gan_generator, "minimax": losses.g
 class GAN(Model):
     """D and G play Eq. 2 (``objective="non-saturating"``) or Eq. 1 (``"minimax"``); both are fully connected.
 
-    ``outputs`` is the number of D's logits, whose losses are averaged; ``sizes`` are D's layers and,
-    reversed, G's; ``init`` names an initialiser of ``nn``. With these settings the GAN collapses, as the
-    paper's does, into one image for all latents; with ``init="he_normal"`` and ``beta1=0.5`` it keeps several
-    modes.
+    ``outputs`` is the number of D's logits, whose losses are averaged. ``sizes`` are the layer sizes of D
+    and, reversed, of G. ``init`` names an initialiser in ``nn``. With the default settings, the GAN collapses
+    to one image for all latents, as the paper's does. With ``init="he_normal"`` and ``beta1=0.5``, it keeps
+    several modes.
     """
 
     title = "GAN"

@@ -21,10 +21,11 @@ class VAE(Model):
     """An encoder gives the posterior N(mu, diag exp(logvar)) of an image's latent; a decoder maps latents to
     images.
 
-    The networks are those of ``networks.architecture``: ``"fully_connected"``, where ``sizes`` are the
-    encoder's layers and, reversed, the decoder's, or ``"larsen"``, scaled by ``width``. ``latent`` is the
-    number of latent variables, ``reconstruction_weight`` the weight of the squared error beside the KL
-    divergence; ``init`` names an initialiser of ``nn``, ``optimizer`` a class of ``optim``.
+    ``architecture`` selects the networks by their name in ``networks.architecture``. With
+    ``"fully_connected"``, ``sizes`` are the layer sizes of the encoder and, reversed, of the decoder;
+    ``"larsen"`` is scaled by ``width``. ``latent`` is the number of latent variables, and
+    ``reconstruction_weight`` is the weight of the squared error relative to the KL divergence. ``init`` names
+    an initialiser in ``nn``, and ``optimizer`` a class in ``optim``.
     """
 
     title = "VAE"
@@ -52,7 +53,7 @@ class VAE(Model):
         self.optimizers = {"autoencoder": self.build_optimizer(parameters, self.lr)}
 
     def build(self) -> networks.FullyConnected | networks.Larsen:
-        """The maker of the networks that ``architecture``, ``sizes`` and ``width`` describe."""
+        """The architecture that ``architecture``, ``sizes`` and ``width`` describe; it makes the networks."""
         return networks.architecture(self.architecture, self.sizes, self.width)
 
     def build_optimizer(self, parameters: Sequence[Tensor], lr: float) -> Optimizer:
@@ -79,7 +80,7 @@ class VAE(Model):
         return both[:, :self.latent], both[:, self.latent:]
 
     def latents(self, mu: Any, logvar: Any, rng: numpy.random.Generator) -> Any:
-        """z from q(z | x), a differentiable function of mu and logvar: mu + exp(logvar / 2) * noise."""
+        """A sample z of q(z | x), differentiable in mu and logvar: mu + exp(logvar / 2) * noise."""
         return mu + ops.exp(0.5 * logvar) * self.noise(len(mu), rng)
 
     def encode(self, images: Any) -> tuple[Array, Array]:
@@ -95,15 +96,15 @@ class VAE(Model):
         return self.decode(self.encode(images)[0])
 
     def to_unit_range(self, images: Any) -> Array:
-        """The images with black at 0 and white at 1, as ``figures`` takes them."""
+        """The images with black at 0 and white at 1, as ``figures`` expects them."""
         low, high = self.build().image_range
         return (images - low) / (high - low)
 
     def interpolate(self, first: Any, second: Any, steps: int) -> Array:
-        """(N, steps, ...): images decoded on the line between the mu of each of ``first`` and of ``second``
-        (N, ...).
+        """Images (N, steps, ...), decoded along the line from each mu of ``first`` to that of ``second``.
 
-        The first and the last of them are the two reconstructions.
+        ``first`` and ``second`` are images (N, ...). The first and the last step are their reconstructions.
+        ``ValueError`` for fewer than 2 steps.
         """
         if steps < 2:
             raise ValueError(f"{type(self).__name__}.interpolate: at least 2 steps expected, {steps} found")

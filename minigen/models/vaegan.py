@@ -17,14 +17,14 @@ from minigen.models.vae import VAE
 
 @dataclass(eq=False)
 class VAEGAN(VAE):
-    """A VAE, and a discriminator D of images against prior samples; the decoder also learns to fool D.
+    """A VAE with a discriminator D, which tells images from prior samples; the decoder also learns to fool D.
 
-    ``gan_weight`` is the weight of L_GAN beside L_vae, ``outputs`` the number of D's logits, whose losses are
-    averaged, and ``d_lr`` D's learning rate; ``architecture``, ``sizes`` and ``width`` hold for D as well.
-    L_GAN is that of prior samples, so it does not reach the encoder. With ``learned_similarity``
-    reconstructions are compared by D's features instead of pixels, for which the architecture must be Larsen
-    et al.'s. The metrics of a step include the shares of D's outputs that are right, for real images and for
-    generated ones.
+    ``gan_weight`` is the weight of L_GAN relative to L_vae, ``outputs`` is the number of D's logits, whose
+    losses are averaged, and ``d_lr`` is D's learning rate. ``architecture``, ``sizes`` and ``width`` apply to
+    D as well. L_GAN is computed on prior samples, so its gradient does not reach the encoder. With
+    ``learned_similarity``, reconstructions are compared by D's features instead of pixels; this needs the
+    architecture of Larsen et al. The metrics of a step include the share of D's outputs that are right, for
+    real images and for generated ones.
     """
 
     title = "VAE-GAN"
@@ -38,7 +38,7 @@ class VAEGAN(VAE):
         if not 0 <= self.gan_weight < math.inf:
             raise ValueError(f"{type(self).__name__}: a finite gan_weight of at least 0 expected, "
                              f"{self.gan_weight} found")
-        rng = numpy.random.default_rng((self.seed, 1))     # other weights than the encoder's
+        rng = numpy.random.default_rng((self.seed, 1))     # weights that differ from the encoder's
         D = self.build().discriminator(self.outputs, rng, self.initialiser(self.init))
         if self.learned_similarity and not isinstance(D, networks.Discriminator):
             raise ValueError(f"{type(self).__name__}: learned_similarity needs a discriminator with "
@@ -75,11 +75,11 @@ class VAEGAN(VAE):
         return 0.5 * losses.squared_error(target, features(reconstruction))
 
     def objective(self, l_vae: Any, l_gan: Any) -> Any:
-        """The loss of encoder and decoder, from the scalar L_vae and the L_GAN (N,) of prior samples."""
+        """The loss of the encoder and the decoder, from the scalar L_vae and L_GAN (N,) of prior samples."""
         return losses.vaegan(l_vae, l_gan, self.gan_weight)
 
     def measures(self, l_gan: Array) -> dict[str, Array]:
-        """The metrics of L_GAN (N,)."""
+        """The metrics of a step that are computed from L_GAN (N,)."""
         return {"l_gan": xp.mean(l_gan)}
 
 
@@ -88,8 +88,8 @@ class ConstrainedVAEGAN(VAEGAN):
     """The VAE-GAN with lambda max(L_GAN - d, 0) instead of lambda L_GAN; lambda is ``gan_weight``.
 
     The hinge acts on each prior sample or, without ``per_sample``, on their mean. The metrics of a step
-    include ``inside``, the share of samples whose own L_GAN is at most ``d``. With the default weights L_GAN
-    is between 5 and 7 nats.
+    include ``inside``, the share of samples whose own L_GAN is at most ``d``. With the default weights, L_GAN
+    lies between 5 and 7 nats.
     """
 
     title = "constrained VAE-GAN"

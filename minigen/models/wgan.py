@@ -19,9 +19,9 @@ class WGAN(Model):
     """A critic, kept Lipschitz by clipping its weights to [-clip, clip], is trained ``critic_steps`` times
     per step of G.
 
-    ``outputs`` is the number of the critic's scores, which are averaged; ``sizes`` are its layers and,
-    reversed, G's; ``init`` names an initialiser of ``nn``. He's gives G's first images a variety that the
-    other two do not.
+    ``outputs`` is the number of the critic's scores, which are averaged. ``sizes`` are the layer sizes of the
+    critic and, reversed, of G. ``init`` names an initialiser in ``nn``; ``"he_normal"`` makes G's first
+    images varied, which the other two do not.
     """
 
     title = "WGAN"
@@ -55,7 +55,7 @@ class WGAN(Model):
         critic, G = self.networks["critic"], self.networks["generator"]
         critic_optimizer, g_optimizer = self.optimizers["critic"], self.optimizers["generator"]
 
-        with no_grad():         # G does not change meanwhile: one pass makes the fakes for all critic steps
+        with no_grad():         # G stays fixed, so one pass makes the fakes for all critic steps
             fakes = G(self.noise(len(images), rng)).data
         for i in range(self.critic_steps):
             batch = slice(i * n, (i + 1) * n)

@@ -1,4 +1,4 @@
-"""Training: the loop, and the run directory that is its whole record."""
+"""Training: the loop, and the run directory that holds its whole record."""
 
 from minigen.training.batches import LoadError
 from minigen.training.loop import Diverged, train

@@ -1,4 +1,4 @@
-"""The batches of a training: which images each step takes, and loading them ahead of time."""
+"""The batches of a training run: which images each step takes, and how they are loaded ahead of time."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ _AHEAD = 2          # batches that are ready before they are needed
 
 
 class LoadError(RuntimeError):
-    """A batch could not be loaded or prepared; the message names the iteration and the ``__cause__``."""
+    """A batch could not be loaded or prepared; the message names the iteration and the cause, which is also
+    ``__cause__``."""
 
 
 class Batches:
-    """Which of ``n`` images make up each step: a new random order every epoch, cut into batches.
+    """Selects each step's images among ``n``: every epoch, a new random order is cut into batches.
 
-    An incomplete last batch is left out. The order of an epoch depends on ``seed``, a sequence of integers,
-    and on the epoch alone, so that a resumed run takes the same images.
+    An incomplete last batch is left out. The order depends only on ``seed``, a sequence of integers, and on
+    the epoch, so that a resumed run takes the same images.
     """
 
     def __init__(self, n: int, batch: int, seed: tuple[int, ...]) -> None:
@@ -28,7 +29,7 @@ class Batches:
         self.epoch = -1
 
     def indices(self, iteration: int) -> numpy.ndarray:
-        """The images (batch,) of this iteration; the first is 1."""
+        """The indices (batch,) of this iteration's images; the first iteration is 1."""
         epoch, position = divmod(iteration - 1, self.n // self.batch)
         if epoch != self.epoch:
             self.epoch = epoch
@@ -55,6 +56,6 @@ def prefetch(load: Callable[[int], numpy.ndarray], iterations: range) -> Iterato
 
 
 def fingerprint(images: numpy.ndarray) -> str:
-    """Shape, dtype, and a checksum of a thousand images spread over the whole, which tell data sets apart."""
+    """Dtype, shape, and a checksum of a thousand or more images from all parts, to tell data sets apart."""
     rows = numpy.ascontiguousarray(images[::max(1, len(images) // 1000)])
     return f"{images.dtype} {images.shape} crc32 {zlib.crc32(rows):08x}"

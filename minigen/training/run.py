@@ -1,4 +1,4 @@
-"""The run directory: configuration, metrics, samples and checkpoints, and the trained model back from it.
+"""The run directory: configuration, metrics, samples and checkpoints; and loading its trained model.
 
     config.json             model, settings, seed, batch size, iterations, versions, threads
     metrics.jsonl           one JSON object per logged iteration
@@ -22,7 +22,7 @@ from minigen.models import Model
 from minigen.version import __version__
 
 _KEPT = 3       # checkpoints
-_SAME = ("model", "settings", "seed", "batch_size", "data")       # must be those of the run to resume
+_SAME = ("model", "settings", "seed", "batch_size", "data")       # must not change when a run is resumed
 
 
 class RunError(ValueError):
@@ -30,7 +30,7 @@ class RunError(ValueError):
 
 
 class Run:
-    """The run directory ``folder``; nothing is created or changed before a method does so.
+    """The run directory ``folder``; only the methods create or change anything in it.
 
     ``images_per_second`` is the overall speed of the training that returned this Run; None if no step was
     left.
@@ -46,7 +46,7 @@ class Run:
         self.checkpoints_folder = self.folder / "checkpoints"
 
     def begin(self, config: dict[str, Any]) -> None:
-        """Start the record anew: an earlier run's files go, anything else in the folder stays."""
+        """Start a new record: remove an earlier run's files, and keep anything else in the folder."""
         for path in (*self._checkpoints(), *(path for _, path in self.samples())):
             path.unlink()
         self._prepare_folders()
@@ -56,9 +56,9 @@ class Run:
     def resume(self, config: dict[str, Any], model: Model) -> int:
         """Give ``model`` the state of the newest readable checkpoint, and return that checkpoint's iteration.
 
-        Metrics and samples of later iterations are dropped, as they will come again. Without a checkpoint the
-        run begins anew and the result is 0. ``RunError`` if the earlier run had other settings, or went
-        beyond ``iterations``.
+        Metrics and samples of later iterations are removed, because they will be written again. Without a
+        checkpoint, the run begins anew and the result is 0. ``RunError`` if the earlier run had other
+        settings or went beyond ``iterations``.
         """
         before = self.config()
         earlier, asked = _flat(before), _flat(json.loads(json.dumps(config)))
@@ -92,14 +92,14 @@ class Run:
         for folder in (self.checkpoints_folder, self.samples_folder):
             folder.mkdir(parents=True, exist_ok=True)
         for name in ("config.json", "metrics.jsonl", "checkpoints/[0-9]*.npz"):
-            for unfinished in self.folder.glob(f"{name}.*.part"):       # a killed run was just writing it
+            for unfinished in self.folder.glob(f"{name}.*.part"):       # of a run killed in the middle
                 unfinished.unlink()
 
     def _load_state(self, model: Model, state: dict[str, numpy.ndarray]) -> None:
         try:
             model.load_state(state)
         except ValueError as error:
-            raise RunError(f"{self.folder}: its newest checkpoint is not of the model in "
+            raise RunError(f"{self.folder}: its newest checkpoint does not belong to the model in "
                            f"{self.config_path.name}: {error}") from error
 
     def _write_config(self, config: dict[str, Any]) -> None:
@@ -124,13 +124,13 @@ class Run:
             file.write(json.dumps(record) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The logged records. A last line that a killed run left unfinished is passed over.
+        """The logged records. If a killed run left the last line unfinished, that line is skipped.
 
-        ``RunError`` if another line is damaged.
+        ``RunError`` if any other line is damaged.
         """
         lines = self.metrics_path.read_text().split("\n") if self.metrics_path.exists() else [""]
         try:
-            return [json.loads(line) for line in lines[:-1]]     # every whole line ends with a line break
+            return [json.loads(line) for line in lines[:-1]]     # every complete line ends with a line break
         except ValueError as error:
             raise RunError(f"{self.metrics_path} is damaged: {error}") from error
 
@@ -144,20 +144,20 @@ class Run:
         figures.save_grid(self.samples_folder / f"{iteration:08d}.png", images)
 
     def samples(self) -> list[tuple[int, Path]]:
-        """The iterations at which samples were written, oldest first, each with its picture."""
+        """The iterations at which samples were written, oldest first, each with the path of its picture."""
         paths = sorted(self.samples_folder.glob("*.png"))
         return [(int(path.stem), path) for path in paths if path.stem.isdigit()]
 
     def save_checkpoint(self, iteration: int, state: dict[str, numpy.ndarray]) -> None:
-        """Write checkpoints/<iteration>.npz, whole or not at all, and remove all but the last few."""
+        """Write checkpoints/<iteration>.npz, whole or not at all, and remove all but the newest few."""
         storage.save(self.checkpoints_folder / f"{iteration:08d}.npz", state)
         for path in self._checkpoints()[_KEPT:]:
             path.unlink()
 
     def newest_checkpoint(self) -> tuple[int, dict[str, numpy.ndarray] | None]:
-        """Iteration and state of the newest checkpoint that can be read, (0, None) if there is none.
+        """The iteration and state of the newest readable checkpoint, or (0, None) if there is none.
 
-        One that is damaged is skipped with a warning that names it.
+        A damaged checkpoint is skipped with a warning that names it.
         """
         for path in self._checkpoints():
             try:
@@ -172,13 +172,14 @@ class Run:
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:
-    """The entries that a resumed run must share with its beginning, with each setting by itself."""
+    """The entries that must not change when a run is resumed, with a separate one for each of the model's
+    settings."""
     same = {key: config[key] for key in _SAME if key != "settings"}
     return {**same, **{f"settings.{key}": value for key, value in config["settings"].items()}}
 
 
 def environment() -> dict[str, Any]:
-    """Versions, backend and threads, which the last bits of a result depend on."""
+    """Versions, backend and threads, on which the last bits of a result depend."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     return {"minigen": __version__, "python": platform.python_version(), "numpy": numpy.__version__,
             "backend": backend.name(), "processors": os.cpu_count(),
@@ -186,9 +187,10 @@ def environment() -> dict[str, Any]:
 
 
 def load(folder: str | os.PathLike[str]) -> Model:
-    """The trained model of a run directory: built with its settings, its newest readable checkpoint loaded.
+    """The trained model of a run directory, built with its settings and loaded from its newest readable
+    checkpoint.
 
-    ``RunError`` if the folder is no run directory or has no readable checkpoint.
+    ``RunError`` if the folder is not a run directory or has no readable checkpoint.
     """
     run = Run(folder)
     config = run.config()
