@@ -14,11 +14,8 @@ from minigen import batch_norm, conv, core, losses, models, ops
 from minigen.backend import to_device, to_host
 from minigen.core import Op, Tensor, grad
 
-OPS = {
-    value
-    for module in (batch_norm, conv, core, losses, ops)
-    for value in vars(module).values() if isinstance(value, Op)
-}
+OPS = {value for module in (batch_norm, conv, core, losses, ops)
+       for value in vars(module).values() if isinstance(value, Op)}
 
 
 def values(draw, *shapes):
@@ -73,9 +70,9 @@ def condition(draw, empty=False):
 
 @st.composite
 def summed(draw, empty=False):
-    to, full = ((1, 3), (0, 3)) if empty else draw(
-        st.sampled_from([((3, ), (2, 3)), ((1, 3), (2, 3)), ((), (2, 2)), ((2, 1, 2), (2, 3, 2)),
-                         ((2, 3), (2, 3)), ((1, ), (2, 1))]))
+    to, full = ((1, 3), (0, 3)) if empty else draw(st.sampled_from(
+        [((3,), (2, 3)), ((1, 3), (2, 3)), ((), (2, 2)), ((2, 1, 2), (2, 3, 2)), ((2, 3), (2, 3)),
+         ((1,), (2, 1))]))
     return values(draw, full), {"shape": to}
 
 
@@ -88,8 +85,8 @@ def broadcast(draw, empty=False):
 
 @st.composite
 def reshaped(draw, empty=False):
-    of, to = ((0, 3), (3, 0, 2)) if empty else draw(
-        st.sampled_from([((2, 3), (6, )), ((4, ), (2, -1)), ((1, ), ()), ((), (1, 1))]))
+    of, to = ((0, 3), (3, 0, 2)) if empty else draw(st.sampled_from(
+        [((2, 3), (6,)), ((4,), (2, -1)), ((1,), ()), ((), (1, 1))]))
     return values(draw, of), {"shape": to}
 
 
@@ -101,12 +98,9 @@ def transposed(draw, empty=False):
 
 
 INDICES = [
-    0, -1,
-    slice(1, None), (slice(None), 1), (..., None, 0), (slice(None, None, -2), slice(0, 2)), [2, 0, 2],
+    0, -1, slice(1, None), (slice(None), 1), (..., None, 0), (slice(None, None, -2), slice(0, 2)), [2, 0, 2],
     numpy.array([[0, 1], [1, 1]]), (numpy.array([0, 2, 0]), numpy.array([1, 1, 1])), (slice(None), [3, 3]),
-    numpy.array([True, False, True]),
-    numpy.arange(12).reshape(3, 4) % 2 == 0
-]
+    numpy.array([True, False, True]), numpy.arange(12).reshape(3, 4) % 2 == 0]
 
 
 @st.composite
@@ -126,12 +120,10 @@ def joined(draw, empty=False):
 
 @st.composite
 def product(draw, empty=False):
-    return values(
-        draw,
-        *(((0, 3), (3, 2)) if empty else draw(
-            st.sampled_from([((2, 3), (3, 4)), ((3, ), (3, )), ((3, ), (3, 2)), ((2, 3), (3, )),
-                             ((2, 2, 3), (3, 2)), ((2, 3), (2, 3, 1)), ((2, 1, 2, 3), (3, 3, 2)),
-                             ((3, ), (2, 3, 2)), ((2, 2, 3), (3, ))])))), {}
+    pair = ((0, 3), (3, 2)) if empty else draw(st.sampled_from(
+        [((2, 3), (3, 4)), ((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((2, 2, 3), (3, 2)),
+         ((2, 3), (2, 3, 1)), ((2, 1, 2, 3), (3, 3, 2)), ((3,), (2, 3, 2)), ((2, 2, 3), (3,))]))
+    return values(draw, *pair), {}
 
 
 @st.composite
@@ -167,6 +159,10 @@ def loop_moments(x):
     return mean, math.fsum((v - mean) ** 2 for v in x) / len(x)
 
 
+def loop_channel_sums(g, x):
+    return math.fsum(g), math.fsum(map(operator.mul, g, x))
+
+
 def loop_batch_norm(x, weight, bias, eps):
     y = numpy.empty(x.shape)
     for c in range(x.shape[-1]):
@@ -197,7 +193,6 @@ def elementwise(function):
     return numpy.vectorize(function, otypes=["float64"])
 
 
-# op: (strategy for arguments and options, independent value)
 @st.composite
 def convolved(draw, kind, empty=False):
     """The arguments of one of the three maps of a convolution: image, weights and output of shapes that
@@ -247,6 +242,7 @@ def loop_conv_weight(x, y, stride, padding, kernel):
     return w
 
 
+# op: (strategy for arguments and options, independent value)
 CASES = {
     conv._conv2d: (lambda **k: convolved("output", **k), loop_conv2d),
     conv._conv_transpose2d: (lambda **k: convolved("input", **k), loop_conv_transpose2d),
@@ -254,9 +250,9 @@ CASES = {
     ops.add: (binary, numpy.add),
     ops.sub: (binary, numpy.subtract),
     ops.mul: (binary, numpy.multiply),
-    ops.div: (lambda **k: binary(positive=(1, ), **k), numpy.divide),
+    ops.div: (lambda **k: binary(positive=(1,), **k), numpy.divide),
     ops.neg: (unary, numpy.negative),
-    ops.power: (lambda **k: binary(positive=(0, ), **k), elementwise(math.pow)),
+    ops.power: (lambda **k: binary(positive=(0,), **k), elementwise(math.pow)),
     ops.exp: (unary, elementwise(math.exp)),
     ops.log: (lambda **k: unary(positive=True, **k), elementwise(math.log)),
     ops.sqrt: (lambda **k: unary(positive=True, **k), elementwise(math.sqrt)),
@@ -266,9 +262,8 @@ CASES = {
     ops.sigmoid: (unary, elementwise(lambda a: 1 / (1 + math.exp(-a)))),
     ops._gate: (moments, elementwise(lambda g, a: g if a > 0 else 0)),
     ops.relu: (unary, elementwise(lambda a: a if a > 0 else 0)),
-    ops.leaky_relu: (lambda **k: unary(slope=0.2, **k), lambda a, slope: elementwise(lambda a: a
-                                                                                     if a > 0 else slope * a)
-                     (a)),
+    ops.leaky_relu: (lambda **k: unary(slope=0.2, **k),
+                     lambda a, slope: elementwise(lambda a: a if a > 0 else slope * a)(a)),
     ops.softplus: (unary, elementwise(lambda a: math.log(1 + math.exp(a)))),
     ops.maximum: (binary, elementwise(lambda a, b: a if a > b else b)),
     ops.minimum: (binary, elementwise(lambda a, b: b if a > b else a)),
@@ -276,10 +271,12 @@ CASES = {
                lambda a, low, high: elementwise(lambda a: low if a < low else high if a > high else a)(a)),
     ops.where: (condition, elementwise(lambda c, a, b: a if c else b)),
     ops.sum: (reduction, numpy.sum),
-    ops.mean: (reduction, lambda a, axis, keepdims: numpy.sum(a, axis=axis, keepdims=keepdims) /
-               (numpy.sum(numpy.ones_like(a), axis=axis, keepdims=keepdims))),
-    ops.var: (reduction, lambda a, axis, keepdims: numpy.mean(a * a, axis=axis, keepdims=keepdims) - numpy.
-              mean(a, axis=axis, keepdims=keepdims)**2),
+    ops.mean: (reduction, lambda a, axis, keepdims: (
+        numpy.sum(a, axis=axis, keepdims=keepdims)
+        / numpy.sum(numpy.ones_like(a), axis=axis, keepdims=keepdims))),
+    ops.var: (reduction, lambda a, axis, keepdims: (
+        numpy.mean(a * a, axis=axis, keepdims=keepdims)
+        - numpy.mean(a, axis=axis, keepdims=keepdims) ** 2)),
     ops.max: (reduction, lambda a, axis, keepdims: -numpy.min(-a, axis=axis, keepdims=keepdims)),
     ops.logsumexp: (
         reduction,
@@ -289,8 +286,8 @@ CASES = {
     ops.log_softmax: (lambda **k: reduction(axes=[0, -1], keepdims=False, **k),
                       lambda a, axis: a - numpy.log(numpy.sum(numpy.exp(a), axis=axis, keepdims=True))),
     ops.reshape: (reshaped, lambda a, shape: numpy.array(a.ravel().tolist()).reshape(shape)),
-    ops.transpose: (transposed, lambda a, axes: a.T
-                    if axes is None else numpy.moveaxis(a, axes, range(a.ndim))),
+    ops.transpose: (transposed, lambda a, axes: (
+        a.T if axes is None else numpy.moveaxis(a, axes, range(a.ndim)))),
     core.sum_to: (summed, lambda a, shape: loop_sum(a, shape)),
     core.broadcast_to: (broadcast, lambda a, shape: a + numpy.zeros(shape)),
     ops._getitem: (indexed, lambda a, index: numpy.array(a.tolist())[index]),
@@ -299,13 +296,12 @@ CASES = {
     ops.matmul: (product, numpy.matmul),
     ops.linear: (affine, lambda x, w, b: numpy.einsum("...i,io->...o", x, w) + b),
     ops.moments: (channels, lambda x: by_channel(loop_moments)(x).reshape(2, x.shape[-1])),
-    batch_norm._channel_sums: (lambda **k: channels("x", **k),
-                               lambda g, x: by_channel(lambda g, x:
-                                                       (math.fsum(g), math.fsum(map(operator.mul, g, x))))
-                               (g, x).reshape(2, x.shape[-1])),
+    batch_norm._channel_sums: (
+        lambda **k: channels("x", **k),
+        lambda g, x: by_channel(loop_channel_sums)(g, x).reshape(2, x.shape[-1])),
     batch_norm._batch_norm: (lambda **k: channels("c", "c", eps=0.1, **k), loop_batch_norm),
-    losses._squared_error: (moments,
-                            lambda x, y: numpy.array(math.fsum((a - b)**2 for a, b in zip(x.flat, y.flat)))),
+    losses._squared_error: (
+        moments, lambda x, y: numpy.array(math.fsum((a - b) ** 2 for a, b in zip(x.flat, y.flat)))),
     losses._gaussian_kl: (moments, lambda mu, logvar: numpy.array([
         sum(0.5 * (m * m + math.exp(v) - 1 - v) for m, v in zip(*rows))
         for rows in zip(mu.tolist(), logvar.tolist())])),
@@ -358,8 +354,8 @@ def build(model, **changed):
 def batches(model, count):
     shape = (4, 64, 64, 3) if getattr(model, "architecture", None) == "larsen" else (8, *SMALL["sizes"][:1])
     rng = numpy.random.default_rng(1)
-    return [
-        rng.random((shape[0] * model.batches_per_step, *shape[1:]), dtype="float32") for _ in range(count)]
+    return [rng.random((shape[0] * model.batches_per_step, *shape[1:]), dtype="float32")
+            for _ in range(count)]
 
 
 def moved(options):
@@ -367,10 +363,8 @@ def moved(options):
     def move(value):
         return to_device(value) if isinstance(value, numpy.ndarray) else value
 
-    return {
-        key: tuple(map(move, value)) if isinstance(value, tuple) else move(value)
-        for key, value in options.items()
-    }
+    return {key: tuple(map(move, value)) if isinstance(value, tuple) else move(value)
+            for key, value in options.items()}
 
 
 def value_and_gradients(op, args, options, dtype="float64", moved_there=lambda: None):
@@ -389,14 +383,11 @@ def value_and_gradients(op, args, options, dtype="float64", moved_there=lambda: 
 def steps(model, count=2):
     """The metrics of ``count`` steps of a new model like this one, and its state after them."""
     model = build(model)
-    results = [
-        model.step(to_device(images), numpy.random.default_rng(i))
-        for i, images in enumerate(batches(model, count))]
-    return {
-        f"{i}.{key}": to_host(value)
-        for i, result in enumerate(results)
-        for key, value in result.items()
-    }, model.state()
+    results = [model.step(to_device(images), numpy.random.default_rng(i))
+               for i, images in enumerate(batches(model, count))]
+    metrics = {f"{i}.{key}": to_host(value) for i, result in enumerate(results)
+               for key, value in result.items()}
+    return metrics, model.state()
 
 
 def assert_close(one, other, tolerance):

@@ -136,6 +136,10 @@ def on_host(argument):
     return type(argument)(map(on_host, argument)) if isinstance(argument, (list, tuple)) else argument
 
 
+def values_on_host(options):
+    return {key: on_host(value) for key, value in options.items()}
+
+
 def operand(argument):
     """An argument of an elementwise function: an array of the device or a number."""
     if not isinstance(argument, (ndarray, *SCALARS)):
@@ -180,14 +184,11 @@ def function(name, numpys, words):
     def call(*args, **options):
         refuse_in_fusion(f"cupy.{name}")
         bound = allowed.bind(*args, **options)
-        if name not in WITHOUT_ARRAYS and not any(
-                isinstance(a, ndarray) for b in (*args, *options.values())
-                for a in (b if isinstance(b, (list, tuple)) else (b, ))):
+        given = [a for b in (*args, *options.values()) for a in (b if isinstance(b, (list, tuple)) else (b,))]
+        if name not in WITHOUT_ARRAYS and not any(isinstance(a, ndarray) for a in given):
             raise TypeError(f"cupy.{name}: no cupy.ndarray among the arguments")
         counts.synchronisations += name in WAITING and not (name == "where" and "x" in bound.arguments)
-        return on_device(
-            numpys(*map(on_host, args), **{key: on_host(value)
-                                           for key, value in options.items()}))
+        return on_device(numpys(*map(on_host, args), **values_on_host(options)))
     return call
 
 
@@ -199,9 +200,7 @@ def method(name, words):
         refuse_in_fusion(f"cupy.ndarray.{name}")
         allowed.bind(*args, **options)
         counts.synchronisations += name in WAITING
-        return on_device(
-            numpys(self._host, *map(on_host, args), **{key: on_host(value)
-                                                       for key, value in options.items()}))
+        return on_device(numpys(self._host, *map(on_host, args), **values_on_host(options)))
     return call
 
 
@@ -215,9 +214,7 @@ class Ufunc:
     def __call__(self, *args, **options):
         if options.keys() - {"out", "dtype", "casting"}:
             raise TypeError(f"Wrong arguments {options}")
-        return on_device(
-            self.numpys(*map(operand, args), **{key: on_host(value)
-                                                for key, value in options.items()}))
+        return on_device(self.numpys(*map(operand, args), **values_on_host(options)))
 
     def at(self, a, indices, b=None):
         if not NAMES["ufuncs"][self.name]:

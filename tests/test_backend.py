@@ -74,10 +74,8 @@ def test_switching_reaches_code_that_is_already_imported(monkeypatch, restored):
 def test_the_environment_chooses_the_backend():
     code = "import minigen.backend as b; print(b.name())"
     for value, expected in [("numpy", "numpy"), ("", "numpy"), ("nonsense", "unknown backend 'nonsense'")]:
-        done = subprocess.run([sys.executable, "-c", code],
-                              env={"MINIGEN_BACKEND": value, "PYTHONPATH": ":".join(sys.path)},
-                              capture_output=True,
-                              text=True)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                              env={"MINIGEN_BACKEND": value, "PYTHONPATH": ":".join(sys.path)})
         assert expected in done.stdout + done.stderr
 
 

@@ -1,4 +1,4 @@
-"""The shared flags: values, and one clear line with exit status 2 for what cannot be."""
+"""The shared flags: their values, and one clear line with exit status 2 for each mistake."""
 
 import argparse
 import sys
@@ -15,18 +15,15 @@ def flags(tmp_path):
 
 def test_defaults(flags, tmp_path, mnist):
     values, data = cli.parse(flags, [])
-    assert vars(values) == {
-        "iterations": 50, "batch_size": 64, "seed": 0, "out": tmp_path / "runs" / "x", "resume": False,
-        "data": None, "gpu": False
-    }
+    assert vars(values) == {"iterations": 50, "batch_size": 64, "seed": 0, "out": tmp_path / "runs" / "x",
+                            "resume": False, "data": None, "gpu": False}
     assert values.out.is_dir() and not list(values.out.iterdir()) and len(data.train_images) == 60000
 
 
 def test_values(flags, tmp_path, small_mnist):
-    values, data = cli.parse(flags, [
-        "--iterations", "1_000", "--batch-size", "7", "--seed", "3", "--out",
-        str(tmp_path / "o"), "--resume", "--data",
-        str(small_mnist)])
+    arguments = ["--iterations", "1_000", "--batch-size", "7", "--seed", "3", "--resume",
+                 "--out", str(tmp_path / "o"), "--data", str(small_mnist)]
+    values, data = cli.parse(flags, arguments)
     assert (values.iterations, values.batch_size, values.seed, values.resume) == (1000, 7, 3, True)
     assert len(data.train_images) == 640
     assert cli.parse(flags, ["--full", "--data", str(small_mnist)])[0].iterations == 1_000_000
@@ -41,31 +38,32 @@ def test_an_example_with_other_data_and_its_own_full(tmp_path, small_mnist):
     flags = cli.parser("Test.", iterations=None, full=None, out=str(tmp_path), data="what it takes")
     flags.add_argument("--full", action="store_true", help="as it says")
     seen = []
-    values, data = cli.parse(flags, ["--full", "--data", "x"],
-                             load=lambda path: seen.append(str(path)) or datasets.mnist(small_mnist))
+
+    def load(path):
+        seen.append(str(path))
+        return datasets.mnist(small_mnist)
+    values, data = cli.parse(flags, ["--full", "--data", "x"], load=load)
     assert seen == ["x"]
     assert values.full and values.iterations is None and len(data.train_images) == 640
     assert "what it takes" in flags.format_help()
 
 
-@pytest.mark.parametrize("kind, text, value", [(cli.finite_float, "-1.5", -1.5),
-                                               (cli.non_negative_float, "0", 0.0),
-                                               (cli.non_negative_float, "1e-3", 1e-3),
-                                               (cli.positive_int, "1_000", 1000),
-                                               (cli.non_negative_int, "0", 0),
-                                               (cli.positive_float, "0.1", 0.1)])
+@pytest.mark.parametrize("kind, text, value", [
+    (cli.finite_float, "-1.5", -1.5), (cli.positive_float, "0.1", 0.1),
+    (cli.non_negative_float, "0", 0.0), (cli.non_negative_float, "1e-3", 1e-3),
+    (cli.positive_int, "1_000", 1000), (cli.non_negative_int, "0", 0)])
 def test_types_of_flags(kind, text, value):
     assert kind(text) == value and type(kind(text)) is type(value)
 
 
-@pytest.mark.parametrize("kind, text, message",
-                         [(cli.finite_float, "nan", "a finite number expected, 'nan' found"),
-                          (cli.finite_float, "many", "a finite number expected, 'many' found"),
-                          (cli.finite_float, "-inf", "a finite number expected"),
-                          (cli.non_negative_float, "-0.1", "at least 0 expected, -0.1 found"),
-                          (cli.non_negative_float, "inf", "a finite number expected"),
-                          (cli.positive_int, "0", "at least 1 expected, 0 found"),
-                          (cli.positive_float, "0", "a number above 0 expected, 0.0 found")])
+@pytest.mark.parametrize("kind, text, message", [
+    (cli.finite_float, "nan", "a finite number expected, 'nan' found"),
+    (cli.finite_float, "many", "a finite number expected, 'many' found"),
+    (cli.finite_float, "-inf", "a finite number expected"),
+    (cli.non_negative_float, "-0.1", "at least 0 expected, -0.1 found"),
+    (cli.non_negative_float, "inf", "a finite number expected"),
+    (cli.positive_int, "0", "at least 1 expected, 0 found"),
+    (cli.positive_float, "0", "a number above 0 expected, 0.0 found")])
 def test_what_is_not_of_a_flags_type(kind, text, message):
     with pytest.raises(argparse.ArgumentTypeError, match=message):
         kind(text)
@@ -81,8 +79,7 @@ def test_what_is_not_of_a_flags_type(kind, text, message):
     (["--out", __file__], f"--out: cannot write to {__file__}"),
     (["--out", "/proc/x"], "--out: cannot write to /proc/x"),
     (["--full", "--iterations", "3"], "not allowed with argument"),
-    (["--nonsense"], "unrecognized arguments: --nonsense"),
-])
+    (["--nonsense"], "unrecognized arguments: --nonsense")])
 def test_one_line_and_status_2(flags, capsys, arguments, message):
     with pytest.raises(SystemExit) as stop:
         cli.parse(flags, arguments)
@@ -110,13 +107,13 @@ def test_gpu_without_cupy(flags, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("error, status, message", [
-    (None, 0, ""), (KeyboardInterrupt(), 130, "interrupted"),
+    (None, 0, ""),
+    (KeyboardInterrupt(), 130, "interrupted"),
     (KeyboardInterrupt("stopped at iteration 5"), 130, "stopped at iteration 5: --resume goes on"),
     (training.Diverged("d_loss is nan at iteration 3"), 1, "d_loss is nan at iteration 3"),
     (training.LoadError("the images of iteration 3"), 2, "the images of iteration 3"),
     (training.RunError("cannot be resumed"), 2, "cannot be resumed"),
-    (OSError(28, "No space left"), 2, "No space left")
-])
+    (OSError(28, "No space left"), 2, "No space left")])
 def test_how_a_program_ends(capsys, error, status, message):
     def main():
         if error:

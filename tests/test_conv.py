@@ -26,9 +26,8 @@ def test_the_three_maps_are_adjoint(rng):
     weights = conv._conv_weight(x, v, stride=2, padding=2, kernel=(5, 5))
     assert (y * v).sum() == pytest.approx((x * back).sum(), rel=1e-12) == pytest.approx(
         (w * weights).sum(), rel=1e-12)
-    numpy.testing.assert_allclose(ops.conv_transpose2d(v, w.transpose(0, 1, 3, 2), None, 2, 2),
-                                  back[:, :, :7],
-                                  rtol=1e-12)
+    transposed = ops.conv_transpose2d(v, w.transpose(0, 1, 3, 2), None, 2, 2)
+    numpy.testing.assert_allclose(transposed, back[:, :, :7], rtol=1e-12)
 
 
 @pytest.mark.parametrize("call, message", [
@@ -62,9 +61,8 @@ def test_layers(rng):
         weight, bias = one.parameters()
         assert [name for name, _ in one.named_parameters()] == ["weight", "bias"] and (bias.data == 0).all()
         bias.data = rng.normal(size=bias.shape).astype("float32")
-        numpy.testing.assert_allclose(one(input_).data,
-                                      op(input_, weight.data, None, 2, 2, *extra) + bias.data,
-                                      rtol=1e-6)
+        expected = op(input_, weight.data, None, 2, 2, *extra) + bias.data
+        numpy.testing.assert_allclose(one(input_).data, expected, rtol=1e-6)
         bound = (25 * weight.shape[2]) ** -0.5                # fan_in_uniform
         assert 0.9 * bound < abs(weight.data).max() <= bound and weight.dtype == "float32"
     assert layer(x).shape == (2, 4, 4, 4) and up(layer(x)).shape == (2, 8, 8, 2)

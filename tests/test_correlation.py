@@ -41,8 +41,8 @@ def assert_right(plans, adjoint, x, w, bias, stride, padding):
                           (2, 0, (1, 3), 2, 2)])
 def test_every_plan_gives_the_same(stride, padding, kernel, channels, out, rows, rng, monkeypatch):
     monkeypatch.setattr(threads, "gemm_rows", lambda numbers: rows)
-    x, w, bias = rng.normal(size=(4, 7, 9, channels)), rng.normal(size=(*kernel, channels,
-                                                                        out)), rng.normal(size=out)
+    x, w = rng.normal(size=(4, 7, 9, channels)), rng.normal(size=(*kernel, channels, out))
+    bias = rng.normal(size=out)
     size = tuple((n + 2 * padding - k) // stride + 1 for n, k in zip((7, 9), kernel))
     forward = list(convolution_plans(size, kernel, stride, padding))
     backward = list(adjoint_plans((7, 9), kernel, stride, padding))
@@ -64,14 +64,22 @@ def test_blocks_of_any_size_give_the_same(stride, padding, numbers, data):
         assert_right(plans, adjoint, x, w, bias, stride, padding)
 
 
+@pytest.mark.parametrize("images, numbers", [(5, 100), (1, 10 ** 6)],
+                         ids=["more blocks than threads", "fewer blocks than threads"])
 @pytest.mark.parametrize("stride, kernel", [(1, (3, 4)), (2, (5, 5))])
-def test_several_threads_give_the_same(stride, kernel, rng, three_threads, monkeypatch):
-    monkeypatch.setattr(threads, "block_numbers", lambda: 100)
-    x, w, bias = rng.normal(size=(5, 7, 9, 2)), rng.normal(size=(*kernel, 2, 3)), rng.normal(size=3)
+def test_several_threads_give_the_same(stride, kernel, images, numbers, rng, three_threads, monkeypatch):
+    monkeypatch.setattr(threads, "block_numbers", lambda: numbers)
+    x, w, bias = rng.normal(size=(images, 7, 9, 2)), rng.normal(size=(*kernel, 2, 3)), rng.normal(size=3)
     size = tuple((n + 4 - k) // stride + 1 for n, k in zip((7, 9), kernel))
     for plans in convolution_plans(size, kernel, stride, 2):
         for adjoint in adjoint_plans((7, 9), kernel, stride, 2):
             assert_right(plans, adjoint, x, w, bias, stride, 2)
+
+
+def test_long_products_are_stacks_of_short_ones():
+    """Of 256 rows each for a factor of 96 x 32 numbers, if they are all the rows and not too few at once."""
+    for rows, at_least, stacks in ((512, 4, 2), (768, 4, 3), (500, 4, 1), (512, 256, 2), (512, 257, 1)):
+        assert correlation._stacks(rows, 96 * 32, at_least) == stacks
 
 
 def plan(tiles, height=3, width=3):
@@ -111,8 +119,9 @@ def test_tiles_are_wide_where_channels_are_few(ways, size, stride, channels, out
 def test_the_dtype_is_the_images(rng):
     x, w = rng.normal(size=(2, 8, 8, 2)), rng.normal(size=(3, 3, 2, 9))
     expected = loop_conv2d(x, w, stride=1, padding=1)
-    for dtype, tolerance in (("float32", 1e-4), ("float64", 1e-12), ("float32",
-                                                                     1e-4)):    # one after the other
+    tolerances = {"float32": 1e-4, "float64": 1e-12}
+    for dtype in ("float32", "float64", "float32"):     # one after the other
+        tolerance = tolerances[dtype]
         y = correlation.output(x.astype(dtype), w.astype(dtype), stride=1, padding=1)
         numpy.testing.assert_allclose(y, expected, rtol=tolerance, atol=tolerance)
         assert y.dtype == dtype

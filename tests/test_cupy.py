@@ -86,10 +86,8 @@ def samples_and_reconstructions(model):
     model, (first, second) = build(model), batches(model, 2)
     found = [model.sample(3, rng=1)]
     if isinstance(model, models.VAE):
-        found += [
-            *model.encode(first),
-            model.reconstruct(first),
-            model.interpolate(first[:2], second[:2], steps=3)]
+        found += [*model.encode(first), model.reconstruct(first),
+                  model.interpolate(first[:2], second[:2], steps=3)]
     return found
 
 
@@ -132,16 +130,8 @@ def test_a_checkpoint_goes_from_either_to_the_other(name, tmp_path):
 
 def train(model, out, iterations, **options):
     images = numpy.concatenate(batches(model, 4))
-    return training.train(build(model),
-                          images,
-                          iterations=iterations,
-                          batch_size=4,
-                          out=out,
-                          log_every=3,
-                          checkpoint_every=5,
-                          sample_at=[2],
-                          samples=4,
-                          **options)
+    return training.train(build(model), images, iterations=iterations, batch_size=4, out=out, log_every=3,
+                          checkpoint_every=5, sample_at=[2], samples=4, **options)
 
 
 @pytest.mark.parametrize("name", ["non-saturating", "vaegan", "larsen-vaegan"])
@@ -291,10 +281,8 @@ def run(device, monkeypatch, tmp_path, cache, capsys):
     """Run an example with --gpu, and check that all its models were trained on the device."""
     def call(example, flags):
         module = importlib.import_module(example)
-        monkeypatch.setattr(
-            sys, "argv",
-            ["x", "--gpu", "--batch-size", "16", "--iterations", "2", "--out",
-             str(tmp_path), *flags])
+        common = ["--gpu", "--batch-size", "16", "--iterations", "2", "--out", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", ["x", *common, *flags])
         backend.use("numpy")        # the flag is to choose the device
         with threadpoolctl.threadpool_limits(1):    # several times faster where others use the processors too
             module.main()
@@ -323,24 +311,24 @@ def test_celeba_example(run, monkeypatch):
 
 def test_the_stand_in_refuses_what_cupy_refuses(device):
     xp, x, host = strict_cupy.cupy, to_device(numpy.ones((2, 3), "float32")), numpy.ones((2, 3), "float32")
-    for mistake, message in ((lambda: x + host, "Unsupported type"), (lambda: host * x, "Unsupported type"),
-                             (lambda: xp.concatenate([x, host]),
-                              "Unsupported type"), (lambda: ops.add(Tensor(x), host), "Unsupported type"),
-                             (lambda: numpy.asarray(x),
-                              "Implicit conversion"), (lambda: xp.sum(x, where=True), "unexpected keyword"),
-                             (lambda: x.max(initial=0), "unexpected keyword"), (lambda: xp.exp(x, where=True),
-                                                                                "Wrong arguments"),
-                             (lambda: xp.add(x, [1, 2, 3]),
-                              "Unsupported type"), (lambda: xp.einsum_path,
-                                                    "no attribute"), (lambda: xp.multiply.at(x, 0, x),
-                                                                      "not supported yet"),
-                             (lambda: x.__setitem__(0, host[0]),
-                              "cannot be used"), (lambda: x.__setitem__([0, 0], 1.0),
-                                                  "twice"), (lambda: x[[5]],
-                                                             "out of bounds"), (lambda: range(x[0, 0]),
-                                                                                "integer")):
-        with pytest.raises((TypeError, ValueError, AttributeError, IndexError, NotImplementedError),
-                           match=message):
+    errors = (TypeError, ValueError, AttributeError, IndexError, NotImplementedError)
+    for mistake, message in (
+            (lambda: x + host, "Unsupported type"),
+            (lambda: host * x, "Unsupported type"),
+            (lambda: xp.concatenate([x, host]), "Unsupported type"),
+            (lambda: ops.add(Tensor(x), host), "Unsupported type"),
+            (lambda: numpy.asarray(x), "Implicit conversion"),
+            (lambda: xp.sum(x, where=True), "unexpected keyword"),
+            (lambda: x.max(initial=0), "unexpected keyword"),
+            (lambda: xp.exp(x, where=True), "Wrong arguments"),
+            (lambda: xp.add(x, [1, 2, 3]), "Unsupported type"),
+            (lambda: xp.einsum_path, "no attribute"),
+            (lambda: xp.multiply.at(x, 0, x), "not supported yet"),
+            (lambda: x.__setitem__(0, host[0]), "cannot be used"),
+            (lambda: x.__setitem__([0, 0], 1.0), "twice"),
+            (lambda: x[[5]], "out of bounds"),
+            (lambda: range(x[0, 0]), "integer")):
+        with pytest.raises(errors, match=message):
             mistake()
     assert (counts.synchronisations, counts.copies_to_device) == (0, 3)        # x, and two indices
 
@@ -348,9 +336,8 @@ def test_the_stand_in_refuses_what_cupy_refuses(device):
 @pytest.mark.parametrize("wait", [
     lambda x: x.get(), lambda x: x[0].item(), lambda x: float(x[0]), lambda x: int(x[0]), bool,
     lambda x: x.tolist(), repr, lambda x: x[x > 0], lambda x: strict_cupy.cupy.nonzero(x),
-    lambda x: strict_cupy.cupy.asnumpy(x), lambda x: 1
-    if x > 0 else 2, to_host, lambda x: Tensor(x[0]).item()
-])
+    lambda x: strict_cupy.cupy.asnumpy(x), lambda x: 1 if x > 0 else 2, to_host,
+    lambda x: Tensor(x[0]).item()])
 def test_the_stand_in_counts_synchronisations(wait, device):
     x = strict_cupy.cupy.ones(1, "float32")
     assert len(x) == 1 and x.shape == (1,) and counts.synchronisations == 0

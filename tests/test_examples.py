@@ -25,8 +25,10 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def example(cache, tmp_path, monkeypatch, capsys):
-    """Run an example as its command does, in an empty folder: its output and its errors, after the expected
-    exit status."""
+    """Run an example in an empty folder, as its command does, and return its output and its errors.
+
+    It must end with the exit status ``status``.
+    """
     monkeypatch.setenv("MINIGEN_CACHE", cache)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(EXAMPLES)
@@ -46,19 +48,16 @@ def read(path):
 
 
 def results(path):
-    """A summary without what differs from call to call."""
+    """A summary without the entries that differ from call to call."""
     return {key: value for key, value in read(path).items() if key not in ("command", "seconds")}
 
 
 def test_the_command_of_the_main_job(small_mnist, cache, tmp_path):
-    """As a user starts it: a process of its own, warnings are errors."""
-    command = [
-        sys.executable,
-        str(EXAMPLES / "mnist_gan_vs_wgan.py"), "--data",
-        str(small_mnist), "--batch-size", "16", "--iterations", "2"]
-    environment = {
-        **os.environ, "MINIGEN_CACHE": cache, "PYTHONWARNINGS": "error", "PYTHONPATH": str(EXAMPLES.parent)
-    }
+    """It runs as a user starts it, in a process of its own, and warnings are errors."""
+    command = [sys.executable, str(EXAMPLES / "mnist_gan_vs_wgan.py"), "--data", str(small_mnist),
+               "--batch-size", "16", "--iterations", "2"]
+    environment = {**os.environ, "MINIGEN_CACHE": cache, "PYTHONWARNINGS": "error",
+                   "PYTHONPATH": str(EXAMPLES.parent)}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "") and "WGAN" in done.stdout
     assert (tmp_path / "runs" / "mnist_gan_vs_wgan" / "figure3.png").exists()
@@ -67,7 +66,7 @@ def test_the_command_of_the_main_job(small_mnist, cache, tmp_path):
 def test_gan_vs_wgan(small_mnist, example):
     flags = ["--data", small_mnist, "--batch-size", 16, "--seed", 3]
     out, err = example("mnist_gan_vs_wgan", *flags, "--iterations", 10)
-    folder = Path("runs") / "mnist_gan_vs_wgan"             # by default, below the current folder
+    folder = Path("runs") / "mnist_gan_vs_wgan"             # the default, below the current folder
     summary = read(folder / "summary.json")
     assert summary["samples"] == 10_000 and 0 < summary["classifier_accuracy"] <= 1
     assert summary["seeds"] == [3]
@@ -105,10 +104,10 @@ def test_ctrl_c_and_resume_give_the_same_results(small_mnist, example):
 
 
 def press_ctrl_c_when_logging(patch):
-    """From now on Ctrl-C is pressed whenever metrics are logged, first at iteration 1."""
+    """From now on, press Ctrl-C whenever metrics are logged, first at iteration 1."""
     log = training.Run.log
-    patch.setattr(training.Run, "log", lambda self, record: (
-        log(self, record), signal.raise_signal(signal.SIGINT)))
+    patch.setattr(training.Run, "log",
+                  lambda self, record: (log(self, record), signal.raise_signal(signal.SIGINT)))
 
 
 def test_compare_models(small_mnist, example):
@@ -136,14 +135,14 @@ def test_constrained_vaegan(small_mnist, example):
     chosen = ["--seeds", 2, "--gan-weight", 5, "--d", 0.7, "--on-mean", "--reconstruction-weight", 0.5]
     out, err = example("mnist_constrained_vaegan", *flags, *chosen)
     summary = read("o/summary.json")
-    assert (summary["samples"], summary["seeds"], summary["gan_weight"], summary["d"]) == (10_000, [0, 1], 5,
-                                                                                           0.7)
+    assert summary["samples"] == 10_000 and summary["seeds"] == [0, 1]
+    assert summary["gan_weight"] == 5 and summary["d"] == 0.7
     assert all(0 <= share <= 1 for share in summary["constrained"]["inside"]) and err == ""
     for measure, difference in summary["difference"].items():
         pairs = [c - p for c, p in zip(summary["constrained"][measure], summary["vaegan"][measure])]
         assert difference["mean"] == pytest.approx(sum(pairs) / 2, abs=1e-12)
-        assert difference["high"] - \
-            difference["low"] == pytest.approx(12.706 * abs(pairs[0] - pairs[1]), rel=1e-3)
+        width = 12.706 * abs(pairs[0] - pairs[1])
+        assert difference["high"] - difference["low"] == pytest.approx(width, rel=1e-3)
         assert f"{difference['mean']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]" in out
     assert "With the constraint, the mean image entropy is " in out
     for name in ("figure7.png", "figure8.png"):
@@ -153,16 +152,15 @@ def test_constrained_vaegan(small_mnist, example):
     assert plain["settings"]["gan_weight"] == 5 and plain["settings"]["reconstruction_weight"] == 0.5
     own = {key: constrained["settings"].pop(key) for key in ("d", "per_sample")}
     assert own == {"d": 0.7, "per_sample": False}
-    for key in ("settings", "seed", "batch_size", "iterations",
-                "data"):         # only the one function differs
+    for key in ("settings", "seed", "batch_size", "iterations", "data"):    # only the one function differs
         assert plain[key] == constrained[key], key
 
 
-@pytest.mark.parametrize("wrong, message",
-                         [(["--gan-weight", -1], "--gan-weight: at least 0 expected, -1.0 found"),
-                          (["--seeds", 1], "--seeds: at least 2"),
-                          (["--d", "nan"], "--d: a finite number expected, 'nan' found"),
-                          (["--sweep", "--d", 3], "--sweep: not allowed with --gan-weight or --d")])
+@pytest.mark.parametrize("wrong, message", [
+    (["--gan-weight", -1], "--gan-weight: at least 0 expected, -1.0 found"),
+    (["--seeds", 1], "--seeds: at least 2"),
+    (["--d", "nan"], "--d: a finite number expected, 'nan' found"),
+    (["--sweep", "--d", 3], "--sweep: not allowed with --gan-weight or --d")])
 def test_wrong_flags_of_constrained_vaegan(small_mnist, example, wrong, message):
     _, err = example("mnist_constrained_vaegan", "--data", small_mnist, "--batch-size", 16, *wrong, status=2)
     assert message in err and err.count("\n") == 1
@@ -185,14 +183,13 @@ def test_sweep_of_the_constraint(constrained, small_mnist, example, monkeypatch)
     monkeypatch.setattr(experiment, "SAMPLES", 100)
     monkeypatch.setattr(constrained, "SWEEP_WEIGHTS", (0.2, 3.0))
     monkeypatch.setattr(constrained, "SWEEP_DS", (0.5, 50.0))
-    out, _ = example("mnist_constrained_vaegan", "--data", small_mnist, "--batch-size", 16, "--iterations", 3,
-                     "--seeds", 2, "--out", "o", "--sweep")
+    flags = ["--data", small_mnist, "--batch-size", 16, "--iterations", 3, "--seeds", 2, "--out", "o"]
+    out, _ = example("mnist_constrained_vaegan", *flags, "--sweep")
     table = read("o/sweep.json")
     for weight in (0.2, 3.0):
         row = table[f"GAN weight {weight:g}"]
         assert list(row) == ["plain", "0.5", "50"] and "inside" not in row["plain"]
-        # at first, L_GAN is near log 2
-        assert row["0.5"]["inside"] == [0, 0] and row["50"]["inside"] == [1, 1]
+        assert row["0.5"]["inside"] == [0, 0] and row["50"]["inside"] == [1, 1]     # L_GAN starts near log 2
         assert len(row["plain"]["mode_entropy"]) == 2
         settings = read(f"o/weight{weight:g}_d50_seed1/config.json")["settings"]
         assert (settings["gan_weight"], settings["d"], settings["seed"]) == (weight, 50, 1)
@@ -254,8 +251,7 @@ def test_celeba_vaegan(small_celeba, example):
     out, err = example("celeba_vaegan", *flags)
     summary = read("o/summary.json")
     assert (summary["width"], summary["iterations"], summary["data"]) == (0.02, 4, str(small_celeba))
-    assert err == ""
-    assert "NOT CelebA" not in out and summary["frechet_training_images"] > 0
+    assert err == "" and "NOT CelebA" not in out and summary["frechet_training_images"] > 0
     for name, model in (("vaegan", "VAEGAN"), ("constrained", "ConstrainedVAEGAN")):
         config = read(f"o/{name}/config.json")
         assert config["model"] == model and config["settings"]["gan_weight"] == 3
@@ -273,8 +269,7 @@ def test_celeba_vaegan(small_celeba, example):
 
 
 def test_celeba_vaegan_resumes_mid_epoch_bit_for_bit(small_celeba, example):
-    # 48 images: an epoch has 6 iterations
-    flags = [*CELEBA, "--data", small_celeba, "--model", "constrained"]
+    flags = [*CELEBA, "--data", small_celeba, "--model", "constrained"]     # 48 images: 6 iterations an epoch
     example("celeba_vaegan", *flags, "--out", "straight")
     with pytest.MonkeyPatch.context() as patch:
         press_ctrl_c_when_logging(patch)
@@ -292,19 +287,19 @@ def test_celeba_vaegan_resumes_mid_epoch_bit_for_bit(small_celeba, example):
 def test_celeba_vaegan_without_celeba_says_so_loudly(example, monkeypatch):
     few = datasets.faces(40, 20)
     monkeypatch.setattr(datasets, "faces", lambda: few)
-    out, err = example("celeba_vaegan", "--iterations", 1, "--width",
-                       0.02, "--batch-size", 8, "--model", "vaegan")
+    flags = ["--iterations", 1, "--width", 0.02, "--batch-size", 8, "--model", "vaegan"]
+    out, err = example("celeba_vaegan", *flags)
     assert "This is NOT CelebA" in out and "mmlab" in out and "--data img_align_celeba.zip" in out
     assert err == ""
     assert read("runs/celeba_vaegan/summary.json")["data"] == "drawn faces"
 
 
-@pytest.mark.parametrize(
-    "wrong, message", [(["--data", "nowhere"], "nowhere: no such file or folder: give img_align_celeba.zip"),
-                       (["--data", "empty"], "empty: no CelebA in this folder"),
-                       (["--width", 0], "--width: a number above 0"),
-                       (["--model", "gan"], "--model: invalid choice"),
-                       (["--batch-size", 49], "--batch-size: at most 48 expected")])
+@pytest.mark.parametrize("wrong, message", [
+    (["--data", "nowhere"], "nowhere: no such file or folder: give img_align_celeba.zip"),
+    (["--data", "empty"], "empty: no CelebA in this folder"),
+    (["--width", 0], "--width: a number above 0"),
+    (["--model", "gan"], "--model: invalid choice"),
+    (["--batch-size", 49], "--batch-size: at most 48 expected")])
 def test_wrong_flags_of_celeba_vaegan(small_celeba, example, wrong, message):
     Path("empty").mkdir()
     _, err = example("celeba_vaegan", "--data", small_celeba, *wrong, status=2)

@@ -1,4 +1,4 @@
-"""The spine of an experiment: seeds, what is measured, the tables and the summary."""
+"""The spine of an experiment: seeds, measures, tables and the summary."""
 
 import argparse
 import json
@@ -37,8 +37,8 @@ def test_the_judge_is_trained_at_once(args, data, tmp_path, monkeypatch, capsys)
     monkeypatch.setenv("MINIGEN_CACHE", str(tmp_path / "cache"))
     lab = Experiment(args, data, judged=True)
     accuracy = lab.judge.accuracy(data.test_images, data.test_labels)
-    assert capsys.readouterr(
-    ).out == f"classifier: {accuracy:.2%} of the test images right (the paper's: 95.4%)\n"
+    line = f"classifier: {accuracy:.2%} of the test images right (the paper's: 95.4%)\n"
+    assert capsys.readouterr().out == line
     assert lab.results["classifier_accuracy"] == accuracy
 
 
@@ -58,25 +58,25 @@ def test_a_model_per_seed_is_trained_and_judged(lab, tmp_path):
 
 
 def test_tables_are_aligned(args, capsys):
-    Experiment(args).table(
-        "title", {"GAN": {"a": "1.0", "long head": "2"}, "constrained": {"a": "10.25", "long head": "3"}})
+    rows = {"GAN": {"a": "1.0", "long head": "2"}, "constrained": {"a": "10.25", "long head": "3"}}
+    Experiment(args).table("title", rows)
     assert capsys.readouterr().out.splitlines() == [
-        "", "title", "                  a   long head", "GAN             1.0           2",
+        "", "title",
+        "                  a   long head",
+        "GAN             1.0           2",
         "constrained   10.25           3"]
 
 
 def test_the_summary_has_command_seeds_versions_and_seconds(lab, args, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["some example.py", "--seed", "3"])
-    lab.figure("x.png",
-               lambda path, content, title: path.write_text(content + title),
-               "content",
+    lab.figure("x.png", lambda path, content, title: path.write_text(content + title), "content",
                title="title")
     lab.train(models.GAN(seed=3), "gan")
     lab.finish(gan={"value": 1.5})
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["command"] == "'some example.py' --seed 3" and summary["seeds"] == [3, 4]
-    assert summary["seconds"] >= 0
-    assert summary["versions"]["numpy"] == numpy.__version__ and summary["gan"] == {"value": 1.5}
+    assert summary["versions"]["numpy"] == numpy.__version__ and summary["seconds"] >= 0
+    assert summary["gan"] == {"value": 1.5}
     assert summary["samples"] == 100 and 0 < summary["classifier_accuracy"] <= 1
     assert (tmp_path / "x.png").read_text() == "contenttitle"
     assert capsys.readouterr().out.endswith(f"{tmp_path}: x.png, summary.json; run directories gan\n")

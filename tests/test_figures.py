@@ -1,4 +1,4 @@
-"""Pictures: what is on them, and that the files are written."""
+"""Figures: what they show, and that their files are written."""
 
 import numpy
 import pytest
@@ -9,7 +9,7 @@ from minigen import figures, models
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The figures that were about to be saved."""
+    """The figures that a test draws, collected instead of saved."""
     figures_drawn = []
     monkeypatch.setattr(figures.Figure, "savefig", lambda self, path: figures_drawn.append(self))
     return figures_drawn
@@ -42,8 +42,8 @@ def test_save_grid_writes_pixel_for_pixel(tmp_path):
 
 
 def test_entropy_curves_draw_what_they_are_given(drawn):
-    figures.entropy_curves("x.png", {"GAN": ([1, 2, 3], [0.5, 0.1, 0.0]), "WGAN": ([1, 2], [1.0, 2.2])},
-                           "title")
+    curves = {"GAN": ([1, 2, 3], [0.5, 0.1, 0.0]), "WGAN": ([1, 2], [1.0, 2.2])}
+    figures.entropy_curves("x.png", curves, "title")
     ax, = drawn[0].axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
     assert lines["GAN"] == [[1, 0.5], [2, 0.1], [3, 0.0]] and lines["WGAN"] == [[1, 1.0], [2, 2.2]]
@@ -53,20 +53,20 @@ def test_entropy_curves_draw_what_they_are_given(drawn):
 def test_sample_grids_show_each_models_own(tmp_path, drawn):
     for shade in (0.0, 1.0):
         figures.save_grid(tmp_path / f"{shade}.png", numpy.full((4, 9), shade))
-    figures.sample_grids(tmp_path / "x.png",
-                         {"GAN": [(7, tmp_path / "0.0.png")], "WGAN": [(8, tmp_path / "1.0.png")]}, "title")
+    rows = {"GAN": [(7, tmp_path / "0.0.png")], "WGAN": [(8, tmp_path / "1.0.png")]}
+    figures.sample_grids(tmp_path / "x.png", rows, "title")
     found = {ax.get_ylabel(): (ax.get_title(), ax.images[0].get_array()[1, 1, 0]) for ax in drawn[0].axes}
     assert found == {"GAN": ("iteration 7", 0), "WGAN": ("iteration 8", 1)}
 
 
 def test_image_rows_put_each_label_under_its_image(drawn):
     images = numpy.linspace(0, 1, 10)[:, None] * numpy.ones(9)
-    figures.image_rows("x.png", {"GAN": images, "VAE": images[::-1]}, {"GAN": range(10), "VAE": "abcdefghij"},
-                       title="title")
-    for ax, name, labels, first in zip(drawn[0].axes, ("GAN", "VAE"), ("0123456789", "abcdefghij"), (0, 1)):
+    rows, labels = {"GAN": images, "VAE": images[::-1]}, {"GAN": range(10), "VAE": "abcdefghij"}
+    figures.image_rows("x.png", rows, labels, title="title")
+    for ax, name, texts, first in zip(drawn[0].axes, ("GAN", "VAE"), ("0123456789", "abcdefghij"), (0, 1)):
         picture = ax.images[0].get_array()
         assert ax.get_ylabel() == name and picture[1, 1] == first
-        assert [t.get_text() for t in ax.texts] == list(labels)
+        assert [t.get_text() for t in ax.texts] == list(texts)
         for i, t in enumerate(ax.texts):
             x, y = t.get_position()
             assert 4 * i < x < 4 * i + 4 and y == picture.shape[0]
@@ -89,10 +89,10 @@ def test_image_entropies(drawn, rng):
 
 
 def test_grids(drawn):
-    figures.grids("x.png", {"VAE-GAN": numpy.zeros((4, 9)), "constrained VAE-GAN": numpy.ones((4, 9))},
-                  "title")
-    assert [(ax.get_title(), ax.images[0].get_array()[1, 1]) for ax in drawn[0].axes] == [
-        ("VAE-GAN", 0), ("constrained VAE-GAN", 1)]
+    panels = {"VAE-GAN": numpy.zeros((4, 9)), "constrained VAE-GAN": numpy.ones((4, 9))}
+    figures.grids("x.png", panels, "title")
+    found = [(ax.get_title(), ax.images[0].get_array()[1, 1]) for ax in drawn[0].axes]
+    assert found == [("VAE-GAN", 0), ("constrained VAE-GAN", 1)]
 
 
 def test_entropy_histogram_shows_mean_and_range(drawn):
@@ -104,9 +104,8 @@ def test_entropy_histogram_shows_mean_and_range(drawn):
 
 
 def test_constraint_sweep(drawn):
-    figures.constraint_sweep(
-        "x.png", {"image": {"lambda = 1": [[1, 3], [5, 7]]}, "mode": {"lambda = 1": [[0, 0], [1, 1]]}},
-        ["none", "2"], "title")
+    panels = {"image": {"GAN weight 1": [[1, 3], [5, 7]]}, "mode": {"GAN weight 1": [[0, 0], [1, 1]]}}
+    figures.constraint_sweep("x.png", panels, ["none", "2"], "title")
     for ax, means in zip(drawn[0].axes, ([2, 6], [0, 1])):
         *dots, line = ax.lines
         assert line.get_ydata().tolist() == means
@@ -120,11 +119,9 @@ def test_manifold_puts_points_where_they_are(drawn):
     points = {"x": ((0.5, 0.5), "image"), "y": ((0.3, 0.3), "one"), "z": ((0.1, 0.2), "other")}
     figures.manifold("x.png", ticks, ticks, distance, distance ** 2, [[0, 0], [1, 1]], points, 0.5, "title")
     for ax in drawn[0].axes[:2]:
-        dots = {
-            line.get_label(): line.get_xydata()[0].tolist()
-            for line in ax.lines if line.get_marker() == "o"
-        }
-        assert dots == {"x: image": [0.5, 0.5], "y: one": [0.3, 0.3], "z: other": [0.1, 0.2]}
+        dots = [line for line in ax.lines if line.get_marker() == "o"]
+        found = {line.get_label(): line.get_xydata()[0].tolist() for line in dots}
+        assert found == {"x: image": [0.5, 0.5], "y: one": [0.3, 0.3], "z: other": [0.1, 0.2]}
         bounds = [c for c in ax.collections if getattr(c, "levels", numpy.zeros(0)).tolist() == [0.5]]
         vertices = numpy.concatenate([path.vertices for path in bounds[0].get_paths()])
         numpy.testing.assert_allclose(numpy.hypot(*vertices.T), 0.5, atol=0.01)
@@ -145,15 +142,14 @@ def test_plots_are_written(tmp_path):
     figures.save_grid(tmp_path / "a.png", numpy.zeros((4, 9)))
     grids = [(1, tmp_path / "a.png"), (2000, tmp_path / "a.png")]
     figures.sample_grids(tmp_path / "grids.png", {"GAN": grids, "WGAN": grids[:1]}, "title")
-    figures.entropy_curves(tmp_path / "curves.png", {"GAN": ([1, 2], [0.1, 0.0]), "WGAN": ([1], [2.2])},
-                           "title")
-    rows, entropies = {"VAE": numpy.zeros((10, 9)), "GAN": numpy.zeros(
-        (10, 9))}, {"VAE": numpy.ones(50), "VAE-GAN": numpy.ones(50)}
+    curves = {"GAN": ([1, 2], [0.1, 0.0]), "WGAN": ([1], [2.2])}
+    figures.entropy_curves(tmp_path / "curves.png", curves, "title")
+    rows = {"VAE": numpy.zeros((10, 9)), "GAN": numpy.zeros((10, 9))}
+    entropies = {"VAE": numpy.ones(50), "VAE-GAN": numpy.ones(50)}
     figures.image_rows(tmp_path / "rows.png", rows, rows, title="title")
     figures.image_entropies(tmp_path / "entropies.png", entropies, "title")
-    figures.entropy_histogram(tmp_path / "histogram.png",
-                              {name: [values]
-                               for name, values in entropies.items()}, "title")
+    runs = {name: [values] for name, values in entropies.items()}
+    figures.entropy_histogram(tmp_path / "histogram.png", runs, "title")
     for name in ("grids.png", "curves.png", "rows.png", "entropies.png", "histogram.png"):
         picture = imread(tmp_path / name)
         assert min(picture.shape[:2]) > 300 and picture[..., :3].std() > 0.01

@@ -37,8 +37,10 @@ def on_both(compute):
 @given(data=st.data())
 def test_every_op_and_its_gradients(op, dtype, tolerance, data):
     args, options = data.draw(CASES[op][0]())
-    for one, other in zip(*on_both(lambda: list(map(to_host, value_and_gradients(op, args, options, dtype)))),
-                          strict=True):
+
+    def computed():
+        return list(map(to_host, value_and_gradients(op, args, options, dtype)))
+    for one, other in zip(*on_both(computed), strict=True):
         assert_close(one, other, tolerance)
 
 
@@ -55,8 +57,8 @@ def test_a_step(model, monkeypatch):
 def test_optimisers(kind):
     def optimised():
         rng = numpy.random.default_rng(0)
-        parameters = [
-            Tensor(to_device(rng.normal(size=shape).astype("float32"))) for shape in ((300, 400), (7, ))]
+        parameters = [Tensor(to_device(rng.normal(size=shape).astype("float32")))
+                      for shape in ((300, 400), (7,))]
         optimizer = kind(parameters, 0.1)
         for _ in range(3):
             optimizer.step([to_device(rng.normal(size=p.shape).astype("float32")) for p in parameters])

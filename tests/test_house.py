@@ -2,6 +2,7 @@
 
 import ast
 import re
+import types
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ FLOORS = {
     "metrics": 6, "training": 7, "experiment": 8, "cli": 8, "__init__": 9
 }
 SIDEWAYS = {("ops", "conv"), ("ops", "batch_norm")}
-WINGS = {"datasets": {"backend", "storage"},
-         "figures": {"backend"}}    # their imports; any floor may import them
+# The rooms that a wing imports; any floor may import a wing.
+WINGS = {"datasets": {"backend", "storage"}, "figures": {"backend"}}
 ONLY_IN = {"cupy": "backend", "matplotlib": "figures"}
 FILES = sorted(ROOT.rglob("*.py"))
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -58,8 +59,8 @@ def test_imports_go_downwards(path):
         if here in WINGS:
             assert there in WINGS[here], f"{here} must not import {there}"
         elif there not in WINGS:
-            assert FLOORS[there] < FLOORS[here] or (here,
-                                                    there) in SIDEWAYS, f"{here} must not import {there}"
+            below = FLOORS[there] < FLOORS[here] or (here, there) in SIDEWAYS
+            assert below, f"{here} must not import {there}"
 
 
 @every_file
@@ -103,6 +104,21 @@ def test_rooms_are_attributes_of_the_package(name):
 def test_metrics_are_attributes_of_their_package(name):
     assert getattr(minigen.metrics, name).__name__ == f"minigen.metrics.{name}"
     assert name in dir(minigen.metrics)
+
+
+def test_the_package_names_its_rooms_and_nothing_else_of_its_own():
+    found = {name: getattr(minigen, name) for name in dir(minigen)}
+    rooms = {name for name, value in found.items()
+             if isinstance(value, types.ModuleType) and value.__name__ == f"minigen.{name}"}
+    assert rooms == {room(path) for path in FILES} - {"__init__"}
+
+
+@pytest.mark.parametrize("folder", ["minigen", "examples", "benchmarks", "tests"])
+def test_no_line_is_longer_than_110_columns(folder):
+    files = sorted((PROJECT / folder).rglob("*.py"))
+    too_long = [f"{path.name}:{number}" for path in files
+                for number, line in enumerate(path.read_text().splitlines(), 1) if len(line) > 110]
+    assert files and not too_long, too_long
 
 
 def test_the_version_is_one():

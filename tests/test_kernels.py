@@ -22,8 +22,7 @@ except (ImportError, RuntimeError) as error:
 HEADERS = [
     Path(cupy.__file__).with_name("_core") / "include",
     Path(cupy.cuda.get_cuda_path() or "/usr/local/cuda") / "include",
-    *(folder for place in sys.path for folder in Path(place).glob("nvidia/*/include"))
-]
+    *(folder for place in sys.path for folder in Path(place).glob("nvidia/*/include"))]
 IMAGES, CHANNELS, NUMBER = (2, 3, 4, 5), (5,), ()
 FUSED = {
     "sigmoid": (ops.sigmoid.forward, IMAGES),
@@ -75,8 +74,8 @@ def test_fused_functions_compile(name, dtype, without_device):
     made = kernel(function, [pretended(shape, dtype) for shape in shapes])
     assert all(numpy.dtype(parameter.dtype) == dtype for parameter in made.out_params)
     parameters = [*made.in_params, *made.out_params]
-    assert sum(not parameter.is_const
-               for parameter in parameters) == {"SGD": 2, "Adam": 3, "RMSProp": 2}.get(name, 1)
+    written = sum(not parameter.is_const for parameter in parameters)
+    assert written == {"SGD": 2, "Adam": 3, "RMSProp": 2}.get(name, 1)
     # CuPy puts a loop around the operation whose details depend on the arrays' memory layouts: here each has
     # one element.
     pointers = ", ".join(f"{p.ctype} *p_{p.name}" for p in parameters)
@@ -85,8 +84,8 @@ def test_fused_functions_compile(name, dtype, without_device):
     source = f'{made.preamble}\nextern "C" __global__ void fused({pointers}) {{\n{body}}}'
     program = nvrtc.createProgram(source, "fused.cu", (), ())
     try:
-        nvrtc.compileProgram(program, ("--gpu-architecture=compute_80", *(f"-I{folder}"
-                                                                          for folder in HEADERS)))
+        includes = [f"-I{folder}" for folder in HEADERS]
+        nvrtc.compileProgram(program, ("--gpu-architecture=compute_80", *includes))
         assert b"fused" in bytes(nvrtc.getPTX(program))
     except nvrtc.NVRTCError:
         raise AssertionError(f"{nvrtc.getProgramLog(program)}\n{source}") from None

@@ -108,8 +108,8 @@ def test_gaussian_kl_against_monte_carlo():
     mu, logvar, n = numpy.array([0.7, -1.2]), numpy.array([0.4, -0.9]), 400_000
     z = mu + numpy.exp(logvar / 2) * numpy.random.default_rng(0).standard_normal((n, 2))
     ratios = (0.5 * (z ** 2 - (z - mu) ** 2 / numpy.exp(logvar) - logvar)).sum(axis=1)
-    assert losses.gaussian_kl(mu[None], logvar[None]) == pytest.approx(ratios.mean(),
-                                                                       abs=4 * ratios.std() / math.sqrt(n))
+    tolerance = 4 * ratios.std() / math.sqrt(n)
+    assert losses.gaussian_kl(mu[None], logvar[None]) == pytest.approx(ratios.mean(), abs=tolerance)
 
 
 def test_vae():
@@ -133,10 +133,10 @@ def test_gan_generator_of_each_image():
 
 def test_vaegan():
     assert losses.vaegan(numpy.float64(7), numpy.array(ROWS)) == pytest.approx(7 + mean(ROWS), rel=1e-14)
-    assert losses.vaegan(numpy.float64(7), numpy.array(ROWS),
-                         gan_weight=0.2) == pytest.approx(7 + 0.2 * mean(ROWS), rel=1e-14)
-    assert mean(ROWS) == pytest.approx(losses.gan_generator(numpy.array(FAKE)),
-                                       rel=1e-14)    # Eq. 7 is G's part of Eq. 2
+    weighted = losses.vaegan(numpy.float64(7), numpy.array(ROWS), gan_weight=0.2)
+    assert weighted == pytest.approx(7 + 0.2 * mean(ROWS), rel=1e-14)
+    # Eq. 7 is G's part of Eq. 2.
+    assert mean(ROWS) == pytest.approx(losses.gan_generator(numpy.array(FAKE)), rel=1e-14)
     check_grad(lambda v, f: losses.vaegan(v, losses.gan_generator_each(f), 3.0),
                [numpy.array(7.0), numpy.array(FAKE) / 10], order=2)
 
@@ -171,8 +171,8 @@ def test_softmax_cross_entropy():
     expected = mean(
         math.log(math.fsum(math.exp(v - max(row)) for v in row)) + max(row) - row[k]
         for row, k in zip(logits, labels))
-    assert losses.softmax_cross_entropy(numpy.array(logits), numpy.array(labels)) == pytest.approx(expected,
-                                                                                                   rel=1e-14)
+    found = losses.softmax_cross_entropy(numpy.array(logits), numpy.array(labels))
+    assert found == pytest.approx(expected, rel=1e-14)
     check_grad(lambda t: losses.softmax_cross_entropy(t, numpy.array(labels)), [numpy.array(logits) / 10],
                order=2)
 

@@ -43,18 +43,19 @@ def test_fully_connected_ends_linear(rng, hidden):
 
 def weights(network):
     """The shapes of the weights of every layer but BatchNorm, and which of these layers have a bias."""
-    layers = [
-        module for _, module in network.named_modules()
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))]
+    layers = [module for _, module in network.named_modules()
+              if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))]
     return [layer.weight.shape for layer in layers], [layer.bias is not None for layer in layers]
 
 
 def test_larsens_layers(rng):
     larsen = networks.Larsen()
-    assert weights(larsen.encoder(256, rng)) == ([(5, 5, 3, 64), (5, 5, 64, 128), (5, 5, 128, 256),
-                                                  (8 * 8 * 256, 1024), (1024, 256)], [False] * 4 + [True])
-    assert weights(larsen.decoder(128, rng)) == ([(128, 8 * 8 * 256), (5, 5, 256, 256), (5, 5, 256, 128),
-                                                  (5, 5, 128, 32), (5, 5, 32, 3)], [False] * 4 + [True])
+    assert weights(larsen.encoder(256, rng)) == (
+        [(5, 5, 3, 64), (5, 5, 64, 128), (5, 5, 128, 256), (8 * 8 * 256, 1024), (1024, 256)],
+        [False] * 4 + [True])
+    assert weights(larsen.decoder(128, rng)) == (
+        [(128, 8 * 8 * 256), (5, 5, 256, 256), (5, 5, 256, 128), (5, 5, 128, 32), (5, 5, 32, 3)],
+        [False] * 4 + [True])
     assert weights(larsen.discriminator(1, rng)) == (
         [(5, 5, 3, 32), (5, 5, 32, 128), (5, 5, 128, 256), (5, 5, 256, 256), (8 * 8 * 256, 512), (512, 1)],
         [True, False, False, False, False, True])

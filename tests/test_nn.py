@@ -50,9 +50,8 @@ class Branches(nn.Module):
 
 def test_parameters_come_in_definition_order(rng):
     net = Branches(rng)
-    names = [
-        "scale", "b.layers.0.weight", "b.layers.0.bias", "b.layers.2.weight", "b.layers.2.bias", "a.weight",
-        "a.bias"]
+    names = ["scale", "b.layers.0.weight", "b.layers.0.bias", "b.layers.2.weight", "b.layers.2.bias",
+             "a.weight", "a.bias"]
     assert [name for name, _ in net.named_parameters()] == names
     assert list(net.state()) == names and len(net.parameters()) == 7
     assert all(p is q for p, (_, q) in zip(net.parameters(), net.named_parameters()))
@@ -107,70 +106,6 @@ def test_a_network_is_gradient_checked(rng):
     check_grad(lambda x, *_: net(x), [x, *net.parameters()], order=2)
 
 
-def channels(x):
-    """The values of each channel, as lists of Python floats."""
-    return x.reshape(-1, x.shape[-1]).astype("float64").T.tolist()
-
-
-@pytest.mark.parametrize("shape", [(6, 3), (2, 3, 4, 3)])
-def test_batch_norm_is_its_definition(shape, rng):
-    layer = nn.BatchNorm(3)
-    layer.weight.data, layer.bias.data = (rng.normal(size=3).astype("float32") for _ in range(2))
-    running_mean, running_var = [0.0] * 3, [1.0] * 3
-    for _ in range(3):
-        x = (rng.normal(size=shape) * [1, 2, 3] + [0, 5, -4]).astype("float32")
-        y = layer(x)
-        for c, values in enumerate(channels(x)):
-            mean = math.fsum(values) / len(values)
-            var = math.fsum((v - mean) ** 2 for v in values) / len(values)
-            expected = [(v - mean) / math.sqrt(var + 1e-5) * layer.weight.data[c] + layer.bias.data[c]
-                        for v in values]
-            numpy.testing.assert_allclose(to_host(y).reshape(-1, 3)[:, c], expected, rtol=1e-4, atol=1e-5)
-            running_mean[c] = 0.9 * running_mean[c] + 0.1 * mean
-            running_var[c] = 0.9 * running_var[c] + 0.1 * var * len(values) / (len(values) - 1)
-        numpy.testing.assert_allclose(layer.running_mean, running_mean, rtol=1e-5, atol=1e-6)
-        numpy.testing.assert_allclose(layer.running_var, running_var, rtol=1e-5)
-    layer.eval()
-    before = layer.state()
-    y = to_host(layer(x[:1]))    # one image, with the running statistics, which stay as they are
-    for c, values in enumerate(channels(x[:1])):
-        expected = [(v - running_mean[c]) / math.sqrt(running_var[c] + 1e-5) * layer.weight.data[c] +
-                    layer.bias.data[c] for v in values]
-        numpy.testing.assert_allclose(y.reshape(-1, 3)[:, c], expected, rtol=1e-4, atol=1e-5)
-    assert all((layer.state()[key] == before[key]).all() for key in before) and y.dtype == "float32"
-
-
-def test_batch_norm_far_from_zero_loses_no_more_than_rounding_does(rng):
-    """Values and gradients of channels whose mean is 1,000 standard deviations: float32 rounds such values by
-    up to 6e-5."""
-    x, g = rng.normal(1000, 1, (500, 3)).astype("float32"), rng.normal(size=(500, 3))
-    found = []
-    for dtype in ("float32", "float64"):
-        leaf, layer = Tensor(x.astype(dtype)), nn.BatchNorm(3, dtype=dtype)
-        y = layer(leaf)
-        found.append([y.data, *grad(ops.sum(y * g.astype(dtype)), [leaf, *layer.parameters()])])
-    for one, other, scale in zip(*found, (1, 1, 500 ** 0.5, 500 ** 0.5)):
-        numpy.testing.assert_allclose(one, other, rtol=0, atol=2e-4 * scale)
-
-
-def test_batch_norm_in_training_needs_two_values():
-    with pytest.raises(ValueError,
-                       match=r"more than 1 value per channel expected in training, shape \(1, 3\) found"):
-        nn.BatchNorm(3)(numpy.ones((1, 3), "float32"))
-    nn.BatchNorm(3)(numpy.ones((1, 2, 1, 3), "float32"))
-
-
-def test_batch_norm_is_gradient_checked(rng):
-    flat = nn.Sequential(nn.Linear(3, 4, rng=rng, bias=False), nn.BatchNorm(4), nn.Tanh())
-    deep = nn.Sequential(nn.Conv2d(2, 3, 3, stride=2, padding=1, bias=False, rng=rng), nn.BatchNorm(3),
-                         nn.Tanh(), nn.ConvTranspose2d(3, 2, 4, stride=2, padding=1, rng=rng))
-    for net, x in ((flat, rng.normal(size=(5, 3))), (deep, rng.normal(size=(2, 4, 4, 2)))):
-        for mode in (net.train, net.eval):
-            mode()
-            check_grad(lambda x, *_: net(x), [x, *net.parameters()], order=2)
-        assert all(array.dtype == "float32" for array in net.state().values())
-
-
 def test_buffers_are_in_the_state_but_no_parameters(rng):
     net, other = (nn.Sequential(nn.Linear(3, 2, rng=rng), nn.Sequential(nn.BatchNorm(2))) for _ in range(2))
     names = ["layers.0.weight", "layers.0.bias", "layers.1.layers.0.weight", "layers.1.layers.0.bias"]
@@ -214,6 +149,13 @@ def test_initialisers_have_their_variance_and_bound(init, variance, bound):
 def test_same_seed_same_network():
     a, b, c = (nn.Linear(5, 5, rng=numpy.random.default_rng(s)).weight.data for s in (1, 1, 2))
     assert (a == b).all() and (a != c).any()
+
+
+@pytest.mark.parametrize("kind, sizes", [(nn.Linear, (3, 2)), (nn.Conv2d, (3, 2, 5)),
+                                         (nn.ConvTranspose2d, (3, 2, 5)), (nn.BatchNorm, (3,))])
+def test_all_but_the_sizes_is_given_by_name(kind, sizes, rng):
+    with pytest.raises(TypeError, match="positional argument"):
+        kind(*sizes, rng)
 
 
 def test_a_module_without_forward_says_so():

@@ -63,9 +63,9 @@ def test_non_contiguous_inputs(op, data):
     f, floats = bind(op, args, options)
 
     def strided(a):
-        return numpy.repeat(a[...,
-                              None], 2, axis=-1)[...,
-                                                 0] if a.ndim == 0 else numpy.repeat(a.T, 2, axis=0)[::2].T
+        if a.ndim == 0:
+            return numpy.repeat(a[..., None], 2, axis=-1)[..., 0]
+        return numpy.repeat(a.T, 2, axis=0)[::2].T
     results = []
     for arrays in (floats, [strided(a) for a in floats]):
         leaves = [Tensor(a) for a in arrays]
@@ -134,8 +134,8 @@ def test_power_where_base_or_exponent_is_0():
     assert grad(ops.sum(base ** numpy.array([0.0, 0.0])), base).tolist() == [0, 0]
     exponents = numpy.array([2, 3], "int16")
     base = Tensor([2.0, 3.0])
-    assert grad(ops.sum(base**exponents), base).tolist() == [4, 27]
-    assert grad(ops.sum(base**exponents), base).dtype == "float32"
+    assert grad(ops.sum(base ** exponents), base).tolist() == [4, 27]
+    assert grad(ops.sum(base ** exponents), base).dtype == "float32"
     x = Tensor([1.0, 2.0])
     assert numpy.isnan(grad(ops.sum((-2.0) ** x), x)).all()
 
@@ -172,12 +172,12 @@ def test_operators_and_methods_are_the_ops(rng):
     a, b = rng.normal(size=(2, 3)), rng.normal(size=(2, 3)) + 3
     s, t = Tensor(a), Tensor(b)
     for found, expected in [(s + t, a + b), (s - t, a - b), (s * t, a * b), (s / t, a / b), (-s, -a),
-                            (t**2, b**2), (t**s, b**a), (abs(s), abs(a)), (s @ t.T, a @ b.T),
+                            (t ** 2, b ** 2), (t ** s, b ** a), (abs(s), abs(a)), (s @ t.T, a @ b.T),
                             (a @ t.T, a @ b.T), (a + t, a + b), (a - t, a - b),
-                            (a * t, a * b), (a / t, a / b), (2**s, 2**a), (2 - s, 2 - a), (2 / t, 2 / b),
+                            (a * t, a * b), (a / t, a / b), (2 ** s, 2 ** a), (2 - s, 2 - a), (2 / t, 2 / b),
                             (2 + s, 2 + a), (2 * s, 2 * a), (s[1], a[1]), (s.sum(axis=0), a.sum(axis=0)),
                             (s.mean(), a.mean()), (s.max(axis=1), a.max(axis=1)),
-                            (s.reshape(3, 2), a.reshape(3, 2)), (s.reshape((6, )), a.reshape(6)),
+                            (s.reshape(3, 2), a.reshape(3, 2)), (s.reshape((6,)), a.reshape(6)),
                             (s.transpose(), a.T), (s.transpose(1, 0), a.T), (s.transpose((1, 0)), a.T)]:
         assert isinstance(found, Tensor)
         numpy.testing.assert_allclose(to_host(found), expected, rtol=1e-15)
@@ -188,14 +188,14 @@ def test_operators_and_methods_are_the_ops(rng):
 
 def test_a_python_scalar_does_not_promote():
     a = Tensor(numpy.ones(3, "float32"))
-    for y in (a * 2.5, 1.5 / a, a**0.5, 2.0**a, ops.maximum(a, 0.1), ops.where(a > 0, a, 0.1),
+    for y in (a * 2.5, 1.5 / a, a ** 0.5, 2.0 ** a, ops.maximum(a, 0.1), ops.where(a > 0, a, 0.1),
               ops.clip(a, 0.1, 0.7)):
         assert y.dtype == "float32" and grad(ops.sum(y), a).dtype == "float32"
 
 
 @pytest.mark.parametrize("f, kind, message", [
     (lambda a: a @ a, ValueError, r"matmul\(float32 \(2, 3\), float32 \(2, 3\)\): "),
-    (lambda a: a + numpy.ones((4, ), "float32"), ValueError, r"add\(float32 \(2, 3\), float32 \(4,\)\): "),
+    (lambda a: a + numpy.ones((4,), "float32"), ValueError, r"add\(float32 \(2, 3\), float32 \(4,\)\): "),
     (lambda a: a * numpy.ones(3), TypeError,
      r"mul\(float32 \(2, 3\), float64 \(3,\)\): the result is float64"),
     (lambda a: numpy.float64(2) * a, TypeError,

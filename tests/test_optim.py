@@ -1,6 +1,7 @@
 """Optimisers against loops in Python floats, as PyTorch's documentation defines them."""
 
 import math
+import threading
 from contextlib import nullcontext
 
 import numpy
@@ -60,11 +61,30 @@ def test_follows_its_definition(rng, kind, reference, settings, shape):
 
 @pytest.mark.parametrize("kind", [optim.SGD, optim.RMSProp, optim.Adam])
 @pytest.mark.parametrize("context", [threads.large_arrays, nullcontext], ids=["on threads", "on one thread"])
-def test_every_element_is_updated_once(kind, context):
+def test_every_element_is_updated_once(kind, context, three_threads):
     p = Tensor(numpy.zeros((1234, 321), "float32"))
     with context():
         kind([p], lr=0.5).step([numpy.ones((1234, 321), "float32")])
     assert len(numpy.unique(p.data)) == 1 and p.data[0, 0] < 0 and p.dtype == "float32"
+
+
+@pytest.mark.parametrize("context, workers", [(threads.large_arrays, 3), (nullcontext, 1)])
+def test_an_update_is_shared_within_large_arrays_only(context, workers, three_threads, monkeypatch):
+    monkeypatch.setattr(threads, "row_blocks", lambda shape, arrays: [slice(i, i + 2) for i in (0, 2, 4)])
+    calls, shared = [], threads.parallel
+    monkeypatch.setattr(threads, "parallel", lambda work, jobs: (calls.append(jobs), shared(work, jobs)))
+    meeting, found = threading.Barrier(workers), set()      # passed only if that many threads come
+
+    class Halved(optim.Optimizer):
+        def _update(self, p, g, new):
+            meeting.wait()
+            found.add(threading.current_thread())
+            new[...] = p / 2
+    p = Tensor(numpy.arange(6.0))
+    with context():
+        Halved([p], lr=1.0).step([numpy.ones(6)])
+    assert len(found) == workers and len(calls) == (workers > 1)
+    assert (p.data == numpy.arange(6) / 2).all()
 
 
 @pytest.mark.parametrize("kind", [optim.SGD, optim.RMSProp, optim.Adam])
@@ -76,7 +96,7 @@ def test_minimize_is_a_step_down_the_gradient_of_the_loss(rng, kind):
     kind([twin], lr=0.1).step([2 * start * other.data])
     numpy.testing.assert_allclose(p.data, twin.data, rtol=1e-12)
     assert (p.data != start).all()
-    with pytest.raises(RuntimeError, match="grad: "):        # the graph is freed
+    with pytest.raises(RuntimeError, match="freed by an earlier grad"):
         grad(loss, other)
 
 

@@ -4,6 +4,7 @@ import threading
 
 import numpy
 import pytest
+import threadpoolctl
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,8 +31,9 @@ def test_threads_that_have_not_begun_are_not_waited_for(three_threads):
     busy, done = threading.Event(), []
     others = [threads._pool().submit(busy.wait) for _ in range(2)]
     threads.parallel(done.append, range(9))
-    assert sorted(done) == list(range(9)) and not any(other.done() for other in others)
+    waited_for = any(other.done() for other in others)
     busy.set()
+    assert sorted(done) == list(range(9)) and not waited_for
 
 
 def test_work_is_shared(three_threads):
@@ -66,11 +68,17 @@ def blas_threads():
 
 
 def test_products_run_on_one_thread_where_the_others_are_used(three_threads):
-    before, found = blas_threads(), []
-    threads.parallel(lambda job: found.append(blas_threads()), range(6))
-    with threads.large_arrays():
-        found.append(blas_threads())
-    assert found == [{1}] * 7 and blas_threads() == before
+    threads._blas_threads()             # counted, and kept, before there are two
+    found = []
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        assert blas_threads() == {2}
+        threads.parallel(lambda job: found.append(blas_threads()), range(6))
+        assert blas_threads() == {2}
+        with threads.large_arrays():
+            found.append(blas_threads())
+            threads.parallel(lambda job: found.append(blas_threads()), range(6))
+            found.append(blas_threads())
+        assert found == [{1}] * 14 and blas_threads() == {2}
 
 
 @given(rows=st.integers(1, 5000), columns=st.integers(1, 5000), numbers=st.integers(1, 10000))
@@ -97,15 +105,23 @@ def test_blocks_of_several_arrays_fit_into_the_cache_together():
     assert [block.start for block in blocks[1:]] == [block.stop for block in blocks[:-1]]
 
 
-def test_updates_are_shared_within_large_arrays_only(three_threads):
+def test_every_thread_has_a_block_if_that_gains_more_than_it_costs(three_threads):
+    assert len(threads.row_blocks((3000, 400))) == 3 and threads.row_blocks((600, 400)) == [...]
+
+
+def test_work_is_shared_within_large_arrays_only(three_threads, monkeypatch):
+    calls, shared = [], threads.parallel
+    monkeypatch.setattr(threads, "parallel", lambda work, jobs: (calls.append(jobs), shared(work, jobs)))
+
     def workers():
         found = set()
         meeting = threading.Barrier(3 if threads.sharing() else 1)
         threads.share(lambda job: (meeting.wait(), found.add(threading.current_thread())), range(3))
         return len(found)
-    assert workers() == 1
+    assert workers() == 1 and calls == []
     with threads.large_arrays():
-        assert workers() == 3
+        assert workers() == 3 and len(calls) == 1
+    assert workers() == 1 and len(calls) == 1
 
 
 @pytest.mark.parametrize("function, arguments", [(ops.relu, "x"), (ops.sigmoid, "x"), (ops.tanh, "x"),
