@@ -20,6 +20,7 @@ from minigen.backend import to_host
 COLOURS = {"GAN": "#D55E00", "WGAN": "#0072B2", "VAE": "#CC79A7", "VAE-GAN": "#009E73",
            "constrained VAE-GAN": "#E69F00"}
 _CEILING = "#777777"
+_MARKERS = "osD^vPX*"
 
 Target = str | os.PathLike[str]                         # the file to write
 Curve = tuple[Sequence[int], Sequence[float]]           # iterations and values
@@ -115,7 +116,8 @@ def image_entropies(path: Target, entropies: Mapping[str, Any], title: str) -> N
     figure.suptitle(title, fontsize=14)
     few, all_ = figure.subplots(1, 2)
     for i, (name, values) in enumerate(entropies.items()):
-        few.plot(range(1, 11), values[:10], label=name, color=COLOURS[name], marker="osD^"[i], linewidth=1.2)
+        few.plot(range(1, 11), values[:10], label=name, color=COLOURS[name], marker=_MARKERS[i],
+                 linewidth=1.2)
         all_.ecdf(values, label=f"{name}: mean {numpy.mean(values):.2f}", color=COLOURS[name], linewidth=2)
     few.set(title="the ten images of Figure 4", xlabel="image", ylabel="image entropy (nats)",
             xticks=range(1, 11))
@@ -185,7 +187,7 @@ def constraint_sweep(path: Target, panels: Mapping[str, Mapping[str, Sequence[Se
     places = numpy.arange(len(ds))
     for ax, (measure, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         for i, (name, values) in enumerate(lines.items()):
-            style = {"color": colormaps["viridis"](0.8 * i / max(1, len(lines) - 1)), "marker": "osD^v"[i]}
+            style = {"color": colormaps["viridis"](0.8 * i / max(1, len(lines) - 1)), "marker": _MARKERS[i]}
             x = places + 0.12 * (i - (len(lines) - 1) / 2)
             for at, runs in zip(x, values):
                 ax.plot([at] * len(runs), runs, markersize=4, linestyle="none", alpha=0.4, **style)
@@ -239,8 +241,8 @@ def moving_apart(path: Target, distances: Any, curves: Mapping[str, Any], title:
     figure = Figure(figsize=(10, 4.4), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
     value, slope = figure.subplots(1, 2)
-    greys = ("#000000", "#56B4E9", "#777777", "#777777", "#000000")
-    for (name, values), colour, style in zip(curves.items(), greys, ("-", "-", "--", ":", "-.")):
+    colours = ("#000000", "#56B4E9", "#777777", "#777777", "#000000")
+    for (name, values), colour, style in zip(curves.items(), colours, ("-", "-", "--", ":", "-.")):
         value.plot(distances, values, label=name, color=colour, linestyle=style, linewidth=2)
         slope.plot(distances, numpy.gradient(values, distances), color=colour, linestyle=style, linewidth=2)
     value.set(ylabel="value (nats; Wasserstein: standard deviations)", ylim=(-2, 6))

@@ -78,7 +78,7 @@ def test_image_rows_put_each_label_under_its_image(drawn):
 
 
 def test_image_entropies(drawn, rng):
-    values = {"VAE": rng.random(100), "GAN": rng.random(100) / 2}
+    values = {name: rng.random(100) for name in figures.COLOURS}        # all models fit into one figure
     figures.image_entropies("x.png", values, "title")
     few, all_ = drawn[0].axes
     for line, curve, (name, expected) in zip(few.lines, all_.lines, values.items()):

@@ -13,7 +13,8 @@ class Dataset(NamedTuple):
     """Images and their labels, for training and test.
 
     MNIST has images (N, 784) float32 in [0, 1], row by row from the top left, with classes (N,) int64.
-    ``faces`` has images (N, 64, 64, 3) uint8, each with the factors it was drawn from.
+    ``faces`` and ``celeba`` have images (N, side, side, 3) uint8; the labels are the factors that each was
+    drawn from, and the names of the files.
     """
 
     train_images: numpy.ndarray
