@@ -1,6 +1,7 @@
 """The order of batches, loading them ahead of time, and what tells data sets apart."""
 
 import threading
+from concurrent.futures import Executor, Future
 
 import numpy
 import pytest
@@ -18,19 +19,25 @@ def test_every_image_is_seen_once_per_epoch():
     assert (Batches(25, 4, seed=(3, 2)).indices(8) != batches.indices(8)).any()
 
 
-def test_batches_come_in_order_and_are_loaded_two_ahead():
-    loaded, ahead = [], threading.Event()
+def test_batches_come_in_order_from_another_thread():
+    loaded = []
 
     def load(i):
         loaded.append((i, threading.current_thread().name))
-        if len(loaded) == 3:
-            ahead.set()
         return numpy.array(i)
-    batches = prefetch(load, range(4, 9))
-    assert next(batches) == 4
-    ahead.wait()                # 5 and 6 are loaded although nobody has asked for them
-    assert [int(batch) for batch in batches] == [5, 6, 7, 8]
+    assert [int(batch) for batch in prefetch(load, range(4, 9))] == [4, 5, 6, 7, 8]
     assert [i for i, _ in loaded] == [4, 5, 6, 7, 8] and all(name.startswith("batches") for _, name in loaded)
+
+
+def test_two_batches_are_loaded_ahead_and_no_more(monkeypatch, at_once):
+    monkeypatch.setattr("minigen.training.batches.ThreadPoolExecutor", at_once)
+    loaded = []
+
+    def load(i):
+        loaded.append(i)
+        return numpy.array(i)
+    batches_and_newest = [(int(batch), loaded[-1]) for batch in prefetch(load, range(4, 9))]
+    assert batches_and_newest == [(4, 6), (5, 7), (6, 8), (7, 8), (8, 8)]
 
 
 def test_a_failure_names_the_iteration_and_the_cause():
@@ -46,11 +53,32 @@ def test_a_failure_names_the_iteration_and_the_cause():
     assert isinstance(found.value.__cause__, OSError)
 
 
-def test_no_thread_is_left_where_batches_are_not_used_up():
+def test_no_thread_is_left_when_batches_remain():
     batches = prefetch(numpy.array, range(1, 100))
     next(batches)
     batches.close()
     assert "batches" not in " ".join(thread.name for thread in threading.enumerate())
+
+
+def test_batches_that_are_no_longer_wanted_are_not_loaded(monkeypatch):
+    futures = []
+
+    class Busy(Executor):
+        """A thread that does the first piece of work and begins no other."""
+
+        def __init__(self, *args, **options):
+            super().__init__()
+
+        def submit(self, work, *args):
+            futures.append(Future())
+            if len(futures) == 1:
+                futures[0].set_result(work(*args))
+            return futures[-1]
+    monkeypatch.setattr("minigen.training.batches.ThreadPoolExecutor", Busy)
+    batches = prefetch(numpy.array, range(1, 100))
+    assert next(batches) == 1
+    batches.close()
+    assert [future.cancelled() for future in futures] == [False, True, True]
 
 
 def test_a_fingerprint_tells_data_sets_apart():
@@ -58,3 +86,12 @@ def test_a_fingerprint_tells_data_sets_apart():
     others = [images[:-1], images.astype("float64"), images.reshape(3000, 2, 2), 1 - images]
     found = [fingerprint(array) for array in (images, *others)]
     assert len(set(found)) == 5 and fingerprint(images.copy()) == found[0]
+
+
+def test_every_image_of_a_thousand_is_in_the_fingerprint():
+    images = numpy.zeros((1000, 2), "float32")
+    before = fingerprint(images)
+    for i in range(1000):
+        changed = images.copy()
+        changed[i, 1] = 1
+        assert fingerprint(changed) != before

@@ -6,7 +6,6 @@ import json
 import os
 import warnings
 import zipfile
-from concurrent.futures import Executor, Future
 
 import numpy
 import pytest
@@ -43,10 +42,10 @@ def expected(i, side=64):
 def assert_close(image, i, side=64):
     """The image shows ``photograph(i)``, less than half a pixel out of place everywhere: 1.2 times that in
     brightness."""
-    difference = image + 0.5 - expected(
-        i, side)    # their conversion to whole numbers cut off half of one on average
-    assert (abs(difference.mean(axis=(0, 1)))
-            < 0.3).all() and abs(difference).max() < 3, (i, abs(difference).max())
+    # The conversion to whole numbers cut off a half on average.
+    difference = image + 0.5 - expected(i, side)
+    assert (abs(difference.mean(axis=(0, 1))) < 0.3).all(), i
+    assert abs(difference).max() < 3, i
 
 
 @pytest.fixture(autouse=True)
@@ -126,9 +125,8 @@ def test_the_partition(contents, tmp_path, where):
     (b"000001.jpg 0\r\n000002.jpg\r\n",
      r"partition.txt, line 2: a name and 0, 1 or 2, .* expected, '000002.jpg' found"),
     (b"000001.jpg 3\n", r"line 1: .* '000001.jpg 3' found"), (b"\xff\xfe\x00", "line 1: "),
-    (b"000001.jpg 0\n000003.jpg 0\n", "18 of the 20 images are not in it, the first of them 000002.jpg")
-])
-def test_a_partition_that_cannot_be(contents, tmp_path, lines, message):
+    (b"000001.jpg 0\n000003.jpg 0\n", "18 of the 20 images are not in it, the first of them 000002.jpg")])
+def test_an_invalid_partition_is_refused(contents, tmp_path, lines, message):
     with pytest.raises(ValueError, match=message):
         datasets.celeba(make_folder(tmp_path / "c", contents, lines))
 
@@ -143,7 +141,7 @@ def test_other_sizes_are_cut_by_proportion(tmp_path):
 
 def test_making_smaller_does_not_alias(tmp_path):
     stripes = numpy.zeros((218, 178, 3), "uint8")
-    stripes[::2] = 255    # picking every other row would find them all black or all white
+    stripes[::2] = 255      # picking every other row would find them all black or all white
     images = datasets.celeba(make_folder(tmp_path / "c", dict.fromkeys(NAMES, jpeg(stripes)))).train_images
     assert abs(images.astype(float) - 127.5).max() < 30
 
@@ -213,15 +211,13 @@ def test_damaged_images_are_counted_named_and_left_out(contents, tmp_path):
     Image.new("RGB", (178, 218)).save(png, "PNG")
     damaged = {
         NAMES[0]: contents[NAMES[0]][:300], NAMES[3]: b"", NAMES[4]: b"not an image",
-        NAMES[5]: png.getvalue(), NAMES[9]: jpeg(numpy.zeros((5000, 4000),
-                                                             "uint8")), NAMES[18]: contents[NAMES[18]][:-500]
-    }
+        NAMES[5]: png.getvalue(), NAMES[9]: jpeg(numpy.zeros((5000, 4000), "uint8")),
+        NAMES[18]: contents[NAMES[18]][:-500]}
     source = make_zip(tmp_path / "c.zip", {**contents, **damaged})
     left = [i for i in range(16) if NAMES[i] not in damaged]
     for _ in range(2):                              # the second time from the cache
-        with pytest.warns(
-                UserWarning,
-                match=r"c.zip: 6 of 18 images cannot be read and are left out \(000001.jpg: .*; \.\.\.\)"):
+        with pytest.warns(UserWarning, match=r"c.zip: 6 of 18 images cannot be read and are left out "
+                                             r"\(000001.jpg: .*; \.\.\.\)"):
             data = datasets.celeba(source)
         check(data, left, [19])
 
@@ -268,25 +264,13 @@ def test_a_zip_bomb_is_refused(contents, tmp_path):
     (lambda path: make_zip(path / "c.zip", {"readme.txt": b"?"}), ValueError,
      "no image 000001.jpg, .* in this archive: give"),
 ])
-def test_what_is_not_celeba(tmp_path, make, kind, message):
+def test_anything_but_celeba_is_refused(tmp_path, make, kind, message):
     with pytest.raises(kind, match=message) as found:
         datasets.celeba(make(tmp_path))
     assert "\n" not in str(found.value)
 
 
-class AtOnce(Executor):
-    """Decodes an image as soon as it is submitted: decoders that are always faster than the disk."""
-
-    def __init__(self, workers):
-        super().__init__()
-
-    def submit(self, work, *args):
-        future = Future()
-        future.set_result(work(*args))
-        return future
-
-
-def test_few_images_are_in_memory_at_once(contents, tmp_path, monkeypatch):
+def test_few_images_are_in_memory_at_once(contents, tmp_path, monkeypatch, at_once):
     alive, most = [0], [0]
     original = reader._face
 
@@ -296,10 +280,9 @@ def test_few_images_are_in_memory_at_once(contents, tmp_path, monkeypatch):
         return original(content, side)
     monkeypatch.setattr(reader, "_face", counted)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    monkeypatch.setattr(reader, "ThreadPoolExecutor", AtOnce)
-    source = reader._source(
-        make_folder(tmp_path / "c", {f"{i:06d}.jpg": contents[NAMES[0]]
-                                     for i in range(60)}))
+    monkeypatch.setattr(reader, "ThreadPoolExecutor", at_once)
+    copies = {f"{i:06d}.jpg": contents[NAMES[0]] for i in range(60)}
+    source = reader._source(make_folder(tmp_path / "c", copies))
     for _ in reader._decoded(source, source.names, 64):
         alive[0] -= 1
     assert most[0] == 9         # 8 for the one processor, and the one in use

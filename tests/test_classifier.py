@@ -14,8 +14,8 @@ def blobs():
     """Ten well separated clusters in 20 dimensions."""
     rng = numpy.random.default_rng(0)
     labels = numpy.arange(600) % 10
-    return (rng.normal(size=(10, 20))[labels] * 2 +
-            0.3 * rng.normal(size=(600, 20))).astype("float32"), labels
+    images = 2 * rng.normal(size=(10, 20))[labels] + 0.3 * rng.normal(size=(600, 20))
+    return images.astype("float32"), labels
 
 
 SMALL = {"sizes": (20, 16, 10), "epochs": 20, "batch_size": 50}
@@ -42,12 +42,18 @@ def test_images_of_another_size_are_refused(blobs):
         Classifier(**SMALL).predict_proba(numpy.zeros((3, 5), "float32"))
 
 
-def test_trained_once_for_the_same_data_and_settings(blobs, tmp_path, monkeypatch):
+@pytest.fixture
+def fits(tmp_path, monkeypatch):
+    """A list with an element for every training of a classifier; the cache is empty."""
     monkeypatch.setenv("MINIGEN_CACHE", str(tmp_path))
-    images, labels = blobs
     fits = []
     fit = Classifier.fit
     monkeypatch.setattr(Classifier, "fit", lambda self, *data: (fits.append(1), fit(self, *data))[1])
+    return fits
+
+
+def test_trained_once_for_the_same_data_and_settings(blobs, fits, tmp_path):
+    images, labels = blobs
     first = classifier.trained(images, labels, **SMALL)
     again = classifier.trained(images, labels, **SMALL)
     assert len(fits) == 1 and len(list(tmp_path.iterdir())) == 1
@@ -58,7 +64,21 @@ def test_trained_once_for_the_same_data_and_settings(blobs, tmp_path, monkeypatc
     assert len(fits) == 4 and len(list(tmp_path.iterdir())) == 4
 
 
-def test_an_unusable_cache_is_a_warning_and_no_more(blobs, tmp_path, monkeypatch):
+def test_the_same_bytes_in_another_order_are_other_data(fits):
+    numbers = numpy.arange(400, dtype="int32").reshape(20, 20) % 60       # tiny floats in both orders
+    for order in ("<f4", ">f4"):
+        classifier.trained(numbers.view(order), numpy.arange(20) % 10, **SMALL)
+    assert len(fits) == 2
+
+
+def test_another_version_trains_its_own(blobs, fits, monkeypatch):
+    classifier.trained(*blobs, **SMALL)
+    monkeypatch.setattr(classifier, "__version__", "another")
+    classifier.trained(*blobs, **SMALL)
+    assert len(fits) == 2
+
+
+def test_an_unusable_cache_is_only_a_warning(blobs, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MINIGEN_CACHE", str(tmp_path / "file"))
     with pytest.warns(UserWarning) as caught:
@@ -76,8 +96,8 @@ def test_the_learning_rate_falls_to_zero_and_each_epoch_has_its_order(blobs, mon
     step = Adam.step
     monkeypatch.setattr(Adam, "step", lambda self, grads: (rates.append(self.lr), step(self, grads))[1])
     loss = classifier.losses.softmax_cross_entropy
-    monkeypatch.setattr(classifier.losses, "softmax_cross_entropy", lambda x, y:
-                        (orders.append(y), loss(x, y))[1])
+    monkeypatch.setattr(classifier.losses, "softmax_cross_entropy",
+                        lambda x, y: (orders.append(y), loss(x, y))[1])
     Classifier(**{**SMALL, "epochs": 2}, lr=0.4).fit(*blobs)
     numpy.testing.assert_allclose(rates, 0.4 * (1 - numpy.arange(24) / 24), rtol=1e-12)
     first, second = numpy.concatenate(orders[:12]), numpy.concatenate(orders[12:])

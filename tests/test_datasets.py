@@ -1,4 +1,4 @@
-"""MNIST as it comes with the package, other folders, and files that are not what they should be."""
+"""MNIST as it comes with the package, other folders, and damaged or missing files."""
 
 import gzip
 import hashlib
@@ -58,14 +58,14 @@ COMPRESSED = gzip.compress(idx_bytes(IMAGES), mtime=0)      # the time would be 
      "bytes expected for an array of shape"),
     ("train-images-idx3-ubyte", COMPRESSED[:-20], "damaged gzip data"),
     ("train-images-idx3-ubyte", COMPRESSED[:30] + b"noise" * 9, "damaged gzip data"),
-    ("train-images-idx3-ubyte", idx_bytes(
-        IMAGES[:, :27]), r"28 x 28 pixels expected, an array of shape \(5, 27, 28\)"),
+    ("train-images-idx3-ubyte", idx_bytes(IMAGES[:, :27]),
+     r"28 x 28 pixels expected, an array of shape \(5, 27, 28\)"),
     ("train-images-idx3-ubyte", idx_bytes(IMAGES[:0]), r"an array of shape \(0, 28, 28\)"),
-    ("train-labels-idx1-ubyte", idx_bytes(
-        LABELS[:4]), "4 labels found for the 5 images of train-images-idx3-ubyte"),
+    ("train-labels-idx1-ubyte", idx_bytes(LABELS[:4]),
+     "4 labels found for the 5 images of train-images-idx3-ubyte"),
     ("train-labels-idx1-ubyte", idx_bytes(LABELS + 6), "labels from 0 to 9 expected, 10 found"),
 ])
-def test_a_wrong_file_is_named_and_never_an_array(tmp_path, file, content, message):
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path, file, content, message):
     write_idx_folder(tmp_path, IMAGES, LABELS, test=2)
     datasets.mnist(tmp_path)
     (tmp_path / file).write_bytes(content)
@@ -85,7 +85,7 @@ def test_every_single_bit_of_the_header_matters(tmp_path):
             read_idx(path, 3)
 
 
-def test_what_is_missing_is_named(tmp_path):
+def test_a_missing_file_or_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         datasets.mnist(tmp_path / "nowhere")
     write_idx_folder(tmp_path, IMAGES, LABELS)

@@ -49,8 +49,8 @@ def test_against_sums(pq):
         js(q, p), rel=1e-12, abs=1e-14)
     assert total_variation(p, q) == pytest.approx(math.fsum(abs(a - b) for a, b in zip(p, q)) / 2, abs=1e-14)
     if all(a or not b for a, b in zip(p, q)):
-        assert chi_squared(p, q) == pytest.approx(math.fsum((a - b)**2 / a for a, b in zip(p, q) if a),
-                                                  abs=1e-13)
+        expected = math.fsum((a - b) ** 2 / a for a, b in zip(p, q) if a)
+        assert chi_squared(p, q) == pytest.approx(expected, abs=1e-13)
     else:
         assert chi_squared(p, q) == math.inf
 
@@ -68,8 +68,8 @@ def test_where_p_and_q_do_not_overlap():
     p, q = [0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.25, 0.75]
     assert kl(p, q) == kl(q, p) == chi_squared(p, q) == math.inf
     assert js(p, q) == pytest.approx(math.log(2), rel=1e-15) and total_variation(p, q) == 1
-    assert d_phi(p, q, lambda t: abs(t - 1) / 2,
-                 0.0) == 0.5    # as printed, q's mass outside of p's support is free
+    # As printed, q's mass outside p's support is free.
+    assert d_phi(p, q, lambda t: abs(t - 1) / 2, 0.0) == 0.5
     tiny = [1 - 1e-320, 1e-320]
     assert js(tiny, [0.0, 1.0]) == pytest.approx(math.log(2))
     assert js([1.0, 1e-306], [0.0, 1.0]) == pytest.approx(math.log(2))
@@ -77,7 +77,7 @@ def test_where_p_and_q_do_not_overlap():
     assert kl([0.0, 1.0], tiny) == pytest.approx(320 * math.log(10), rel=1e-3)
 
 
-def test_d_phi_with_a_phi_of_ones_own():
+def test_d_phi_with_another_phi():
     assert d_phi(P, Q, lambda t: (numpy.sqrt(t) - 1) ** 2, 1.0) == pytest.approx(
         math.fsum((a ** 0.5 - b ** 0.5) ** 2 for a, b in zip(P, Q)), rel=1e-14)
 
@@ -107,10 +107,10 @@ def test_wasserstein_of_normal_distributions_is_the_distance_of_their_means():
      r"of one length expected, \(1,\), \(1,\) and \(2,\) found"),
     (lambda: wasserstein_1([0.5, 0.5], [0.5, 0.5], [1.0, 0.0]), "ascending positions expected"),
 ])
-def test_what_is_no_distribution_is_refused(call, message):
+def test_invalid_distributions_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_tensors_are_read():
+def test_tensors_are_accepted():
     assert kl(Tensor(P), numpy.array(Q)) == pytest.approx(kl_sum(P, Q), rel=1e-6)

@@ -10,19 +10,18 @@ from minigen.metrics.entropy import image_entropy, measure, mode_entropy
 
 def test_mode_entropy():
     labels = [0] * 5 + [3] * 3 + [9] * 2
-    assert mode_entropy(numpy.array(labels)) == pytest.approx(-math.fsum(p * math.log(p)
-                                                                         for p in (0.5, 0.3, 0.2)),
-                                                              rel=1e-14)
+    expected = -math.fsum(p * math.log(p) for p in (0.5, 0.3, 0.2))
+    assert mode_entropy(numpy.array(labels)) == pytest.approx(expected, rel=1e-14)
     assert mode_entropy(numpy.arange(10)) == pytest.approx(math.log(10))
     assert mode_entropy(numpy.arange(3), classes=3) == pytest.approx(math.log(3))
     one_mode = mode_entropy(numpy.full(100, 7))
     assert one_mode == 0 and math.copysign(1, one_mode) == 1
 
 
-@pytest.mark.parametrize("labels, message", [([], "N > 0"), ([[1]], r"\(1, 1\) found"),
-                                             ([10], "from 0 to 9 expected, 10 to 10"),
-                                             ([-1, 2], "-1 to 2 found")])
-def test_labels_that_cannot_be(labels, message):
+@pytest.mark.parametrize("labels, message", [
+    ([], "N > 0"), ([[1]], r"\(1, 1\) found"), ([10], "from 0 to 9 expected, 10 to 10"),
+    ([-1, 2], "-1 to 2 found")])
+def test_invalid_labels_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
         mode_entropy(numpy.array(labels, dtype=int))
 
@@ -46,7 +45,6 @@ def test_measure():
     probabilities = numpy.array([[0.5, 0.3, 0.2], [0.0, 1.0, 0.0], [0.1, 0.8, 0.1]])
     images = [-math.fsum(p * math.log(p) for p in row if p) for row in probabilities.tolist()]
     modes = -math.fsum(p * math.log(p) for p in (1 / 3, 2 / 3))
-    assert measure(probabilities) == {
-        "mode_entropy": pytest.approx(modes), "image_entropy": pytest.approx(math.fsum(images) / 3)
-    }
+    assert measure(probabilities) == {"mode_entropy": pytest.approx(modes),
+                                      "image_entropy": pytest.approx(math.fsum(images) / 3)}
     assert all(type(value) is float for value in measure(probabilities.astype("float32")).values())

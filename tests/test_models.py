@@ -122,7 +122,7 @@ def test_the_critic_stays_clipped(rng):
 
 
 @every_model
-def test_state_goes_on_bit_for_bit(model, rng):
+def test_a_restored_state_continues_bit_for_bit(model, rng):
     straight, resumed = build(model), type(model)(**{**model.settings(), "seed": 99})
     batches = [images(model, rng) for _ in range(4)]
     for i, x in enumerate(batches):
@@ -154,7 +154,7 @@ def test_samples(model, monkeypatch):
     numpy.testing.assert_allclose(first, to_host(model.sample(2500, rng=3)), rtol=1e-5)
 
 
-def test_samples_are_made_as_when_training_is_over():
+def test_samples_are_made_in_evaluation_mode():
     model = models.GAN(**SMALL)
     generator = model.networks["generator"]
     generator.layers.insert(1, nn.BatchNorm(5))
@@ -168,7 +168,7 @@ def test_samples_are_made_as_when_training_is_over():
 
 
 @pytest.mark.parametrize("kind, role", [(models.GAN, "discriminator"), (models.WGAN, "critic")])
-def test_every_setting_reaches_what_it_sets(kind, role):
+def test_every_setting_takes_effect(kind, role):
     model = kind(lr=0.3, init="glorot_uniform", **SMALL)
     for name, optimizer in model.optimizers.items():
         assert optimizer.lr == 0.3
@@ -177,12 +177,12 @@ def test_every_setting_reaches_what_it_sets(kind, role):
         for init in nn.INITIALISERS:
             other = kind(init=init, **SMALL)
             weights = other.networks[name].parameters()[::2]
-            bounds = {
-                "glorot_uniform": lambda i, o: (6 / (i + o))**0.5, "fan_in_uniform": lambda i, o: i**-0.5
-            }
+            bounds = {"glorot_uniform": lambda i, o: (6 / (i + o)) ** 0.5,
+                      "fan_in_uniform": lambda i, o: i ** -0.5}
             if init in bounds:
-                assert all(0.6 * bounds[init](*w.shape) < abs(w.data).max() <= bounds[init](*w.shape) * 1.001
-                           for w in weights)
+                for w in weights:
+                    bound = bounds[init](*w.shape)
+                    assert 0.6 * bound < abs(w.data).max() <= 1.001 * bound
             else:
                 assert max(abs(w.data).max() * (w.shape[0] / 2) ** 0.5 for w in weights) > 2      # no bound
     assert shapes[0] == (4, 5) and list(model.networks) == [role, "generator"]
@@ -191,10 +191,10 @@ def test_every_setting_reaches_what_it_sets(kind, role):
     assert [optimizer.beta1 for optimizer in gan.optimizers.values()] == [0.25, 0.25]
 
 
-def test_seeds_and_the_reports_sizes():
+def test_seeds_and_the_papers_sizes():
     model = models.GAN()
-    assert [p.shape for p in model.networks["generator"].parameters()][::2] == [(100, 98), (98, 196),
-                                                                                (196, 392), (392, 784)]
+    shapes = [p.shape for p in model.networks["generator"].parameters()]
+    assert shapes[::2] == [(100, 98), (98, 196), (196, 392), (392, 784)]
     assert not any(changed(model.state(), models.GAN().state()).values())
     assert any(changed(model.state(), models.GAN(seed=1).state()).values())
 
@@ -207,6 +207,6 @@ def test_seeds_and_the_reports_sizes():
      "init one of he_normal, glorot_uniform, fan_in_uniform expected, 'zeros' found"),
     (lambda: models.GAN(lr=-1.0), "a positive learning rate expected"),
 ])
-def test_settings_that_cannot_be(make, message):
+def test_impossible_settings_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

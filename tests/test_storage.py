@@ -1,5 +1,7 @@
 """Arrays on the disk: whole or not at all."""
 
+import os
+
 import numpy
 import pytest
 
@@ -29,6 +31,16 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         storage.save(path, {"b": numpy.ones(3)})
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["x.npz"]
+
+
+def test_a_file_is_complete_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    path, done = tmp_path / "x.txt", []
+    replace = os.replace
+    monkeypatch.setattr("os.fsync", lambda number: done.append(("fsync", os.fstat(number).st_size)))
+    monkeypatch.setattr("os.replace", lambda part, whole: (
+        done.append(("replace", part.stat().st_size)), replace(part, whole)))
+    storage.write_text(path, "twelve bytes")
+    assert done == [("fsync", 12), ("replace", 12)] and path.read_text() == "twelve bytes"
 
 
 def test_text_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -80,12 +92,11 @@ def test_pickles_are_refused(tmp_path):
         storage.load(path)
 
 
-@pytest.mark.parametrize("platform, variables, expected",
-                         [("linux", {"MINIGEN_CACHE": "/chosen", "XDG_CACHE_HOME": "/xdg"}, "/chosen"),
-                          ("linux", {"XDG_CACHE_HOME": "/xdg"}, "/xdg/minigen"),
-                          ("linux", {"HOME": "/me"}, "/me/.cache/minigen"),
-                          ("darwin", {"HOME": "/me"}, "/me/Library/Caches/minigen"),
-                          ("win32", {"LOCALAPPDATA": "/local"}, "/local/minigen")])
+@pytest.mark.parametrize("platform, variables, expected", [
+    ("linux", {"MINIGEN_CACHE": "/chosen", "XDG_CACHE_HOME": "/xdg"}, "/chosen"),
+    ("linux", {"XDG_CACHE_HOME": "/xdg"}, "/xdg/minigen"), ("linux", {"HOME": "/me"}, "/me/.cache/minigen"),
+    ("darwin", {"HOME": "/me"}, "/me/Library/Caches/minigen"),
+    ("win32", {"LOCALAPPDATA": "/local"}, "/local/minigen")])
 def test_cache_folder(monkeypatch, platform, variables, expected):
     for name in ("MINIGEN_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 
 import numpy
 import pytest
@@ -45,9 +46,10 @@ def record(run):
         (p.name, {k: v.tobytes() for k, v in storage.load(p).items()}) for p in run._checkpoints()]
 
 
-@pytest.fixture(scope="module",
-                params=[models.GAN, models.WGAN, models.VAE, models.VAEGAN, models.ConstrainedVAEGAN],
-                ids=lambda kind: kind.__name__)
+KINDS = [models.GAN, models.WGAN, models.VAE, models.VAEGAN, models.ConstrainedVAEGAN]
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.__name__)
 def straight(request, tmp_path_factory):
     """An uninterrupted run: kind of model, final state, record."""
     model, result = run(tmp_path_factory.mktemp("straight") / "run", request.param)
@@ -79,8 +81,8 @@ def test_the_record(straight):
     lines = [json.loads(line) for line in files["metrics.jsonl"].decode().splitlines()]
     assert [line["iteration"] for line in lines] == [1, 4, 7, 8, 12, 16, 18, 20, 24, 28, 30]
     assert [line["iteration"] for line in lines if "brightness" in line] == [1, 7, 18, 30]
-    assert all(
-        isinstance(line["l_vae" if issubclass(kind, models.VAE) else "g_loss"], float) for line in lines)
+    loss = "l_vae" if issubclass(kind, models.VAE) else "g_loss"
+    assert all(isinstance(line[loss], float) for line in lines)
     config = json.loads(files["config.json"])
     assert config["model"] == kind.__name__ and config["settings"]["latent"] == 3
     assert config["iterations"] == 30
@@ -107,8 +109,8 @@ def test_ctrl_c_during_evaluation_or_sampling_saves_too(straight, tmp_path, monk
     with monkeypatch.context() as patch:
         save = training.Run.save_samples
         if where == "save_samples":
-            patch.setattr(training.Run, "save_samples", lambda *a:
-                          (signal.raise_signal(signal.SIGINT), save(*a)))
+            patch.setattr(training.Run, "save_samples",
+                          lambda *args: (signal.raise_signal(signal.SIGINT), save(*args)))
 
         def interrupted(model):
             if where == "evaluate":
@@ -144,36 +146,61 @@ def test_an_accident_and_the_resumed_run_ends_the_same(straight, tmp_path, monke
     assert_same(straight, *run(tmp_path, straight[0], resume=True))
 
 
-# A process that trains, and kills itself as soon as the function given in the code below says so.
+# A process that goes on with a run and kills itself at the point that ``code`` chooses.
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
+import numpy
 import test_training
-from minigen import storage, training
+from minigen import models, training
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
 {code}
 test_training.run({out!r}, resume=True)
 """
-WHEN_LOGGED = """
+STEPPED = """
+step = models.GAN.step
+def stepped(self, images, rng):
+    metrics = step(self, images, rng)
+    return kill() if self.optimizers["generator"].steps == 7 else metrics
+models.GAN.step = stepped
+"""
+LOGGED = """
 log = training.Run.log
 training.Run.log = lambda self, record: (log(self, record), record["iteration"] == 12 and kill())
 """
-WHEN_SAVED = """
+HALF_WRITTEN = """
+savez = numpy.savez
+def half(file, **arrays):
+    savez(file, **arrays)
+    if "/00000015.npz" in file.name:
+        file.truncate(file.tell() // 2)
+        kill()
+numpy.savez = half
+"""
+WRITTEN = """
 replace = os.replace
 os.replace = lambda part, path: kill() if path.name == "00000020.npz" else replace(part, path)
 """
+NAMED = """
+replace = os.replace
+os.replace = lambda part, path: (replace(part, path), path.name == "00000025.npz" and kill())
+"""
+# At each point: the newest checkpoint that is left, and the file that is left unfinished.
+KILLS = [(STEPPED, 5, []), (LOGGED, 10, []), (HALF_WRITTEN, 10, ["00000015"]), (WRITTEN, 15, ["00000020"]),
+         (NAMED, 25, [])]
 
 
-def test_kill_9_twice_and_the_resumed_run_ends_the_same(tmp_path):
-    """After metrics that no checkpoint has yet, and before a checkpoint is complete."""
+def test_kill_9_again_and_again_and_the_resumed_run_ends_the_same(tmp_path):
+    """After a step that is not logged yet; after metrics that no checkpoint has yet; while a checkpoint is
+    written; before it gets its name; and before older checkpoints are removed."""
     model, straight = run(tmp_path / "straight")
     out = tmp_path / "killed" / "straight"
-    for code, newest in ((WHEN_LOGGED, 10), (WHEN_SAVED, 15)):
+    for code, newest, unfinished in KILLS:
         command = KILLED.format(tests=os.path.dirname(__file__), code=code, out=str(out))
         assert subprocess.run([sys.executable, "-c", command]).returncode == -signal.SIGKILL
         assert training.Run(out).newest_checkpoint()[0] == newest
-    assert list((out / "checkpoints").glob("00000020.npz.*.part"))
+        assert [path.name[:8] for path in out.rglob("*.part")] == unfinished
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"iteration": 30, "d_lo')           # what a kill in the middle of a write leaves
     assert_same((None, model.state(), record(straight)), *run(out, resume=True))
@@ -214,11 +241,12 @@ def test_a_longer_run_drops_what_was_logged_after_its_checkpoint(tmp_path):
     run(tmp_path, iterations=12)
     (tmp_path / "checkpoints" / "00000012.npz").unlink()
     found = []
-    run(tmp_path,
-        resume=True,
-        evaluate_at=(11, ),
-        evaluate=lambda m: found.append(([r["iteration"] for r in training.Run(tmp_path).metrics()],
-                                         [i for i, _ in training.Run(tmp_path).samples()])) or {})
+
+    def look(model):
+        result = training.Run(tmp_path)
+        found.append(([record["iteration"] for record in result.metrics()], [i for i, _ in result.samples()]))
+        return {}
+    run(tmp_path, resume=True, evaluate_at=(11,), evaluate=look)
     assert found == [([1, 4, 7, 8], [1])]
 
 
@@ -236,7 +264,7 @@ def test_resume_of_a_finished_run_changes_nothing(straight, tmp_path):
     assert_same(straight, *run(tmp_path, straight[0], resume=True))
 
 
-def test_a_longer_run_is_the_shorter_one_gone_on(straight, tmp_path):
+def test_a_longer_run_continues_the_shorter_one(straight, tmp_path):
     run(tmp_path, straight[0], iterations=20)
     model, result = run(tmp_path, straight[0], resume=True)
     assert all((model.state()[key] == value).all() for key, value in straight[1].items())
@@ -312,24 +340,33 @@ def test_load_rebuilds_the_trained_model(straight, tmp_path):
     assert (loaded.sample(5, rng=1) == model.sample(5, rng=1)).all()
 
 
-@pytest.mark.parametrize("break_it, message", [
-    (lambda p: (p / "config.json").unlink(), "is no run directory: config.json: No such file"),
-    (lambda p: (p / "config.json").write_text("{"), "config.json is damaged"),
-    (lambda p: (p / "config.json").write_text("[]"), "config.json is damaged"),
-    (lambda p: (p / "config.json").write_text(
-        (p / "config.json").read_text().replace('"latent"', '"lament"')), "not the settings of a GAN"),
-    (lambda p: (p / "config.json").write_text(
-        (p / "config.json").read_text().replace('"latent": 3', '"latent": 4')),
+def write_config(text):
+    return lambda folder: (folder / "config.json").write_text(text)
+
+
+def change_config(old, new):
+    def change(folder):
+        text = (folder / "config.json").read_text()
+        assert old in text
+        (folder / "config.json").write_text(text.replace(old, new))
+    return change
+
+
+@pytest.mark.parametrize("damage, message", [
+    (lambda folder: (folder / "config.json").unlink(), "is no run directory: config.json: No such file"),
+    (write_config("{"), "config.json is damaged"),
+    (write_config("[]"), "config.json is damaged"),
+    (change_config('"latent"', '"lament"'), "not the settings of a GAN"),
+    (change_config('"latent": 3', '"latent": 4'),
      "its newest checkpoint does not belong to the model in config.json: load_state"),
-    (lambda p: (p / "config.json").write_text(
-        (p / "config.json").read_text().replace('"GAN"', '"Model"')), "unknown model 'Model'"),
-    (lambda p: [c.unlink() for c in (p / "checkpoints").iterdir()], "has no readable checkpoint"),
-    (lambda p: (p / "config.json").write_text(
-        (p / "config.json").read_text().replace('"GAN"', '"os"')), "unknown model 'os'")
+    (change_config('"GAN"', '"Model"'), "unknown model 'Model'"),
+    (change_config('"GAN"', '"os"'), "unknown model 'os'"),
+    (lambda folder: [path.unlink() for path in (folder / "checkpoints").iterdir()],
+     "has no readable checkpoint"),
 ])
-def test_load_of_what_is_no_run(tmp_path, break_it, message):
+def test_load_names_the_fault_of_a_run_directory(tmp_path, damage, message):
     run(tmp_path)
-    break_it(tmp_path)
+    damage(tmp_path)
     with pytest.raises(training.RunError, match=message):
         training.load(tmp_path)
 
@@ -340,6 +377,13 @@ def test_damaged_metrics_are_named(tmp_path):
     metrics.write_text("{}\nnoise\n" + metrics.read_text())
     with pytest.raises(training.RunError, match="metrics.jsonl is damaged"):
         run(tmp_path, resume=True)
+
+
+def test_metrics_are_looked_at_once():
+    """Those that were looked at are let go, or a long run would fill the memory."""
+    pending = [(i, {"loss": numpy.array(float(i)), "kl": numpy.array(-1.0)}) for i in (1, 2, 3)]
+    assert loop._finite(pending) == {"loss": 3.0, "kl": -1.0} and pending == []
+    assert loop._finite(pending) == {}
 
 
 def test_a_curve_has_the_iterations_at_which_a_metric_was_logged(straight, tmp_path):
@@ -375,28 +419,25 @@ def test_prepared_batches_and_resume(tmp_path, monkeypatch, n):
     model, straight = run(tmp_path / "straight", models.VAE, prepare=brighter)
     with monkeypatch.context() as patch:
         interrupt_at(patch, models.VAE, n, lambda: signal.raise_signal(signal.SIGINT))
-        with pytest.raises(KeyboardInterrupt, match=f"stopped at iteration {n} of 30"):
+        with pytest.raises(KeyboardInterrupt, match=f"stopped at iteration {n} of 30") as stopped:
             run(tmp_path / "run", models.VAE, prepare=brighter)
+        # The thread has ended although the error's traceback still holds the loop and its batches.
+        assert stopped.tb and "batches" not in " ".join(thread.name for thread in threading.enumerate())
     resumed, result = run(tmp_path / "run", models.VAE, prepare=brighter, resume=True)
     assert record(result)[0] == record(straight)[0]
     assert all((resumed.state()[key] == value).all() for key, value in model.state().items())
     other, _ = run(tmp_path / "other", models.VAE)
     assert any((other.state()[key] != value).any() for key, value in model.state().items())
-    assert "batches" not in " ".join(thread.name for thread in threading.enumerate())
 
 
-def test_batches_are_prepared_on_another_thread_ahead_of_their_use(tmp_path, monkeypatch):
-    prepared, taken, ready = [], [], threading.Event()
+def test_batches_are_prepared_on_another_thread(tmp_path, monkeypatch):
+    prepared, taken = [], []
 
     def prepare(images, rng):
         prepared.append((threading.current_thread().name, images, rng.random()))
-        if len(prepared) == 3:
-            ready.set()
         return images + 1
 
     def step(self, images, rng):
-        if not taken:
-            ready.wait()        # the two batches after this one are on their way
         taken.append(images)
         return {"loss": numpy.zeros(())}
     monkeypatch.setattr(models.GAN, "step", step)
@@ -404,6 +445,22 @@ def test_batches_are_prepared_on_another_thread_ahead_of_their_use(tmp_path, mon
     assert len(prepared) == len(taken) == 7 and len({number for *_, number in prepared}) == 7
     for (name, before, _), after in zip(prepared, taken):
         assert name.startswith("batches") and (after == before + 1).all()
+
+
+def test_two_batches_are_prepared_ahead_of_their_use(tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr("minigen.training.batches.ThreadPoolExecutor", at_once)
+    prepared, at_each_step = [], []
+
+    def prepare(images, rng):
+        prepared.append(images)
+        return images
+
+    def step(self, images, rng):
+        at_each_step.append(len(prepared))
+        return {"loss": numpy.zeros(())}
+    monkeypatch.setattr(models.GAN, "step", step)
+    run(tmp_path, evaluate=None, iterations=7, prepare=prepare)
+    assert at_each_step == [3, 4, 5, 6, 7, 7, 7]
 
 
 def test_a_batch_that_cannot_be_loaded_stops_the_run_with_its_cause(tmp_path):
@@ -423,9 +480,9 @@ def test_a_batch_that_cannot_be_loaded_stops_the_run_with_its_cause(tmp_path):
     assert "batches" not in " ".join(thread.name for thread in threading.enumerate())
 
 
-def test_speed_is_that_of_what_was_trained(tmp_path, monkeypatch):
+def test_the_speed_counts_only_the_steps_of_this_call(tmp_path, monkeypatch):
     clock = iter([100.0, 104.0] * 3)
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
     assert run(tmp_path)[1].images_per_second == 30 * 8 / 4
     assert run(tmp_path, iterations=40, resume=True)[1].images_per_second == 10 * 8 / 4
     assert run(tmp_path, iterations=40, resume=True)[1].images_per_second is None
@@ -435,13 +492,13 @@ def test_speed_is_that_of_what_was_trained(tmp_path, monkeypatch):
     ({"iterations": 0}, "at least 1"), ({"batch_size": 0}, "at least 1"), ({"log_every": 0}, "at least 1"),
     ({"batch_size": 201}, "takes 201 images, but there are only 200"),
     ({"batch_size": 41, "kind": models.WGAN}, "takes 205 images")])
-def test_arguments_that_cannot_be(tmp_path, changes, message):
+def test_impossible_arguments_are_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         run(tmp_path, **changes)
     assert not (tmp_path / "config.json").exists()
 
 
-def test_outside_the_main_thread(tmp_path):
+def test_training_outside_the_main_thread(tmp_path):
     thread = threading.Thread(target=run, args=(tmp_path,))
     thread.start()
     thread.join()

@@ -1,5 +1,5 @@
-"""VAE, VAE-GAN and constrained VAE-GAN: their objectives, who gets which gradient, and the way through the
-latent space."""
+"""VAE, VAE-GAN and constrained VAE-GAN: their objectives, which networks get which gradient, and paths
+through the latent space."""
 
 import math
 
@@ -49,17 +49,16 @@ def reference(model, x, seed):
 ], ids=["vae", "vaegan", "constrained", "on-mean"])
 def test_steps_are_the_equations(model, combine, rng):
     twin = type(model)(**model.settings())
-    spread = {
-        key: rng.normal(size=value.shape).astype("float32") * 0.6
-        for key, value in model.state().items() if key.startswith("networks")
-    }    # so that some images are inside the constraint and some outside
+    # Spread weights, so that some images are inside the constraint and some outside.
+    spread = {key: rng.normal(size=value.shape).astype("float32") * 0.6
+              for key, value in model.state().items() if key.startswith("networks")}
     for one in (model, twin):       # Adam would blow the rounding errors of tiny gradients up to whole steps
         one.load_state({**one.state(), **spread})
         one.optimizers = {name: SGD(o.parameters, 0.01) for name, o in one.optimizers.items()}
     if type(model) is models.ConstrainedVAEGAN:
         D, decoder = model.networks["discriminator"], model.networks["decoder"]
-        model.d = twin.d = float(
-            numpy.sort(losses.gan_generator_each(D(decoder(prior(0, 8)))).data)[2:4].mean())
+        l_gan = losses.gan_generator_each(D(decoder(prior(0, 8)))).data
+        model.d = twin.d = float(numpy.sort(l_gan)[2:4].mean())
     shares = []
     for i in range(3):
         x = rng.random((8, 12), dtype="float32")
@@ -73,8 +72,8 @@ def test_steps_are_the_equations(model, combine, rng):
             l_gan = make_l_gan()
             assert found["d_loss"] == pytest.approx(d_loss.item(), rel=1e-5)
             assert found["l_gan"] == pytest.approx(l_gan.data.mean(), rel=1e-5)
-            assert (found["accuracy_real"], found["accuracy_fake"]) == (right_real.mean(),
-                                                                        pytest.approx(right_fake.mean()))
+            assert found["accuracy_real"] == right_real.mean()
+            assert found["accuracy_fake"] == pytest.approx(right_fake.mean())
         if isinstance(model, models.ConstrainedVAEGAN):
             assert found["inside"] == pytest.approx((l_gan.data <= model.d).mean())
             shares.append(found["inside"])
@@ -108,8 +107,8 @@ def test_whole_models_are_gradient_checked(model, rng):
     x, noise, latents = rng.random((5, 12)), rng.normal(size=(5, 4)), rng.normal(size=(5, 4))
     if type(model) is models.ConstrainedVAEGAN:
         l_gan = losses.gan_generator_each(D(decoder(latents))).data
-        model.d = float(numpy.sort(l_gan)[1:3].mean() if model.per_sample else l_gan.mean() -
-                        0.1)    # two inside, three outside
+        two_inside = numpy.sort(l_gan)[1:3].mean()
+        model.d = float(two_inside if model.per_sample else l_gan.mean() - 0.1)
 
     def objective(*_):
         mu, logvar = model.posterior(x)
@@ -167,16 +166,16 @@ def test_a_convolutional_step_is_the_equations(learned, rng):
 
 
 def test_convolutional_models_are_gradient_checked(rng, monkeypatch):
-    monkeypatch.setattr(nn.ReLU, "forward",
-                        lambda self, x: ops.softplus(x))    # finite differences need it smooth
+    # Finite differences need a smooth function.
+    monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: ops.softplus(x))
     model = models.VAEGAN(learned_similarity=True, **LARSEN)
     encoder, decoder, D = model.networks.values()
     x, noise, latents = faces(rng, 10).astype("float64"), rng.normal(size=(10, 3)), rng.normal(size=(10, 3))
 
     def objective(*_):
         mu, logvar = model.posterior(x)
-        error = 0.5 * losses.squared_error(D.features(x), D.features(
-            decoder(mu + ops.exp(logvar / 2) * noise)))
+        reconstruction = decoder(mu + ops.exp(logvar / 2) * noise)
+        error = 0.5 * losses.squared_error(D.features(x), D.features(reconstruction))
         l_vae = losses.vae(error, losses.gaussian_kl(mu, logvar), 0.3)
         return model.objective(l_vae, losses.gan_generator_each(D(decoder(latents))))
     check_grad(objective, [*encoder.parameters(), *decoder.parameters(), *D.parameters()])
@@ -205,10 +204,10 @@ TERMS = [("squared_error", {"encoder", "decoder"}), ("gaussian_kl", {"encoder"})
          ("gan_generator_each", {"decoder"}), ("gan_discriminator", {"discriminator"})]
 
 
-@pytest.mark.parametrize("kind, term, movers",
-                         [(kind, term, movers) for kind in KINDS
-                          for term, movers in TERMS if kind is not models.VAE or "gan" not in term])
-def test_who_moves_when_one_term_is_perturbed(kind, term, movers, rng, monkeypatch):
+@pytest.mark.parametrize("kind, term, movers", [
+    (kind, term, movers) for kind in KINDS for term, movers in TERMS
+    if kind is not models.VAE or "gan" not in term])
+def test_which_networks_move_when_one_term_is_perturbed(kind, term, movers, rng, monkeypatch):
     settings = VAE if kind is models.VAE else GAN if kind is models.VAEGAN else {**GAN, "d": 0.5}
     x = rng.random((16, 12), dtype="float32")
     before = gradients(kind(**settings), x, monkeypatch)
@@ -221,7 +220,7 @@ def test_who_moves_when_one_term_is_perturbed(kind, term, movers, rng, monkeypat
 
 @pytest.mark.parametrize("learned", [False, True], ids=["pixels", "learned"])
 @pytest.mark.parametrize("term, movers", TERMS)
-def test_who_moves_in_a_convolutional_model(term, movers, learned, rng, monkeypatch):
+def test_which_networks_move_in_a_convolutional_model(term, movers, learned, rng, monkeypatch):
     x, settings = faces(rng, 8), {**LARSEN, "learned_similarity": learned, "gan_weight": 50.0}
     before = gradients(models.VAEGAN(**settings), x, monkeypatch)
     monkeypatch.setattr(losses, *times(2.0, term))
@@ -231,7 +230,7 @@ def test_who_moves_in_a_convolutional_model(term, movers, learned, rng, monkeypa
         assert distance > 1e-3 if name in movers else distance < 1e-6, (name, distance)
 
 
-def test_inside_the_constraint_the_gan_term_moves_nobody(rng, monkeypatch):
+def test_inside_the_constraint_the_gan_term_moves_no_network(rng, monkeypatch):
     x = rng.random((16, 12), dtype="float32")
     vae = gradients(models.VAEGAN(gan_weight=0.0, **GAN), x, monkeypatch)
     for d, same in ((50.0, True), (0.5, False)):
@@ -298,7 +297,7 @@ def test_latents_follow_the_posterior(kind):
     numpy.testing.assert_allclose(z.std(axis=0), numpy.exp(logvar[0] / 2), rtol=0.03)
 
 
-def test_settings_reach_what_they_set():
+def test_settings_take_effect():
     model = models.ConstrainedVAEGAN(lr=0.3, d_lr=0.2, **GAN)
     assert model.optimizers["autoencoder"].lr == 0.3 and model.optimizers["discriminator"].lr == 0.2
     encoder, decoder, D = (model.networks[name].parameters()
@@ -347,11 +346,15 @@ def test_convolutional_models_encode_decode_and_show_pictures(rng):
     (lambda: models.ConstrainedVAEGAN(d=math.nan), "ConstrainedVAEGAN: a finite d expected, nan found"),
     (lambda: models.ConstrainedVAEGAN(d=-math.inf), "a finite d expected, -inf found"),
     (lambda: models.VAE(architecture="larsen", width=0.0), "^a positive, finite width expected, 0.0 found"),
+    *[(lambda kind=kind: kind(width=0.05), "'fully_connected' has sizes, not a width: width 0.05 found")
+      for kind in KINDS],
+    *[(lambda kind=kind: kind(architecture="larsen", sizes=(12, 9)),
+       r"'larsen' has a width, not sizes: sizes \(12, 9\) found") for kind in KINDS],
     (lambda: models.VAE(optimizer="adam"), "VAE: optimizer one of SGD, RMSProp, Adam expected, 'adam' found"),
     (lambda: models.VAEGAN(learned_similarity=True),
      "learned_similarity needs a discriminator with features"),
     (lambda: models.VAEGAN(d_lr=0.0), "a positive learning rate expected, 0.0 found"),
 ])
-def test_settings_that_cannot_be(make, message):
+def test_impossible_settings_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
