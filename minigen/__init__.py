@@ -8,11 +8,13 @@ import importlib
 import pkgutil
 from typing import Any
 
+from minigen import ops     # gives Tensor its operators
 from minigen.backend import BackendError, to_device, use
 from minigen.core import Op, Tensor, grad, no_grad, to_host
 from minigen.version import __version__
 
-__all__ = ["BackendError", "Op", "Tensor", "__version__", "grad", "no_grad", "to_device", "to_host", "use"]
+__all__ = ["BackendError", "Op", "Tensor", "__version__", "grad", "no_grad", "ops", "to_device", "to_host",
+           "use"]
 
 _ROOMS = frozenset(module.name for module in pkgutil.iter_modules(__path__))
 

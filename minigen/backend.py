@@ -97,4 +97,14 @@ def to_host(array: Array) -> numpy.ndarray:
     return array.get() if hasattr(array, "get") else numpy.asarray(array)
 
 
+def read_only(array: Array) -> Array:
+    """A view of the array, or of the NumPy scalar, that cannot be written to; CuPy has none, and returns the
+    array."""
+    if _module is not numpy:
+        return array
+    view = numpy.asarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
 use(os.environ.get("MINIGEN_BACKEND") or "numpy")

@@ -70,12 +70,12 @@ def check_subgradient(f: Callable[[Tensor], Tensor], x: Any, seed: int = 0) -> N
 def _in_float64(leaves: list[Tensor]) -> Iterator[None]:
     originals = [leaf.data for leaf in leaves]
     for leaf, original in zip(leaves, originals):
-        leaf.data = original.astype("float64")
+        leaf.adopt(original.astype("float64"))
     try:
         yield
     finally:
         for leaf, original in zip(leaves, originals):
-            leaf.data = original
+            leaf.adopt(original)
 
 
 def _combination(f: Callable[..., Tensor], leaves: list[Tensor],

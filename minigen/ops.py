@@ -15,12 +15,13 @@ from minigen import threads
 from minigen.backend import Array, xp
 from minigen.batch_norm import batch_norm, moments
 from minigen.conv import conv2d, conv_transpose2d
-from minigen.core import Op, Tensor, broadcast_to, column_sums, sum_to
+from minigen.core import Op, broadcast_to, column_sums, copy, sum_to
+from minigen.tensor import operators
 
 __all__ = ["add", "sub", "mul", "div", "neg", "power", "exp", "log", "sqrt", "abs", "sign", "tanh", "sigmoid",
            "relu", "leaky_relu", "softplus", "maximum", "minimum", "clip", "where", "sum", "mean", "var",
            "max", "logsumexp", "softmax", "log_softmax", "reshape", "transpose", "broadcast_to", "sum_to",
-           "concatenate", "getitem", "scatter", "matmul", "linear", "moments", "batch_norm", "conv2d",
+           "concatenate", "copy", "getitem", "scatter", "matmul", "linear", "moments", "batch_norm", "conv2d",
            "conv_transpose2d"]
 
 # Elementwise arithmetic
@@ -109,15 +110,15 @@ sigmoid = Op("sigmoid(a) = 1 / (1 + exp(-a))",
              lambda g, y, a: g * (y * (1 - y)),
              elementwise=True)
 
-_gate = Op("gate(g, a) = g where a > 0, 0 elsewhere",
-           lambda g, a, out=None: xp.multiply(g, a > 0, out=out),
+_gate = Op("gate(g, a) = g where a is not 0, 0 elsewhere",
+           lambda g, a, out=None: xp.multiply(g, a != 0, out=out),
            lambda h, y, g, a: _gate(h, a),
            None,
            elementwise=True)
 
 relu = Op("relu(a) = max(a, 0)",
           lambda a, out=None: xp.maximum(a, 0, out=out),
-          lambda g, y, a: _gate(g, y),      # 0 at 0
+          lambda g, y, a: _gate(g, y),      # 0 at 0, but g where y is NaN: an error must not disappear
           elementwise=True)
 
 leaky_relu = Op("leaky_relu(a, slope=0.01) = a where a > 0, slope a elsewhere",
@@ -131,17 +132,23 @@ softplus = Op("softplus(a) = log(1 + exp(a))",
 
 maximum = Op("maximum(a, b) = the larger of a and b",
              lambda a, b: xp.maximum(a, b),
-             lambda g, y, a, b: where(a == b, 0.5 * g, where(a > b, g, 0.0)),       # half each where a = b
-             lambda g, y, a, b: where(a == b, 0.5 * g, where(a < b, g, 0.0)))
+             lambda g, y, a, b: where(a == b, 0.5 * g, where(a < b, 0.0, g)),       # half each where a = b
+             lambda g, y, a, b: where(a == b, 0.5 * g, where(a > b, 0.0, g)))
 
 minimum = Op("minimum(a, b) = the smaller of a and b",
              lambda a, b: xp.minimum(a, b),
-             lambda g, y, a, b: where(a == b, 0.5 * g, where(a < b, g, 0.0)),       # half each where a = b
-             lambda g, y, a, b: where(a == b, 0.5 * g, where(a > b, g, 0.0)))
+             lambda g, y, a, b: where(a == b, 0.5 * g, where(a > b, 0.0, g)),       # half each where a = b
+             lambda g, y, a, b: where(a == b, 0.5 * g, where(a < b, 0.0, g)))
 
-clip = Op("clip(a, low, high) = a, but low where a < low and high where a > high",
+clip = Op("clip(a, low, high) = a, but low where a < low and high where a > high; None is no bound",
           lambda a, low, high: xp.clip(a, low, high),
-          lambda g, y, a, low, high: g * ((a >= low) & (a <= high)))       # 1 at the bounds
+          lambda g, y, a, low, high: where(_outside(a, low, high), 0.0, g))     # 1 at the bounds
+
+
+def _outside(a: Any, low: Any, high: Any) -> Any:
+    below = False if low is None else a < low
+    return below | (False if high is None else a > high)
+
 
 where = Op("where(condition, a, b) = a where the condition holds, b elsewhere",
            lambda condition, a, b: xp.where(condition, a, b),
@@ -175,19 +182,31 @@ def _mean(g: Any, a: Any, axis: Any) -> Any:
 
 def _share(g: Any, y: Any, a: Any, axis: Any) -> Any:
     """Give ``g`` to the elements of ``a`` that equal the maximum ``y``, in equal shares if several do."""
-    ties = xp.asarray(a == _restore(y, a, axis), dtype=g.dtype)
+    ties = xp.asarray((a == _restore(y, a, axis)) | (a != a), dtype=g.dtype)      # a != a where a is NaN
     return _restore(g, a, axis) * (ties / xp.sum(ties, axis=axis, keepdims=True))
 
 
-def _logsumexp(a: Array, axis: Any = None, keepdims: bool = False) -> Array:
+def _below_peak(a: Array, axis: Any) -> tuple[Array, Array]:
+    """The maximum, and ``a`` minus it, which is 0 where they are equal, even if both are infinite."""
     peak = xp.max(a, axis=axis, keepdims=True)
-    y = xp.log(xp.sum(xp.exp(a - peak), axis=axis, keepdims=True)) + peak
+    ties = a == peak
+    return peak, xp.where(ties, 0, a) - xp.where(ties, 0, peak)
+
+
+def _logsumexp(a: Array, axis: Any = None, keepdims: bool = False) -> Array:
+    peak, below = _below_peak(a, axis)
+    y = xp.log(xp.sum(xp.exp(below), axis=axis, keepdims=True)) + peak
     return y if keepdims else xp.squeeze(y, axis=axis)
 
 
 def _softmax(a: Array, axis: Any = -1) -> Array:
-    y = xp.exp(a - xp.max(a, axis=axis, keepdims=True))
+    y = xp.exp(_below_peak(a, axis)[1])
     return y / xp.sum(y, axis=axis, keepdims=True)
+
+
+def _log_softmax(a: Array, axis: Any = -1) -> Array:
+    below = _below_peak(a, axis)[1]
+    return below - xp.log(xp.sum(xp.exp(below), axis=axis, keepdims=True))
 
 
 sum = Op("sum(a, axis=None, keepdims=False)",
@@ -207,17 +226,16 @@ max = Op("max(a, axis=None, keepdims=False)",
          lambda a, axis=None, keepdims=False: xp.max(a, axis=axis, keepdims=keepdims),
          lambda g, y, a, axis=None, keepdims=False: _share(g, y, a, axis))      # equal shares among ties
 
-logsumexp = Op("logsumexp(a, axis=None, keepdims=False) = log sum exp a, for finite a",
+logsumexp = Op("logsumexp(a, axis=None, keepdims=False) = log sum exp a",
                _logsumexp,
-               lambda g, y, a, axis=None, keepdims=False: (
-                   _restore(g, a, axis) * exp(a - _restore(y, a, axis))))
+               lambda g, y, a, axis=None, keepdims=False: _restore(g, a, axis) * softmax(a, axis=axis))
 
-softmax = Op("softmax(a, axis=-1) = exp(a) / sum exp(a)",
+softmax = Op("softmax(a, axis=-1) = exp(a) / sum exp(a); infinite elements share 1 equally",
              _softmax,
              lambda g, y, a, axis=-1: y * (g - sum(g * y, axis=axis, keepdims=True)))
 
 log_softmax = Op("log_softmax(a, axis=-1) = a - logsumexp(a)",
-                 lambda a, axis=-1: a - _logsumexp(a, axis, True),
+                 _log_softmax,
                  lambda g, y, a, axis=-1: g - exp(y) * sum(g, axis=axis, keepdims=True))
 
 # Shape and indexing
@@ -266,12 +284,12 @@ def scatter(a: Any, index: Any, shape: tuple[int, ...]) -> Any:
     return _scatter(a, index=index, shape=shape)
 
 
-def _split(wanted: Sequence[bool], g: Any, y: Any, *parts: Any, axis: int = 0) -> list[Any]:
+def _split(wanted: Sequence[bool], g: Any, y: Any, *parts: Any, axis: int | None = 0) -> list[Any]:
     gradients, start = [], 0
     for part, needed in zip(parts, wanted):
-        stop = start + part.shape[axis]
-        index = (slice(None),) * (axis % g.ndim) + (slice(start, stop),)
-        gradients.append(g[index] if needed else None)
+        stop = start + (part.size if axis is None else part.shape[axis])
+        index = (slice(None),) * (axis % g.ndim if axis else 0) + (slice(start, stop),)
+        gradients.append(reshape(g[index], part.shape) if needed else None)
         start = stop
     return gradients
 
@@ -281,8 +299,8 @@ _concatenate = Op("concatenate(*arrays, axis=0)",
                   joint=_split)
 
 
-def concatenate(arrays: Sequence[Any], axis: int = 0) -> Any:
-    """The arrays or Tensors joined along an existing axis."""
+def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Any:
+    """The arrays or Tensors joined along an existing axis, or all their elements in one row if it is None."""
     return _concatenate(*arrays, axis=axis)
 
 
@@ -342,40 +360,5 @@ linear = Op("linear(x, w, b) = x w + b for x (..., in), w (in, out), b (out,)",
             lambda g, y, x, w, b: _rows(x).T @ _rows(g),
             lambda g, y, x, w, b: column_sums(g))
 
-# Tensor's operators and methods
-
-Tensor.__add__ = lambda a, b: add(a, b)
-Tensor.__radd__ = lambda a, b: add(b, a)
-Tensor.__sub__ = lambda a, b: sub(a, b)
-Tensor.__rsub__ = lambda a, b: sub(b, a)
-Tensor.__mul__ = lambda a, b: mul(a, b)
-Tensor.__rmul__ = lambda a, b: mul(b, a)
-Tensor.__truediv__ = lambda a, b: div(a, b)
-Tensor.__rtruediv__ = lambda a, b: div(b, a)
-Tensor.__pow__ = lambda a, b: power(a, b)
-Tensor.__rpow__ = lambda a, b: power(b, a)
-Tensor.__matmul__ = lambda a, b: matmul(a, b)
-Tensor.__rmatmul__ = lambda a, b: matmul(b, a)
-Tensor.__neg__ = lambda a: neg(a)
-Tensor.__abs__ = lambda a: abs(a)
-Tensor.__getitem__ = lambda a, index: _getitem(a, index=index)
-Tensor.sum = lambda a, axis=None, keepdims=False: sum(a, axis=axis, keepdims=keepdims)
-Tensor.mean = lambda a, axis=None, keepdims=False: mean(a, axis=axis, keepdims=keepdims)
-Tensor.max = lambda a, axis=None, keepdims=False: max(a, axis=axis, keepdims=keepdims)
-Tensor.reshape = lambda a, *shape: reshape(a, shape[0] if len(shape) == 1 else shape)
-Tensor.transpose = lambda a, *axes: transpose(
-    a, axes[0] if axes and isinstance(axes[0], tuple) else axes or None)
-Tensor.T = property(lambda a: transpose(a))
-
-# Comparisons are piecewise constant: they return raw arrays of bool.
-Tensor.__eq__ = lambda a, b: a._data == _raw(b)
-Tensor.__ne__ = lambda a, b: a._data != _raw(b)
-Tensor.__lt__ = lambda a, b: a._data < _raw(b)
-Tensor.__le__ = lambda a, b: a._data <= _raw(b)
-Tensor.__gt__ = lambda a, b: a._data > _raw(b)
-Tensor.__ge__ = lambda a, b: a._data >= _raw(b)
-Tensor.__hash__ = object.__hash__
-
-
-def _raw(x: Any) -> Any:
-    return x._data if type(x) is Tensor else x
+operators.update(add=add, sub=sub, mul=mul, div=div, neg=neg, power=power, abs=abs, matmul=matmul,
+                 getitem=getitem, reshape=reshape, transpose=transpose, sum=sum, mean=mean, max=max)

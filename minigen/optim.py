@@ -71,7 +71,7 @@ class Optimizer:
                     for a in state:
                         a *= abs(a) >= _NEGLIGIBLE
             threads.share(update, blocks)
-            p.data = after
+            p.adopt(after)
 
     def state(self) -> dict[str, numpy.ndarray]:
         """A copy of the state on the host: the step count, and each slot's arrays by parameter number."""
@@ -181,4 +181,4 @@ def clip_weights(parameters: Sequence[Tensor], bound: float) -> None:
     This is WGAN's Lipschitz constraint (Arjovsky et al., 2017, algorithm 1).
     """
     for p in parameters:
-        p.data = xp.clip(p.data, -bound, bound)
+        p.adopt(xp.clip(p.data, -bound, bound))

@@ -339,6 +339,6 @@ for word, name in {"neg": "negative", "pos": "positive", "abs": "absolute", "inv
 for name in NAMES["methods"]:
     if not hasattr(ndarray, name) and name != "fill" and hasattr(numpy.ndarray, name):
         setattr(ndarray, name, method(name, NAMES["methods"][name]))
-for name in {"T", "dtype", "imag", "itemsize", "nbytes", "ndim", "real", "shape", "size", "strides"
+for name in {"T", "base", "dtype", "imag", "itemsize", "nbytes", "ndim", "real", "shape", "size", "strides"
              } & {*NAMES["attributes"]}:
     setattr(ndarray, name, property(lambda self, read=operator.attrgetter(name): on_device(read(self._host))))

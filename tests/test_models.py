@@ -52,7 +52,7 @@ def test_both_objectives_are_gradient_checked(name, rng):
     first, generator = model.networks.values()
     for network in model.networks.values():        # biases away from zero, so that no ReLU sits on its kink
         for p in network.parameters():
-            p.data = rng.normal(size=p.shape) * 0.6
+            p.adopt(rng.normal(size=p.shape) * 0.6)
     x, z = rng.random((6, 16)), rng.normal(size=(6, 4))
     wgan = isinstance(model, models.WGAN)
     first_loss = losses.wgan_critic if wgan else losses.gan_discriminator

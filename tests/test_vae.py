@@ -102,7 +102,7 @@ def prior(seed, n):
 def test_whole_models_are_gradient_checked(model, rng):
     for network in model.networks.values():        # biases away from zero, so that no ReLU sits on its kink
         for p in network.parameters():
-            p.data = rng.normal(size=p.shape) * 0.6
+            p.adopt(rng.normal(size=p.shape) * 0.6)
     encoder, decoder, D = (model.networks.get(name) for name in ("encoder", "decoder", "discriminator"))
     x, noise, latents = rng.random((5, 12)), rng.normal(size=(5, 4)), rng.normal(size=(5, 4))
     if type(model) is models.ConstrainedVAEGAN:
@@ -135,7 +135,7 @@ def test_a_convolutional_step_is_the_equations(learned, rng):
     model, twin = models.VAEGAN(**settings), models.VAEGAN(**settings)
     for one in (model, twin):
         for p in [p for network in one.networks.values() for p in network.parameters()]:
-            p.data = p.data.astype("float64")
+            p.adopt(p.data.astype("float64"))
         one.optimizers = {name: SGD(o.parameters, 0.01) for name, o in one.optimizers.items()}
     before, x = twin.state(), faces(rng, 6).astype("float64")
     found = model.step(x, numpy.random.default_rng(0))
