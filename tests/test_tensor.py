@@ -101,6 +101,14 @@ def test_operators_come_with_the_class():
     assert str(inspect.signature(Tensor.sum)).startswith("(self, axis")
 
 
+def test_a_folder_named_minigen_does_not_hide_the_package(tmp_path):
+    """As in the folder into which minigen was cloned."""
+    (tmp_path / "minigen" / "minigen").mkdir(parents=True)
+    found = subprocess.run([sys.executable, "-c", "import minigen; print(minigen.Tensor(2.0) ** 2)"],
+                           cwd=tmp_path, capture_output=True, text=True)
+    assert found.stdout == "Tensor(4., float32 (), from power)\n", found.stderr
+
+
 def test_the_callers_array_is_copied():
     a = numpy.array([1.0, 2.0])
     x, y = Tensor(a), Tensor([0.0, 0.0], "float64")
