@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from functools import cache, wraps
 from typing import Any
@@ -46,13 +47,40 @@ def count() -> int:
     return _blas_threads() if backend.name() == "numpy" else 1
 
 
-@contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    # After a product the threads of BLAS keep spinning while they wait for the next one. They would take the
-    # processor from the threads here.
-    _blas_threads()     # counts them before the limit applies
-    with _blas().limit(limits=1):
-        yield
+class _OneBlasThread:
+    """The context in which BLAS has one thread, for all threads of the process: from the first that enters
+    until the last that leaves.
+
+    After a product the threads of BLAS keep spinning while they wait for the next one. They would take the
+    processor from the threads here.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside = 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                _blas_threads()     # counts them before the limit applies
+                self.before = [library.num_threads for library in _blas().lib_controllers]
+                _set_blas_threads([1] * len(self.before))
+            self.inside += 1
+
+    def __exit__(self, *error: Any) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                _set_blas_threads(self.before)
+
+
+def _set_blas_threads(numbers: Sequence[int]) -> None:
+    for library, number in zip(_blas().lib_controllers, numbers):
+        # threadpoolctl 3.8 lets only the first thread that ever sets the number set it again.
+        getattr(library, "_real_set_num_threads", library.set_num_threads)(number)
+
+
+_one_blas_thread = _OneBlasThread()
 
 
 # Sharing work
@@ -67,7 +95,7 @@ def large_arrays() -> Iterator[None]:
     _keep_memory()
     before = _sharing.set(True)
     try:
-        with _one_blas_thread():
+        with _one_blas_thread:
             yield
     finally:
         _sharing.reset(before)
@@ -104,12 +132,28 @@ def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
             while (job := _taken(part, last=i > 0)) is not None:
                 work(job)
     # Within large_arrays BLAS is held to one thread already.
-    with _one_at_a_time, nullcontext() if _sharing.get() else _one_blas_thread():
-        others = [_pool().submit(take, i) for i in range(1, workers)]
+    with _one_at_a_time, nullcontext() if _sharing.get() else _one_blas_thread:
+        others = []
+        with suppress(RuntimeError):        # without another thread, this one does all the work
+            others += (_pool().submit(take, i) for i in range(1, workers))
         take(0)
         for other in others:
             if not other.cancel():      # a cancelled one has not begun, and has no work left
                 other.result()
+
+
+def _begin_anew_after_fork() -> None:
+    """The threads that held the locks and did the work do not exist in a forked process."""
+    global _one_at_a_time
+    _one_at_a_time = threading.Lock()
+    _pool.cache_clear()
+    _one_blas_thread.lock = threading.Lock()
+    while _one_blas_thread.inside:
+        _one_blas_thread.__exit__()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew_after_fork)
 
 
 def share(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:

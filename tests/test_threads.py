@@ -1,5 +1,8 @@
 """Work shared among threads, its blocks, and BLAS's threads meanwhile."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import numpy
@@ -79,6 +82,71 @@ def test_products_run_on_one_thread_where_the_others_are_used(three_threads):
             threads.parallel(lambda job: found.append(blas_threads()), range(6))
             found.append(blas_threads())
         assert found == [{1}] * 14 and blas_threads() == {2}
+
+
+def test_two_threads_that_limit_blas_leave_it_as_it_was():
+    """The first that enters is the first that leaves."""
+    threads._blas_threads()
+    entered, leave = threading.Event(), threading.Event()
+
+    def first():
+        with threads.large_arrays():
+            entered.set()
+            leave.wait()
+    before = threadpoolctl.threadpool_limits(2, user_api="blas")
+    other = threading.Thread(target=first)
+    other.start()
+    entered.wait()
+    with threads.large_arrays():
+        leave.set()
+        other.join()
+        within = blas_threads()
+    after = blas_threads()
+    before.restore_original_limits()
+    assert within == {1} and after == {2}
+
+
+FORK = """
+import os, signal, threading
+from concurrent.futures import ThreadPoolExecutor
+from minigen import threads
+
+threads.count = lambda: 2
+busy, entered = threading.Event(), threading.Event()
+
+def work(job):
+    entered.set()
+    busy.wait()
+
+other = threading.Thread(target=threads.parallel, args=(work, range(2)))
+other.start()
+entered.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)        # ends a child that waits for ever
+    done = []
+    threads.parallel(done.append, range(4))
+    os._exit(0 if sorted(done) == [0, 1, 2, 3] and not threads._one_blas_thread.inside else 1)
+_, status = os.waitpid(child, 0)
+busy.set()
+other.join()
+print("status", status)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is a POSIX call")
+def test_a_forked_process_does_not_wait_for_threads_that_it_does_not_have():
+    found = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True)
+    assert found.stdout == "status 0\n", found.stderr
+
+
+def test_a_system_without_another_thread_does_the_work_with_one(three_threads, monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    done = []
+    threads.parallel(done.append, range(9))
+    assert sorted(done) == list(range(9))
 
 
 @given(rows=st.integers(1, 5000), columns=st.integers(1, 5000), numbers=st.integers(1, 10000))
