@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minigen import threads
+from minigen import checks, threads
 from minigen.backend import Array, xp
 from minigen.core import Op, Tensor, column_sums
 
@@ -109,10 +109,20 @@ _batch_norm = Op("batch_norm(x, weight, bias, stats, eps) = weight (x - mean) / 
                  joint=_batch_norm_gradients)
 
 
+def check_channels(owner: str, x: Any, weight: Any, bias: Any) -> None:
+    """``x`` must be (..., channels), and ``weight`` and ``bias`` (channels,), all of one dtype."""
+    checks.floats(owner, x=x, weight=weight, bias=bias)
+    if not x.shape[-1:] == weight.shape == bias.shape != ():
+        raise ValueError(f"{owner}: x (..., channels), weight (channels,) and bias (channels,) expected, "
+                         f"{x.shape}, {weight.shape} and {bias.shape} found")
+
+
 def batch_norm(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, Array]:
     """Normalise each channel of x (..., channels): weight (x - mean) / sqrt(variance + eps) + bias.
 
-    The raw ``moments`` of x are returned as well.
+    ``weight`` and ``bias`` are (channels,). The raw ``moments`` of x are returned as well. ``ValueError`` if
+    the shapes do not fit.
     """
+    check_channels("batch_norm", x, weight, bias)
     stats = moments(x.data if type(x) is Tensor else x)
     return _batch_norm(x, weight, bias, stats, eps=eps), stats

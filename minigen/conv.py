@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigen import correlation
+from minigen import checks, correlation
 from minigen.core import Op, column_sums
 
 
@@ -57,9 +57,10 @@ def conv2d(x: Any, w: Any, bias: Any = None, stride: int = 1, padding: int = 0) 
 
     ``x`` is (N, H, W, in), ``w`` (kernel height, kernel width, in, out), ``bias`` (out,). The output is
     (N, H', W', out), with H' = (H + 2 padding - kernel height) // stride + 1 and W' likewise. It has the
-    dtype of ``x``. ``ValueError`` if the shapes do not fit, or if the kernel is larger than the padded image.
+    dtype of ``x``, ``w`` and ``bias``, float32 or float64. ``ValueError`` if the shapes do not fit, or if the
+    kernel is larger than the padded image.
     """
-    _check("conv2d", x, w, bias, stride, padding)
+    stride, padding = _check("conv2d", x, w, bias, stride, padding)
     if any(length + 2 * padding < kernel for length, kernel in zip(x.shape[1:3], w.shape[:2])):
         raise ValueError(f"conv2d: a kernel of {w.shape[:2]} is larger than images of {x.shape[1:3]} with "
                          f"padding {padding}")
@@ -75,8 +76,9 @@ def conv_transpose2d(x: Any, w: Any, bias: Any = None, stride: int = 1, padding:
     A convolution maps ``stride`` different sizes to H; ``output_padding`` chooses one of them. ``ValueError``
     if the shapes do not fit.
     """
-    _check("conv_transpose2d", x, w, bias, stride, padding)
-    if not 0 <= output_padding < stride:
+    stride, padding = _check("conv_transpose2d", x, w, bias, stride, padding)
+    output_padding = checks.whole("conv_transpose2d", "output_padding", output_padding, 0)
+    if output_padding >= stride:
         raise ValueError(f"conv_transpose2d: an output_padding from 0 to {stride - 1} expected, "
                          f"{output_padding} found")
     size = tuple((length - 1) * stride - 2 * padding + kernel + output_padding
@@ -87,12 +89,12 @@ def conv_transpose2d(x: Any, w: Any, bias: Any = None, stride: int = 1, padding:
     return _conv_transpose2d(x, w, *biases, stride=stride, padding=padding, size=size)
 
 
-def _check(name: str, x: Any, w: Any, bias: Any, stride: int, padding: int) -> None:
+def _check(name: str, x: Any, w: Any, bias: Any, stride: int, padding: int) -> tuple[int, int]:
+    """Stride and padding as ints, if all arguments fit together."""
+    checks.floats(name, x=x, w=w, **({} if bias is None else {"bias": bias}))
     if len(x.shape) != 4 or len(w.shape) != 4 or x.shape[3] != w.shape[2] or 0 in w.shape:
         raise ValueError(f"{name}: x (N, H, W, in) and w (kernel height, kernel width, in, out) without "
                          f"empty axes expected, {x.shape} and {w.shape} found")
     if bias is not None and bias.shape != w.shape[3:]:
         raise ValueError(f"{name}: a bias of shape {w.shape[3:]} expected, {bias.shape} found")
-    if stride < 1 or padding < 0:
-        raise ValueError(f"{name}: a stride of at least 1 and a padding of at least 0 expected, "
-                         f"{stride} and {padding} found")
+    return checks.whole(name, "stride", stride), checks.whole(name, "padding", padding, 0)

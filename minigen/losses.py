@@ -6,15 +6,41 @@ because the right-hand sides of
     -log D(x) = softplus(-logit)        -log(1 - D(x)) = softplus(logit)
 
 never overflow. Losses are scalars: the mean over the batch and over the discriminator's outputs, in nats.
+Their arguments are arrays or Tensors of one dtype, float32 or float64. ``ValueError`` if their shapes do not
+fit, or if a batch is empty.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from minigen import ops
+import numpy
+
+from minigen import checks, ops
 from minigen.backend import Array, to_device, xp
-from minigen.core import Op
+from minigen.core import Op, to_host
+
+
+def _check(loss: str, axes: str, agree: int = 0, **arrays: Any) -> None:
+    """All must have axes such as ``"(N, outputs)"`` or ``"(N, ...)"``, none of them empty.
+
+    Their lengths must be the same from the axis ``agree`` on.
+    """
+    checks.floats(loss, **arrays)
+    shapes = [a.shape for a in arrays.values()]
+    names = axes.strip("(,)").split(", ")
+    count, more = (len(names) - 1, math.inf) if names[-1] == "..." else (len(names), 0)
+    if not all(count <= len(shape) <= count + more and 0 not in shape and shape[agree:] == shapes[0][agree:]
+               for shape in shapes):
+        raise ValueError(f"{loss}: {' and '.join(arrays)} of shape {axes} expected, "
+                         f"{' and '.join(map(str, shapes))} found")
+
+
+def _check_scalars(loss: str, **values: Any) -> None:
+    for name, value in values.items():
+        if getattr(value, "shape", ()) != ():
+            raise ValueError(f"{loss}: a scalar {name} expected, one of shape {value.shape} found")
 
 
 def gan_discriminator(real_logits: Any, fake_logits: Any) -> Any:
@@ -24,6 +50,7 @@ def gan_discriminator(real_logits: Any, fake_logits: Any) -> Any:
     for mistaking fakes for real images. This is the form of Goodfellow et al. (2014), Eq. 1, with the sign
     flipped for minimising.
     """
+    _check("gan_discriminator", "(N, ...)", 1, real_logits=real_logits, fake_logits=fake_logits)
     return ops.mean(ops.softplus(-real_logits)) + ops.mean(ops.softplus(fake_logits))
 
 
@@ -33,6 +60,7 @@ def gan_generator_minimax(fake_logits: Any) -> Any:
     ``gan_discriminator`` explains this slip. At the optimal D the loss is 2 JS(P_data || P_G) - 2 log 2
     (Eq. 3), up to terms without G.
     """
+    _check("gan_generator_minimax", "(N, ...)", fake_logits=fake_logits)
     return -ops.mean(ops.softplus(fake_logits))
 
 
@@ -41,7 +69,8 @@ def gan_generator(fake_logits: Any) -> Any:
 
     At the optimal D its gradient is that of KL(P_G || P_data) - 2 JS(P_data || P_G) (Eq. 4).
     """
-    return ops.mean(gan_generator_each(fake_logits))
+    _check("gan_generator", "(N, ...)", fake_logits=fake_logits)
+    return ops.mean(_minus_log_d(fake_logits))
 
 
 def gan_generator_each(fake_logits: Any) -> Any:
@@ -49,7 +78,12 @@ def gan_generator_each(fake_logits: Any) -> Any:
 
     ``fake_logits`` is (N, outputs), the result (N,). D = 1/2 everywhere gives L_GAN = log 2.
     """
-    return ops.mean(ops.softplus(-fake_logits), axis=-1)
+    _check("gan_generator_each", "(N, outputs)", fake_logits=fake_logits)
+    return _minus_log_d(fake_logits)
+
+
+def _minus_log_d(logits: Any) -> Any:
+    return ops.mean(ops.softplus(-logits), axis=-1)
 
 
 def wgan_critic(real_scores: Any, fake_scores: Any) -> Any:
@@ -58,11 +92,13 @@ def wgan_critic(real_scores: Any, fake_scores: Any) -> Any:
     D is a real-valued score, and weight clipping makes it Lipschitz. The paper prints Eq. 5 as
     max_D E D(x) + E[1 - D(G(z))]; the 1 is a constant and is left out (Arjovsky et al., 2017, Eq. 2).
     """
+    _check("wgan_critic", "(N, ...)", 1, real_scores=real_scores, fake_scores=fake_scores)
     return ops.mean(fake_scores) - ops.mean(real_scores)
 
 
 def wgan_generator(fake_scores: Any) -> Any:
     """The generator's loss of Eq. 5: -E D(G(z))."""
+    _check("wgan_generator", "(N, ...)", fake_scores=fake_scores)
     return -ops.mean(fake_scores)
 
 
@@ -81,10 +117,9 @@ def squared_error(x: Any, reconstruction: Any) -> Any:
     """The reconstruction term of Eq. 6: the squared error summed over pixels, averaged over the batch.
 
     Eq. 6 prints E log p(x | z), and section 3.1 "the mean squared error". The two agree up to
-    a constant for p(x | z) = N(x; reconstruction, I / 2). ``ValueError`` if the shapes differ.
+    a constant for p(x | z) = N(x; reconstruction, I / 2). Both are (N, pixels, ...).
     """
-    if x.shape != reconstruction.shape:
-        raise ValueError(f"squared_error: x has shape {x.shape}, but reconstruction {reconstruction.shape}")
+    _check("squared_error", "(N, pixels, ...)", x=x, reconstruction=reconstruction)
     return _squared_error(x, reconstruction) / len(x)
 
 
@@ -98,10 +133,9 @@ def gaussian_kl(mu: Any, logvar: Any) -> Any:
     """The first term of Eq. 6: KL(N(mu, diag exp(logvar)) || N(0, I)), averaged over the batch.
 
     Each row of ``mu`` and ``logvar``, both (N, latent), gives 1/2 sum(mu^2 + exp(logvar) - 1 - logvar)
-    (Kingma and Welling, 2013, appendix B). ``ValueError`` if the shapes differ.
+    (Kingma and Welling, 2013, appendix B).
     """
-    if mu.shape != logvar.shape:
-        raise ValueError(f"gaussian_kl: mu has shape {mu.shape}, but logvar {logvar.shape}")
+    _check("gaussian_kl", "(N, latent)", mu=mu, logvar=logvar)
     return ops.mean(_gaussian_kl(mu, logvar))
 
 
@@ -110,6 +144,8 @@ def vae(reconstruction_error: Any, kl: Any, reconstruction_weight: float = 1.0) 
 
     Eq. 6 prints -KL + E log p(x | z), to be maximised; the terms are ``squared_error`` and ``gaussian_kl``.
     """
+    _check_scalars("vae", reconstruction_error=reconstruction_error, kl=kl)
+    reconstruction_weight = checks.real("vae", "reconstruction_weight", reconstruction_weight, "[0, inf)")
     return reconstruction_weight * reconstruction_error + kl
 
 
@@ -118,6 +154,9 @@ def vaegan(l_vae: Any, l_gan: Any, gan_weight: float = 1.0) -> Any:
 
     ``l_gan`` (N,) holds L_GAN of samples from the prior.
     """
+    _check_scalars("vaegan", l_vae=l_vae)
+    _check("vaegan", "(N,)", l_gan=l_gan)
+    gan_weight = checks.real("vaegan", "gan_weight", gan_weight, "[0, inf)")
     return l_vae + gan_weight * ops.mean(l_gan)
 
 
@@ -128,6 +167,10 @@ def constrained(l_vae: Any, l_gan: Any, d: float, gan_weight: float = 1.0, per_s
     (N,), before the mean over the batch. Without it the hinge acts on the batch mean, as in Eq. 7. At
     L_GAN = d the subgradient is 0.
     """
+    _check_scalars("constrained", l_vae=l_vae)
+    _check("constrained", "(N,)", l_gan=l_gan)
+    d = checks.real("constrained", "d", d)
+    gan_weight = checks.real("constrained", "gan_weight", gan_weight, "[0, inf)")
     if not per_sample:
         l_gan = ops.mean(l_gan)
     return l_vae + gan_weight * ops.mean(ops.relu(l_gan - d))
@@ -136,9 +179,19 @@ def constrained(l_vae: Any, l_gan: Any, d: float, gan_weight: float = 1.0, per_s
 def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
     """-log softmax(logits)[label], averaged over the batch, for logits (N, classes) and integer labels (N,).
 
-    ``ValueError`` if the shapes do not fit.
+    The labels are best on the host: on a GPU, looking at them would wait for the device.
     """
-    if labels.shape != logits.shape[:1]:
-        raise ValueError(f"softmax_cross_entropy: labels of shape {logits.shape[:1]} expected, "
-                         f"{labels.shape} found")
+    _check("softmax_cross_entropy", "(N, classes)", logits=logits)
+    labels = to_host(labels)
+    _check_labels(labels, *logits.shape)
     return -ops.mean(ops.log_softmax(logits)[xp.arange(len(labels)), to_device(labels)])
+
+
+def _check_labels(labels: numpy.ndarray, n: int, classes: int) -> None:
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"softmax_cross_entropy: integer labels expected, {labels.dtype} found")
+    if labels.shape != (n,):
+        raise ValueError(f"softmax_cross_entropy: labels of shape {(n,)} expected, {labels.shape} found")
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise ValueError(f"softmax_cross_entropy: labels from 0 to {classes - 1} expected, {wrong[0]} found")

@@ -1,4 +1,4 @@
-"""Layers: modules that own parameters and apply ops to their input.
+"""Layers, which are modules that apply ops to their input, and the initialisers of their weights.
 
 Weights are (in, out), or (kernel height, kernel width, in, out) in convolutions. They are drawn on the host
 from an explicit NumPy random generator, so the same seed gives the same network on NumPy and on CuPy.
@@ -7,26 +7,30 @@ from an explicit NumPy random generator, so the same seed gives the same network
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy
 
-from minigen import ops
-from minigen.backend import Array, to_device, to_host
+from minigen import checks, ops
+from minigen.backend import Array, to_device
+from minigen.batch_norm import check_channels
 from minigen.core import Tensor
+from minigen.module import Module
 
 Initialiser = Callable[[numpy.random.Generator, tuple[int, ...]], numpy.ndarray]
 
 
 def he_normal(rng: numpy.random.Generator, shape: tuple[int, ...]) -> numpy.ndarray:
     """Weights from N(0, 2 / fan_in), which keep a signal's size through ReLUs (He et al., 2015, Eq. 10)."""
-    return rng.standard_normal(shape) * math.sqrt(2 / _fans(shape)[0])
+    fan_in, _ = _fans("he_normal", rng, shape)
+    return rng.standard_normal(shape) * math.sqrt(2 / fan_in)
 
 
 def glorot_uniform(rng: numpy.random.Generator, shape: tuple[int, ...]) -> numpy.ndarray:
     """Weights from U(-b, b) with b^2 = 6 / (fan_in + fan_out) (Glorot and Bengio, 2010, Eq. 16)."""
-    bound = math.sqrt(6 / math.fsum(_fans(shape)))
+    bound = math.sqrt(6 / math.fsum(_fans("glorot_uniform", rng, shape)))
     return rng.uniform(-bound, bound, shape)
 
 
@@ -35,102 +39,64 @@ def fan_in_uniform(rng: numpy.random.Generator, shape: tuple[int, ...]) -> numpy
 
     LeCun et al. (1998) use three times this variance.
     """
-    bound = 1 / math.sqrt(_fans(shape)[0])
+    fan_in, _ = _fans("fan_in_uniform", rng, shape)
+    bound = 1 / math.sqrt(fan_in)
     return rng.uniform(-bound, bound, shape)
 
 
 INITIALISERS: dict[str, Initialiser] = {f.__name__: f for f in (he_normal, glorot_uniform, fan_in_uniform)}
 
 
-def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    window = math.prod(shape[:-2])
-    return window * shape[-2], window * shape[-1]
+def _fans(owner: str, rng: numpy.random.Generator, shape: tuple[int, ...]) -> tuple[int, int]:
+    _check_rng(owner, rng)
+    *window, n_in, n_out = checks.sizes(owner, "shape", shape, fewest=2)
+    return math.prod(window) * n_in, math.prod(window) * n_out
 
 
-class Module:
-    """A part of a network. Its attributes (Tensors, modules, lists of modules) are its parameters and parts.
+def _check_rng(owner: str, rng: Any) -> None:
+    if not isinstance(rng, numpy.random.Generator):
+        raise TypeError(f"{owner}: rng, a random generator such as numpy.random.default_rng(0), expected, "
+                        f"{reprlib.repr(rng)} found")
 
-    Subclasses define ``forward``; calling the module calls it. ``buffers`` names the array attributes that
-    belong to the state but are not parameters. ``training`` is the mode, for layers that behave differently
-    in training: see ``train`` and ``eval``.
+
+def _precision(owner: str, dtype: Any) -> str:
+    """The name of ``dtype``: float32 or float64."""
+    name = getattr(dtype, "__name__", str(dtype))
+    if name not in ("float32", "float64"):
+        raise TypeError(f"{owner}: dtype float32 or float64 expected, {name} found")
+    return name
+
+
+class _Affine(Module):
+    """A layer with a weight (..., n_in, n_out) from ``init``, and a bias (n_out,), zero at first, or None.
+
+    ``settings`` names the attributes that ``repr`` shows.
     """
 
-    buffers: tuple[str, ...] = ()
-    training = True
+    settings: tuple[str, ...] = ()
 
-    def forward(self, x: Any) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+    def __init__(self, shape: tuple[int, ...], bias: bool, rng: numpy.random.Generator, init: Initialiser,
+                 dtype: str) -> None:
+        owner = type(self).__name__
+        dtype = _precision(owner, dtype)
+        _check_rng(owner, rng)
+        if not callable(init):
+            raise TypeError(f"{owner}: init, a function such as nn.he_normal, expected, {init!r} found")
+        weight = init(rng, shape)
+        if not isinstance(weight, numpy.ndarray) or weight.shape != shape or weight.dtype.kind not in "fiu":
+            found = getattr(weight, "shape", type(weight).__name__)
+            raise ValueError(f"{owner}: an array {shape} of numbers expected from init, {found} found")
+        self.weight = Tensor(to_device(weight.astype(dtype)))
+        self.bias = Tensor(to_device(numpy.zeros(shape[-1], dtype))) if bias else None
 
-    def __call__(self, x: Any) -> Any:
-        return self.forward(x)
-
-    def _parts(self) -> Iterator[tuple[str, Any]]:
-        for name, part in vars(self).items():
-            if isinstance(part, (list, tuple)):
-                yield from ((f"{name}.{i}", item) for i, item in enumerate(part))
-            else:
-                yield name, part
-
-    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-        """Each parameter with its name, such as ``layers.0.weight``, in the order of definition."""
-        for name, part in self._parts():
-            if isinstance(part, Tensor):
-                yield prefix + name, part
-            elif isinstance(part, Module):
-                yield from part.named_parameters(f"{prefix}{name}.")
-
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and all modules in it, each with the prefix of its names, such as ``layers.0.``."""
-        yield prefix, self
-        for name, part in self._parts():
-            if isinstance(part, Module):
-                yield from part.named_modules(f"{prefix}{name}.")
-
-    def parameters(self) -> list[Tensor]:
-        """The parameters in the order of definition."""
-        return [parameter for _, parameter in self.named_parameters()]
-
-    def train(self) -> None:
-        """Switch this module and all modules in it to training mode, in which they start."""
-        for _, module in self.named_modules():
-            module.training = True
-
-    def eval(self) -> None:
-        """Switch this module and all modules in it to evaluation mode, for use after training."""
-        for _, module in self.named_modules():
-            module.training = False
-
-    def _named_buffers(self) -> Iterator[tuple[str, Module, str]]:
-        for prefix, module in self.named_modules():
-            yield from ((prefix + name, module, name) for name in module.buffers)
-
-    def state(self) -> dict[str, numpy.ndarray]:
-        """A copy of every parameter and buffer on the host, by name."""
-        parameters = {name: numpy.array(to_host(parameter.data))
-                      for name, parameter in self.named_parameters()}
-        return {**parameters, **{path: numpy.array(to_host(getattr(module, name)))
-                                 for path, module, name in self._named_buffers()}}
-
-    def load_state(self, state: dict[str, numpy.ndarray]) -> None:
-        """Set parameters and buffers from ``state``; names, shapes and dtypes must be those of ``state()``.
-
-        If they differ, ``ValueError`` names the difference, and nothing changes.
-        """
-        mine = self.state()
-        if mine.keys() != state.keys():
-            raise ValueError(f"load_state: parameters missing: {sorted(mine.keys() - state.keys())}, "
-                             f"unknown: {sorted(state.keys() - mine.keys())}")
-        for name, array in mine.items():
-            if state[name].shape != array.shape or state[name].dtype != array.dtype:
-                raise ValueError(f"load_state: {name} is {array.dtype} {array.shape}, "
-                                 f"found {state[name].dtype} {state[name].shape}")
-        for name, parameter in self.named_parameters():
-            parameter.data = to_device(state[name].copy())
-        for path, module, name in self._named_buffers():
-            setattr(module, name, to_device(state[path].copy()))
+    def extra_repr(self) -> str:
+        *kernel, n_in, n_out = self.weight.shape
+        words = [n_in, n_out, *[tuple(kernel)] * bool(kernel)]
+        words += [f"{name}={getattr(self, name)}" for name in self.settings]
+        return ", ".join(map(str, words + ["bias=False"] * (self.bias is None)))
 
 
-class Linear(Module):
+class Linear(_Affine):
     """x w + b: (..., n_in) to (..., n_out).
 
     The weight (n_in, n_out) comes from ``init``. The bias (n_out,) starts at zero; ``bias=False`` leaves it
@@ -139,47 +105,55 @@ class Linear(Module):
 
     def __init__(self, n_in: int, n_out: int, *, bias: bool = True, rng: numpy.random.Generator,
                  init: Initialiser = fan_in_uniform, dtype: str = "float32") -> None:
-        self.weight = Tensor(to_device(init(rng, (n_in, n_out)).astype(dtype)))
-        self.bias = Tensor(to_device(numpy.zeros(n_out, dtype))) if bias else None
+        shape = checks.whole("Linear", "n_in", n_in), checks.whole("Linear", "n_out", n_out)
+        super().__init__(shape, bias, rng, init, dtype)
 
     def forward(self, x: Any) -> Any:
         return ops.matmul(x, self.weight) if self.bias is None else ops.linear(x, self.weight, self.bias)
 
 
-class Conv2d(Module):
+def _kernel_shape(owner: str, n_in: int, n_out: int, kernel: int | tuple[int, int]) -> tuple[int, ...]:
+    sides = kernel if isinstance(kernel, (tuple, list)) and len(kernel) == 2 else (kernel, kernel)
+    return (*(checks.whole(owner, "kernel", side) for side in sides),
+            checks.whole(owner, "n_in", n_in), checks.whole(owner, "n_out", n_out))
+
+
+class Conv2d(_Affine):
     """The convolution ``ops.conv2d``: (N, H, W, n_in) to (N, H', W', n_out).
 
-    The weight (kernel, kernel, n_in, n_out) comes from ``init``. The bias (n_out,) starts at zero;
-    ``bias=False`` leaves it out.
+    The weight (kernel, kernel, n_in, n_out) comes from ``init``; a pair ``kernel`` is (height, width). The
+    bias (n_out,) starts at zero; ``bias=False`` leaves it out.
     """
 
-    def __init__(self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, padding: int = 0,
-                 bias: bool = True, rng: numpy.random.Generator, init: Initialiser = fan_in_uniform,
-                 dtype: str = "float32") -> None:
-        self.weight = Tensor(to_device(init(rng, (kernel, kernel, n_in, n_out)).astype(dtype)))
-        self.bias = Tensor(to_device(numpy.zeros(n_out, dtype))) if bias else None
-        self.stride = stride
-        self.padding = padding
+    settings = ("stride", "padding")
+
+    def __init__(self, n_in: int, n_out: int, kernel: int | tuple[int, int], *, stride: int = 1,
+                 padding: int = 0, bias: bool = True, rng: numpy.random.Generator,
+                 init: Initialiser = fan_in_uniform, dtype: str = "float32") -> None:
+        self.stride = checks.whole("Conv2d", "stride", stride)
+        self.padding = checks.whole("Conv2d", "padding", padding, 0)
+        super().__init__(_kernel_shape("Conv2d", n_in, n_out, kernel), bias, rng, init, dtype)
 
     def forward(self, x: Any) -> Any:
         return ops.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
 
-class ConvTranspose2d(Module):
+class ConvTranspose2d(_Affine):
     """The transposed convolution ``ops.conv_transpose2d``: (N, H, W, n_in) to (N, H', W', n_out).
 
-    The weight (kernel, kernel, n_in, n_out) comes from ``init``. The bias (n_out,) starts at zero;
-    ``bias=False`` leaves it out.
+    The weight (kernel, kernel, n_in, n_out) comes from ``init``; a pair ``kernel`` is (height, width). The
+    bias (n_out,) starts at zero; ``bias=False`` leaves it out.
     """
 
-    def __init__(self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, padding: int = 0,
-                 output_padding: int = 0, bias: bool = True, rng: numpy.random.Generator,
+    settings = ("stride", "padding", "output_padding")
+
+    def __init__(self, n_in: int, n_out: int, kernel: int | tuple[int, int], *, stride: int = 1,
+                 padding: int = 0, output_padding: int = 0, bias: bool = True, rng: numpy.random.Generator,
                  init: Initialiser = fan_in_uniform, dtype: str = "float32") -> None:
-        self.weight = Tensor(to_device(init(rng, (kernel, kernel, n_in, n_out)).astype(dtype)))
-        self.bias = Tensor(to_device(numpy.zeros(n_out, dtype))) if bias else None
-        self.stride = stride
-        self.padding = padding
-        self.output_padding = output_padding
+        self.stride = checks.whole("ConvTranspose2d", "stride", stride)
+        self.padding = checks.whole("ConvTranspose2d", "padding", padding, 0)
+        self.output_padding = checks.whole("ConvTranspose2d", "output_padding", output_padding, 0)
+        super().__init__(_kernel_shape("ConvTranspose2d", n_in, n_out, kernel), bias, rng, init, dtype)
 
     def forward(self, x: Any) -> Any:
         return ops.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding)
@@ -191,21 +165,23 @@ class BatchNorm(Module):
     y = weight (x - mean) / sqrt(variance + eps) + bias (Ioffe and Szegedy, 2015). In training, the mean and
     the biased variance are those of the batch, over all other axes. The running statistics move towards them,
     with the unbiased variance: running = (1 - momentum) running + momentum batch. After training the running
-    statistics are used. The constants are PyTorch's. ``ValueError`` if a training batch has fewer than two
-    values per channel.
+    statistics are used. The constants are PyTorch's. ``ValueError`` for other than n channels, or if a
+    training batch has fewer than two values per channel.
     """
 
     buffers = ("running_mean", "running_var")
 
     def __init__(self, n: int, *, eps: float = 1e-5, momentum: float = 0.1, dtype: str = "float32") -> None:
+        n, dtype = checks.whole("BatchNorm", "n", n), _precision("BatchNorm", dtype)
+        self.eps = checks.real("BatchNorm", "eps", eps, "(0, inf)")
+        self.momentum = checks.real("BatchNorm", "momentum", momentum, "[0, 1]")
         self.weight = Tensor(to_device(numpy.ones(n, dtype)))
         self.bias = Tensor(to_device(numpy.zeros(n, dtype)))
         self.running_mean = to_device(numpy.zeros(n, dtype))
         self.running_var = to_device(numpy.ones(n, dtype))
-        self.eps = eps
-        self.momentum = momentum
 
     def forward(self, x: Any) -> Any:
+        check_channels("BatchNorm", x, self.weight, self.bias)
         if not self.training:
             scale = self.weight / ops.sqrt(self.running_var + self.eps)
             return (x - self.running_mean) * scale + self.bias
@@ -222,6 +198,9 @@ class BatchNorm(Module):
         before = getattr(self, name)
         setattr(self, name, ((1 - self.momentum) * before + self.momentum * batch).astype(before.dtype))
 
+    def extra_repr(self) -> str:
+        return f"{self.weight.size}, eps={self.eps}, momentum={self.momentum}"
+
 
 class ReLU(Module):
     """max(x, 0)."""
@@ -234,10 +213,13 @@ class LeakyReLU(Module):
     """x where x > 0, ``slope`` x elsewhere."""
 
     def __init__(self, slope: float = 0.01) -> None:
-        self.slope = slope
+        self.slope = checks.real("LeakyReLU", "slope", slope)
 
     def forward(self, x: Any) -> Any:
         return ops.leaky_relu(x, slope=self.slope)
+
+    def extra_repr(self) -> str:
+        return str(self.slope)
 
 
 class Sigmoid(Module):
@@ -255,22 +237,45 @@ class Tanh(Module):
 
 
 class Reshape(Module):
-    """(N, ...) to (N, *shape)."""
+    """(N, ...) to (N, *shape). One size may be -1: it follows from the others."""
 
     def __init__(self, *shape: int) -> None:
-        self.shape = shape
+        inferred = shape.count(-1) == 1
+        self.shape = tuple(-1 if inferred and n == -1 else checks.whole("Reshape", "size", n) for n in shape)
 
     def forward(self, x: Any) -> Any:
         return ops.reshape(x, (x.shape[0], *self.shape))
 
+    def extra_repr(self) -> str:
+        return ", ".join(map(str, self.shape))
+
 
 class Sequential(Module):
-    """Layers applied one after the other."""
+    """Layers applied one after the other: ``net[0]`` is the first, ``net[:2]`` a Sequential of the first two.
 
-    def __init__(self, *layers: Module) -> None:
+    A layer is a module, or a function such as ``ops.tanh``.
+    """
+
+    def __init__(self, *layers: Callable[[Any], Any]) -> None:
+        for layer in layers:
+            if isinstance(layer, type) or not callable(layer):
+                raise TypeError("Sequential: modules or functions expected, one by one, "
+                                f"{reprlib.repr(layer)} found")
         self.layers = list(layers)
 
     def forward(self, x: Any) -> Any:
         for layer in self.layers:
             x = layer(x)
         return x
+
+    def __getitem__(self, index: int | slice) -> Any:
+        return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Callable[[Any], Any]]:
+        return iter(self.layers)
+
+    def _shown(self) -> Iterator[tuple[str, Any]]:
+        return ((str(i), layer) for i, layer in enumerate(self.layers))

@@ -12,12 +12,12 @@ time to time, values that are far too small to move a weight are set to 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy
 
-from minigen import backend, threads
+from minigen import backend, checks, threads
 from minigen.backend import Array, to_device, to_host, xp
 from minigen.core import Tensor, grad
 
@@ -26,23 +26,56 @@ _TIDY_EVERY = 64    # steps
 _NEGLIGIBLE = 1e-30     # after _TIDY_EVERY decays by 0.9, times a small rate, still no subnormal float32
 
 
+def _leaves(owner: str, parameters: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    """The parameters, each once."""
+    if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable):
+        raise TypeError(f"{owner}: a list of Tensors such as net.parameters() expected, "
+                        f"{type(parameters).__name__} found")
+    leaves = tuple({id(p): p for p in parameters}.values())
+    if not leaves:
+        raise ValueError(f"{owner}: at least 1 parameter expected, 0 found")
+    for i, p in enumerate(leaves):
+        if not isinstance(p, Tensor):
+            raise TypeError(f"{owner}: parameter {i}: a Tensor expected, {type(p).__name__} found")
+        if p.op is not None:
+            raise ValueError(f"{owner}: parameter {i} is a result of {p.op.name}: only leaves can be trained")
+    return leaves
+
+
 class Optimizer:
     """The base of SGD, RMSProp and Adam: it loops over parameters, keeps their state and counts the steps.
 
-    A subclass names the state arrays that it keeps for each parameter (``slots``, zero at first). It defines
-    ``_update(p, g, new, *slots)``, which updates the slots and puts the parameter's new value into ``new``.
+    ``parameters`` are leaves; one that is given twice counts once. A subclass names its hyperparameters, each
+    with the interval it must lie in, and the state arrays that it keeps for each parameter (``slots``, zero
+    at first). It defines ``_update(p, g, new, *slots)``, which updates the slots and puts the parameter's new
+    value into ``new``. Hyperparameters may be changed between steps, and are part of the state.
     """
 
     slots: tuple[str, ...] = ()
+    hyperparameters: dict[str, str] = {"lr": "[0, inf)"}
+    lr: float
+    _update: Callable[..., None]
 
-    def __init__(self, parameters: Sequence[Tensor], lr: float) -> None:
-        if not (lr > 0 and math.isfinite(lr)):
-            raise ValueError(f"{type(self).__name__}: a positive learning rate expected, {lr} found")
-        self.parameters = list(parameters)
-        self.lr = lr
+    def __init__(self, parameters: Iterable[Tensor], lr: float, **others: float) -> None:
+        owner = type(self).__name__
+        self.parameters = _leaves(owner, parameters)
+        checks.real(owner, "lr", lr, "(0, inf)")        # only a schedule may end at 0
+        for name, value in {"lr": lr, **others}.items():
+            setattr(self, name, value)
         self.steps = 0
         self.arrays = {slot: [xp.zeros(p.shape, p.dtype) for p in self.parameters] for slot in self.slots}
+        self._kinds = [(p.shape, p.dtype) for p in self.parameters]
         self._blocks = [threads.row_blocks(p.shape, _ARRAYS) for p in self.parameters]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.hyperparameters:
+            value = checks.real(type(self).__name__, name, value, self.hyperparameters[name])
+        object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={getattr(self, name)}" for name in self.hyperparameters)
+        return (f"{type(self).__name__}({settings}), {sum(p.size for p in self.parameters):,} parameters, "
+                f"{self.steps:,} steps")
 
     def minimize(self, loss: Tensor) -> None:
         """Take one step down the gradient of the scalar ``loss`` with respect to the parameters.
@@ -52,16 +85,14 @@ class Optimizer:
         self.step(grad(loss, self.parameters, retain_graph=False))
 
     def step(self, grads: Sequence[Array]) -> None:
-        """Update every parameter from its gradient, given in the order of the parameters."""
-        if len(grads) != len(self.parameters):
-            raise ValueError(f"{type(self).__name__}.step: {len(self.parameters)} gradients expected, "
-                             f"{len(grads)} found")
+        """Update every parameter from its gradient, given in the order of the parameters.
+
+        ``TypeError`` or ``ValueError`` if the gradients do not fit; nothing moves then.
+        """
+        self._check_gradients(grads)
         self.steps += 1
         tidy = self.steps % _TIDY_EVERY == 0
         for p, blocks, g, *arrays in zip(self.parameters, self._blocks, grads, *self.arrays.values()):
-            if g.shape != p.shape:
-                raise ValueError(f"{type(self).__name__}.step: a gradient of shape {p.shape} expected, "
-                                 f"{g.shape} found")
             before, after = p.data, xp.empty(p.shape, p.dtype)
 
             def update(rows: Any) -> None:
@@ -73,19 +104,49 @@ class Optimizer:
             threads.share(update, blocks)
             p.adopt(after)
 
-    def state(self) -> dict[str, numpy.ndarray]:
-        """A copy of the state on the host: the step count, and each slot's arrays by parameter number."""
-        arrays = {f"{slot}.{i}": numpy.array(to_host(a))
-                  for slot in self.slots for i, a in enumerate(self.arrays[slot])}
-        return {"steps": numpy.array(self.steps), **arrays}
+    def _check_gradients(self, grads: Sequence[Array]) -> None:
+        who, arrays = f"{type(self).__name__}.step", (xp.ndarray, numpy.generic)
+        if not isinstance(grads, (list, tuple)):
+            raise TypeError(f"{who}: a list of gradients expected, {type(grads).__name__} found")
+        if len(grads) != len(self.parameters):
+            raise ValueError(f"{who}: {len(self.parameters)} gradients expected, {len(grads)} found")
+        for i, (kind, g) in enumerate(zip(self._kinds, grads)):
+            if not isinstance(g, arrays):
+                raise TypeError(f"{who}: gradient {i}: an array expected, {type(g).__name__} found")
+            if (g.shape, g.dtype) != kind:
+                raise ValueError(f"{who}: gradient {i} of {kind[1]} {kind[0]} expected, "
+                                 f"{g.dtype} {g.shape} found")
 
-    def load_state(self, state: dict[str, numpy.ndarray]) -> None:
-        """Continue from a result of ``state()``; ``ValueError`` if names or shapes differ."""
-        mine = self.state()
-        if {k: v.shape for k, v in mine.items()} != {k: v.shape for k, v in state.items()}:
-            raise ValueError(f"{type(self).__name__}.load_state: the state of another optimiser "
-                             "or of other parameters found")
+    def _named_arrays(self) -> dict[str, Array]:
+        """The step count, the hyperparameters, and each slot's arrays by parameter number."""
+        numbers = {name: getattr(self, name) for name in ("steps", *self.hyperparameters)}
+        return {**{name: numpy.array(number) for name, number in numbers.items()},
+                **{f"{slot}.{i}": a for slot in self.slots for i, a in enumerate(self.arrays[slot])}}
+
+    def state(self) -> dict[str, numpy.ndarray]:
+        """A copy of the state on the host: the step count, the hyperparameters, and each slot's arrays by
+        parameter number."""
+        return {name: numpy.array(to_host(a)) for name, a in self._named_arrays().items()}
+
+    def check_state(self, state: Mapping[str, numpy.ndarray]) -> None:
+        """``TypeError`` or ``ValueError`` if ``load_state`` would refuse ``state``; nothing changes."""
+        who = f"{type(self).__name__}.load_state"
+        checks.state(who, self._named_arrays(), state)
+        if state["steps"] < 0:
+            raise ValueError(f"{who}: steps of at least 0 expected, {state['steps']} found")
+        for name, interval in self.hyperparameters.items():
+            checks.real(who, name, state[name].item(), interval)
+
+    def load_state(self, state: Mapping[str, numpy.ndarray]) -> None:
+        """Continue from a result of ``state()``, with its hyperparameters.
+
+        If it belongs to another optimiser or other parameters, or if a number is not finite or out of range,
+        an error names the difference, and nothing changes.
+        """
+        self.check_state(state)
         self.steps = int(state["steps"])
+        for name in self.hyperparameters:
+            setattr(self, name, state[name].item())
         self.arrays = {slot: [to_device(state[f"{slot}.{i}"].copy()) for i in range(len(self.parameters))]
                        for slot in self.slots}
 
@@ -94,10 +155,11 @@ class SGD(Optimizer):
     """b = momentum b + g;  p = p - lr b  (Sutskever et al., 2013, as in PyTorch)."""
 
     slots = ("b",)
+    hyperparameters = {**Optimizer.hyperparameters, "momentum": "[0, 1)"}
+    momentum: float
 
-    def __init__(self, parameters: Sequence[Tensor], lr: float, momentum: float = 0.0) -> None:
-        super().__init__(parameters, lr)
-        self.momentum = momentum
+    def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.0) -> None:
+        super().__init__(parameters, lr, momentum=momentum)
 
     def _update(self, p: Array, g: Array, new: Array, b: Array) -> None:
         _sgd(p, g, new, b, self.momentum, self.lr)
@@ -119,12 +181,13 @@ class RMSProp(Optimizer):
     """
 
     slots = ("v",)
+    hyperparameters = {**Optimizer.hyperparameters, "alpha": "[0, 1)", "eps": "(0, inf)"}
+    alpha: float
+    eps: float
 
-    def __init__(self, parameters: Sequence[Tensor], lr: float, alpha: float = 0.99,
+    def __init__(self, parameters: Iterable[Tensor], lr: float, alpha: float = 0.99,
                  eps: float = 1e-8) -> None:
-        super().__init__(parameters, lr)
-        self.alpha = alpha
-        self.eps = eps
+        super().__init__(parameters, lr, alpha=alpha, eps=eps)
 
     def _update(self, p: Array, g: Array, new: Array, v: Array) -> None:
         scale = math.sqrt(1 - self.alpha)
@@ -139,13 +202,19 @@ class Adam(Optimizer):
     constants below carry the factors.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], lr: float = 1e-3, beta1: float = 0.9,
+    hyperparameters = {**Optimizer.hyperparameters, "beta1": "[0, 1)", "beta2": "[0, 1)", "eps": "(0, inf)"}
+    beta1: float
+    beta2: float
+    eps: float
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float = 1e-3, beta1: float = 0.9,
                  beta2: float = 0.999, eps: float = 1e-8) -> None:
-        self.slots = ("v", "m") if beta1 else ("v",)        # for beta1 = 0, m is the gradient
-        super().__init__(parameters, lr)
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.eps = eps
+        if checks.real("Adam", "beta1", beta1, "[0, 1)"):
+            self.slots = ("v", "m")
+        else:       # m is the gradient: it is not kept, so beta1 stays 0
+            self.slots = ("v",)
+            self.hyperparameters = {**self.hyperparameters, "beta1": "[0, 0]"}
+        super().__init__(parameters, lr, beta1=beta1, beta2=beta2, eps=eps)
 
     def _update(self, p: Array, g: Array, new: Array, v: Array, m: Array | None = None) -> None:
         scale = math.sqrt((1 - self.beta2) / (1 - self.beta2 ** self.steps))
@@ -175,10 +244,11 @@ def _adaptive(p: Array, g: Array, new: Array, v: Array, m: Array | None, decay: 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {kind.__name__: kind for kind in (SGD, RMSProp, Adam)}
 
 
-def clip_weights(parameters: Sequence[Tensor], bound: float) -> None:
+def clip_weights(parameters: Iterable[Tensor], bound: float) -> None:
     """Clip every weight: w = clip(w, -bound, bound).
 
     This is WGAN's Lipschitz constraint (Arjovsky et al., 2017, algorithm 1).
     """
-    for p in parameters:
+    bound = checks.real("clip_weights", "bound", bound, "(0, inf)")
+    for p in _leaves("clip_weights", parameters):
         p.adopt(xp.clip(p.data, -bound, bound))

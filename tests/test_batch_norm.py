@@ -65,6 +65,16 @@ def test_batch_norm_in_training_needs_two_values():
     nn.BatchNorm(3)(numpy.ones((1, 2, 1, 3), "float32"))
 
 
+@pytest.mark.parametrize("x, weight, bias", [((4, 5), 1, 1), ((4, 5), 5, 1), ((4, 5), 1, 5), ((4, 1), 5, 5),
+                                             ((), 1, 1)])
+def test_weight_and_bias_are_not_broadcast(x, weight, bias):
+    x, weight, bias = (numpy.ones(shape) for shape in (x, weight, bias))
+    with pytest.raises(ValueError, match=r"^batch_norm: x \(..., channels\), weight \(channels,\) and bias"):
+        ops.batch_norm(x, weight, bias, 0.1)
+    with pytest.raises(ValueError, match=r"^batch_norm: x"):
+        ops.batch_norm(numpy.ones(()), numpy.ones(()), numpy.ones(()), 0.1)
+
+
 def test_batch_norm_is_gradient_checked(rng):
     flat = nn.Sequential(nn.Linear(3, 4, rng=rng, bias=False), nn.BatchNorm(4), nn.Tanh())
     deep = nn.Sequential(nn.Conv2d(2, 3, 3, stride=2, padding=1, bias=False, rng=rng), nn.BatchNorm(3),

@@ -5,6 +5,7 @@ import numpy
 import pytest
 
 from minigen import conv, nn, ops
+from minigen.core import Tensor
 
 
 @pytest.mark.parametrize("stride, padding, kernel", [(1, 0, 3), (2, 2, 5), (3, 1, 4), (4, 0, 2)])
@@ -38,9 +39,11 @@ def test_the_three_maps_are_adjoint(rng):
      r"a kernel of \(3, 3\) is larger than images of \(2, 4\) with padding 0"),
     (lambda x, w: ops.conv2d(x, w[..., :0]),
      r"w .* without empty axes expected, \(1, 4, 4, 2\) and \(3, 3, 2, 0\) found"),
-    (lambda x, w: ops.conv2d(x, w, stride=0),
-     "a stride of at least 1 and a padding of at least 0 expected, 0 and 0 found"),
-    (lambda x, w: ops.conv2d(x, w, padding=-1), "1 and -1 found"),
+    (lambda x, w: ops.conv2d(x, w, numpy.ones(2)), r"conv2d: a bias of shape \(1,\) expected, \(2,\) found"),
+    (lambda x, w: ops.conv2d(x, w, stride=0), "conv2d: an integer stride of at least 1 expected, 0 found"),
+    (lambda x, w: ops.conv2d(x, w, padding=-1), "an integer padding of at least 0 expected, -1 found"),
+    (lambda x, w: ops.conv_transpose2d(x, w, None, 2, 0, -1),
+     "conv_transpose2d: an integer output_padding of at least 0 expected, -1 found"),
     (lambda x, w: ops.conv_transpose2d(x, w, None, 2, 0, 2),
      "an output_padding from 0 to 1 expected, 2 found"),
     (lambda x, w: ops.conv_transpose2d(x, w, None, 1, 3),
@@ -50,6 +53,30 @@ def test_the_three_maps_are_adjoint(rng):
 def test_what_does_not_fit_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(numpy.ones((1, 4, 4, 2)), numpy.ones((3, 3, 2, 1)))
+
+
+@pytest.mark.parametrize("op", [ops.conv2d, ops.conv_transpose2d])
+@pytest.mark.parametrize("change, message", [
+    ({"stride": (2, 2)}, r"an integer stride of at least 1 expected, \(2, 2\) found"),
+    ({"stride": 1.0}, "stride .* 1.0 found"), ({"padding": "same"}, "padding .* 'same' found"),
+    ({"padding": True}, "padding .* True found"),
+    ({"x": numpy.ones((1, 4, 4, 2), "uint8")},
+     "x, w of one dtype, float32 or float64, expected, uint8, float64 found"),
+    ({"x": numpy.ones((1, 4, 4, 2), "uint8"), "w": numpy.ones((3, 3, 2, 1), "uint8")}, "uint8, uint8 found"),
+    ({"w": Tensor(numpy.ones((3, 3, 2, 1), "float32"))}, "float64, float32 found"),
+    ({"x": [[[[1.0, 1.0]]]]}, "list, float64 found"),
+    ({"bias": numpy.ones(1, "float32")}, "x, w, bias of one dtype, .* float64, float64, float32 found")])
+def test_what_is_of_another_kind_is_refused(op, change, message):
+    with pytest.raises(TypeError, match=f"^{op.__name__}: .*{message}"):
+        op(**{"x": numpy.ones((1, 4, 4, 2)), "w": numpy.ones((3, 3, 2, 1)), **change})
+
+
+def test_strides_may_be_numpys(rng):
+    x, w = rng.normal(size=(1, 300, 2, 1)), rng.normal(size=(3, 3, 1, 1))
+    two, one = numpy.uint8(2), numpy.uint8(1)
+    for op, more in ((ops.conv2d, ()), (ops.conv_transpose2d, (one,))):     # beyond 255 in each
+        found, expected = op(x, w, None, two, one, *more), op(x, w, None, 2, 1, *map(int, more))
+        assert found.shape == expected.shape and (found == expected).all()
 
 
 def test_layers(rng):

@@ -169,7 +169,7 @@ def test_layers_optimisers_and_clipping(device, monkeypatch):
     for kind in (optim.SGD, optim.RMSProp, optim.Adam):
         optimizer = kind(network.parameters(), 0.1)
         counts.reset()
-        loss = losses.softmax_cross_entropy(network(x), to_device(numpy.array([0, 1, 1, 0, 1])))
+        loss = losses.softmax_cross_entropy(network(x), numpy.array([0, 1, 1, 0, 1]))
         optimizer.step(grad(loss, optimizer.parameters))
         optim.clip_weights(optimizer.parameters, 0.2)
         assert (counts.synchronisations, counts.copies_to_device) == (0, 1)         # the labels

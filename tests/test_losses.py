@@ -94,14 +94,95 @@ def test_gaussian_kl():
     check_grad(losses.gaussian_kl, arrays(MU, [[0.3, -1.0], [0.0, 1.5]]), order=2)
 
 
-def test_shapes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"mu has shape \(4, 3\), but logvar \(4, 1\)"):
-        losses.gaussian_kl(numpy.zeros((4, 3)), numpy.zeros((4, 1)))
-    with pytest.raises(ValueError, match=r"x has shape \(4, 3\), but reconstruction \(4, 1\)"):
-        losses.squared_error(numpy.zeros((4, 3)), numpy.zeros((4, 1)))
-    for labels in (numpy.zeros((4, 1), int), numpy.zeros(2, int)):
-        with pytest.raises(ValueError, match=r"labels of shape \(4,\) expected"):
-            losses.softmax_cross_entropy(numpy.zeros((4, 3)), labels)
+def ones(*shape, dtype="float64"):
+    return numpy.ones(shape, dtype)
+
+
+@pytest.mark.parametrize("loss, shapes, message", [
+    (losses.gan_discriminator, [(4, 3), (4, 1)],
+     r"real_logits and fake_logits of shape \(N, ...\) expected, \(4, 3\) and \(4, 1\) found"),
+    (losses.gan_discriminator, [(4,), (4, 1)], r"\(4,\) and \(4, 1\) found"),
+    (losses.gan_discriminator, [(0, 3), (4, 3)], r"\(0, 3\) and \(4, 3\) found"),
+    (losses.gan_discriminator, [(4, 3), (0, 3)], r"\(0, 3\) found"),
+    (losses.gan_generator_minimax, [(0, 3)], r"fake_logits of shape \(N, ...\) expected, \(0, 3\) found"),
+    (losses.gan_generator_minimax, [()], r"\(\) found"), (losses.gan_generator, [(4, 0)], r"\(4, 0\) found"),
+    (losses.gan_generator_each, [(4,)], r"fake_logits of shape \(N, outputs\) expected, \(4,\) found"),
+    (losses.gan_generator_each, [(4, 2, 2)], r"\(4, 2, 2\) found"),
+    (losses.gan_generator_each, [(0, 2)], r"\(0, 2\) found"),
+    (losses.wgan_critic, [(4, 3), (4,)],
+     r"real_scores and fake_scores of shape .* \(4, 3\) and \(4,\) found"),
+    (losses.wgan_generator, [(0,)], r"fake_scores of shape \(N, ...\) expected, \(0,\) found"),
+    (losses.squared_error, [(4, 3), (4, 1)],
+     r"x and reconstruction of shape \(N, pixels, ...\) expected, \(4, 3\) and \(4, 1\) found"),
+    (losses.squared_error, [(4, 3), (2, 3)], r"\(2, 3\) found"),
+    (losses.squared_error, [(3,)] * 2, r"\(3,\) found"),
+    (losses.squared_error, [(0, 3)] * 2, r"\(0, 3\) found"),
+    (losses.gaussian_kl, [(4, 3), (4, 1)],
+     r"mu and logvar of shape \(N, latent\) expected, \(4, 3\) and \(4, 1\) found"),
+    (losses.gaussian_kl, [(3,)] * 2, r"\(3,\) found"), (losses.gaussian_kl, [(2, 0)] * 2, r"\(2, 0\) found"),
+    (losses.vae, [(4,), ()], r"a scalar reconstruction_error expected, one of shape \(4,\) found"),
+    (losses.vae, [(), (4,)], r"a scalar kl expected, one of shape \(4,\) found"),
+    (losses.vaegan, [(4,), (4,)], r"a scalar l_vae expected, one of shape \(4,\) found"),
+    (losses.vaegan, [(), ()], r"l_gan of shape \(N,\) expected, \(\) found"),
+    (losses.vaegan, [(), (4, 2)], r"l_gan of shape \(N,\) expected, \(4, 2\) found"),
+    (lambda v, g: losses.constrained(v, g, 1.0), [(), (0,)], r"l_gan of shape \(N,\) expected, \(0,\) found"),
+    (lambda v, g: losses.constrained(v, g, 1.0), [(1,), (4,)], r"a scalar l_vae expected"),
+    (lambda v, g: losses.constrained(v, g, 1.0, per_sample=False), [(), (4, 2)], r"\(4, 2\) found"),
+    (lambda t: losses.softmax_cross_entropy(t, [0]), [(3,)],
+     r"logits of shape \(N, classes\) expected, \(3,\)"),
+    (lambda t: losses.softmax_cross_entropy(t, []), [(0, 3)], r"\(0, 3\) found")])
+def test_shapes_that_would_give_another_loss_are_refused(loss, shapes, message):
+    for kind in (numpy.asarray, Tensor):
+        with pytest.raises(ValueError, match=message):
+            loss(*[kind(ones(*shape)) for shape in shapes])
+
+
+@pytest.mark.parametrize("loss, dtypes, message", [
+    (losses.squared_error, ("uint8", "uint8"),
+     "^squared_error: x, reconstruction of one dtype, .* uint8, uint8 found"),
+    (losses.squared_error, ("uint8", "float32"), "uint8, float32 found"),
+    (losses.gan_discriminator, ("float64", "float32"), "^gan_discriminator: .* float64, float32 found"),
+    (losses.gan_generator, ("float16",), "^gan_generator: .* float16 found"),
+    (losses.wgan_critic, ("int64", "int64"), "^wgan_critic: "),
+    (losses.gaussian_kl, ("int64",) * 2, "^gaussian_kl")])
+def test_losses_take_floats_of_one_dtype(loss, dtypes, message):
+    with pytest.raises(TypeError, match=message):
+        loss(*[ones(4, 3, dtype=dtype) for dtype in dtypes])
+
+
+@pytest.mark.parametrize("weighted, name", [
+    (lambda w: losses.vae(1.0, 1.0, w), "vae: a number reconstruction_weight"),
+    (lambda w: losses.vaegan(1.0, ones(2), w), "vaegan: a number gan_weight"),
+    (lambda w: losses.constrained(1.0, ones(2), 1.0, w), "constrained: a number gan_weight"),
+    (lambda w: losses.constrained(1.0, ones(2), w if w != -1 else math.inf), "constrained: a number d")])
+@pytest.mark.parametrize("weight", [-1, math.nan, math.inf, True, None, "1"], ids=str)
+def test_weights_that_are_no_weights_are_refused(weighted, name, weight):
+    with pytest.raises((TypeError, ValueError), match=f"^{name} in "):
+        weighted(weight)
+
+
+@pytest.mark.parametrize("labels, kind, message", [
+    ([0, -1, 2], ValueError, "^softmax_cross_entropy: labels from 0 to 2 expected, -1 found$"),
+    ([0, 1, 3], ValueError, "labels from 0 to 2 expected, 3 found"),
+    ([0.0, 1.0, 2.0], TypeError, "integer labels expected, float64 found"),
+    ([True, False, True], TypeError, "bool found"),
+    (["0", "1", "2"], TypeError, "integer labels expected, <U1"),
+    (Tensor([0, 1, 2]), TypeError, "integer labels expected, float32 found"),
+    ([[0], [1], [2]], ValueError, r"labels of shape \(3,\) expected, \(3, 1\) found"),
+    ([0, 1], ValueError, r"labels of shape \(3,\) expected, \(2,\) found"),
+    (numpy.eye(3, dtype=int), ValueError, r"\(3, 3\) found")], ids=str)
+def test_labels_that_are_no_classes_are_refused(labels, kind, message):
+    labels = labels if isinstance(labels, Tensor) else numpy.array(labels)
+    with pytest.raises(kind, match=message):
+        losses.softmax_cross_entropy(Tensor(ones(3, 3)), labels)
+
+
+@pytest.mark.parametrize("labels", [[2, 0], numpy.array([2, 0], "uint8"), numpy.array([2, 0], "int8")],
+                         ids=repr)
+def test_labels_may_be_a_list_or_of_any_integer_dtype(labels):
+    logits = numpy.log([[1.0, 2.0, 3.0] + [1e-300] * 200, [4.0, 1.0, 1.0] + [1e-300] * 200])
+    assert losses.softmax_cross_entropy(logits, labels) == pytest.approx(
+        -(math.log(3 / 6) + math.log(4 / 6)) / 2, rel=1e-12)
 
 
 def test_gaussian_kl_against_monte_carlo():

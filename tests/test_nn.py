@@ -1,12 +1,12 @@
-"""Layers, modules, initialisers."""
+"""Layers and initialisers."""
 
 import math
 
 import numpy
 import pytest
 
-from minigen import nn, ops
-from minigen.core import Tensor, grad, to_host
+from minigen import nn
+from minigen.core import Tensor, to_host
 from minigen.gradcheck import check_grad
 
 
@@ -37,100 +37,12 @@ def test_reshape_keeps_the_batch():
     assert nn.Reshape(2, 3)(numpy.zeros((5, 6))).shape == (5, 2, 3)
 
 
-class Branches(nn.Module):
-    def __init__(self, rng):
-        self.scale = Tensor(numpy.ones(1, "float32"))
-        self.name = "not a parameter"
-        self.b = nn.Sequential(nn.Linear(2, 3, rng=rng), nn.ReLU(), nn.Linear(3, 1, rng=rng))
-        self.a = nn.Linear(2, 1, rng=rng)
-
-    def forward(self, x):
-        return (self.b(x) + self.a(x)) * self.scale
-
-
-def test_parameters_come_in_definition_order(rng):
-    net = Branches(rng)
-    names = ["scale", "b.layers.0.weight", "b.layers.0.bias", "b.layers.2.weight", "b.layers.2.bias",
-             "a.weight", "a.bias"]
-    assert [name for name, _ in net.named_parameters()] == names
-    assert list(net.state()) == names and len(net.parameters()) == 7
-    assert all(p is q for p, (_, q) in zip(net.parameters(), net.named_parameters()))
-
-
-def test_parameters_in_a_tuple_are_found(rng):
-    module = nn.Module()
-    module.parts = (nn.Linear(1, 1, rng=rng), Tensor(1.0))
-    assert [name for name, _ in module.named_parameters()] == ["parts.0.weight", "parts.0.bias", "parts.1"]
-
-
-def test_state_round_trip_is_a_copy(rng):
-    net, other = Branches(rng), Branches(numpy.random.default_rng(9))
-    x = rng.normal(size=(3, 2)).astype("float32")
-    state = net.state()
-    other.load_state(state)
-    assert (to_host(net(x)) == to_host(other(x))).all()
-    other.scale.data = other.scale.data * 2
-    other.a.weight.data = other.a.weight.data * 0
-    assert state["scale"] == 1 and state["a.weight"].any()
-
-
-@pytest.mark.parametrize("change, message", [
-    (lambda s: s.pop("scale"), r"missing: \['scale'\]"),
-    (lambda s: s.update(x=numpy.ones(1)), r"unknown: \['x'\]"),
-    (lambda s: s.update(scale=numpy.ones(2, "float32")), r"scale is float32 \(1,\), found float32 \(2,\)"),
-    (lambda s: s.update(scale=numpy.ones(1)), r"found float64 \(1,\)"),
-])
-def test_a_state_that_does_not_fit_changes_nothing(rng, change, message):
-    net = Branches(rng)
-    state = Branches(numpy.random.default_rng(3)).state()
-    change(state)
-    before = net.state()
-    with pytest.raises(ValueError, match=message):
-        net.load_state(state)
-    assert all((net.state()[k] == before[k]).all() for k in before)
-
-
-def test_loading_makes_recorded_graphs_stale(rng):
-    net = Branches(rng)
-    loss = ops.sum(net(numpy.ones((1, 2), "float32")))
-    net.load_state(net.state())
-    with pytest.raises(RuntimeError, match="changed after"):
-        grad(loss, net.parameters())
-
-
 def test_a_network_is_gradient_checked(rng):
     net = nn.Sequential(nn.Linear(4, 6, rng=rng), nn.Tanh(), nn.Linear(6, 3, rng=rng), nn.LeakyReLU(0.2),
                         nn.Reshape(3, 1), nn.Sigmoid())
     x = rng.normal(size=(5, 4))
     check_grad(lambda *_: net(x), net.parameters(), order=2)
     check_grad(lambda x, *_: net(x), [x, *net.parameters()], order=2)
-
-
-def test_buffers_are_in_the_state_but_no_parameters(rng):
-    net, other = (nn.Sequential(nn.Linear(3, 2, rng=rng), nn.Sequential(nn.BatchNorm(2))) for _ in range(2))
-    names = ["layers.0.weight", "layers.0.bias", "layers.1.layers.0.weight", "layers.1.layers.0.bias"]
-    assert [name for name, _ in net.named_parameters()] == names
-    assert list(net.state()) == [*names, "layers.1.layers.0.running_mean", "layers.1.layers.0.running_var"]
-    net(rng.normal(size=(8, 3)).astype("float32"))
-    state = net.state()
-    other.load_state(state)
-    for one in (net, other):
-        one.eval()
-    x = rng.normal(size=(4, 3)).astype("float32")
-    assert (to_host(net(x)) == to_host(other(x))).all() and state["layers.1.layers.0.running_mean"].any()
-    del state["layers.1.layers.0.running_var"]
-    with pytest.raises(ValueError, match=r"missing: \['layers.1.layers.0.running_var'\]"):
-        net.load_state(state)
-
-
-def test_train_and_eval_reach_every_part(rng):
-    net = nn.Sequential(nn.Linear(1, 1, rng=rng), nn.Sequential(nn.BatchNorm(1)))
-    everything = [module for _, module in net.named_modules()]
-    assert len(everything) == 4 and all(module.training for module in everything)
-    net.eval()
-    assert not any(module.training for module in everything)
-    net.train()
-    assert all(module.training for module in everything)
 
 
 @pytest.mark.parametrize("init, variance, bound", [
@@ -158,6 +70,101 @@ def test_all_but_the_sizes_is_given_by_name(kind, sizes, rng):
         kind(*sizes, rng)
 
 
-def test_a_module_without_forward_says_so():
-    with pytest.raises(NotImplementedError, match="Module defines no forward"):
-        nn.Module()(1)
+def test_sequential_is_a_sequence(rng):
+    a, b, c = nn.Linear(2, 2, rng=rng), nn.ReLU(), nn.Tanh()
+    net = nn.Sequential(a, b, c)
+    assert len(net) == 3 and list(net) == [a, b, c] and net[0] is a and net[-1] is c
+    assert type(net[1:]) is nn.Sequential and list(net[1:]) == [b, c]
+    with pytest.raises(IndexError):
+        net[3]
+
+
+@pytest.mark.parametrize("layers, found", [(([nn.ReLU()],), r"\[ReLU\(\)\]"), ((nn.ReLU,), "class"),
+                                           ((nn.ReLU(), None), "None"), ((3,), "3")])
+def test_sequential_refuses_what_cannot_be_called(layers, found):
+    with pytest.raises(TypeError, match=f"^Sequential: modules or functions expected, one by one, .*{found}"):
+        nn.Sequential(*layers)
+
+
+RNG = numpy.random.default_rng(0)
+
+
+@pytest.mark.parametrize("make, kind, message", [
+    (lambda: nn.Linear(0, 2, rng=RNG), ValueError, "^Linear: an integer n_in of at least 1 expected, 0"),
+    (lambda: nn.Linear(2, -1, rng=RNG), ValueError, "integer n_out of at least 1 expected, -1 found"),
+    (lambda: nn.Linear(2.0, 1, rng=RNG), TypeError, "n_in of at least 1 expected, 2.0 found"),
+    (lambda: nn.Linear(True, 1, rng=RNG), TypeError, "True found"),
+    (lambda: nn.Linear(2, 10 ** 20, rng=RNG), ValueError, "n_out of at most"),
+    (lambda: nn.Conv2d(3, 0, 5, rng=RNG), ValueError, "^Conv2d: an integer n_out"),
+    (lambda: nn.Conv2d(3, 4, (3, 0), rng=RNG), ValueError, "an integer kernel of at least 1 expected, 0"),
+    (lambda: nn.Conv2d(3, 4, (3, 3, 3), rng=RNG), TypeError, r"kernel .* \(3, 3, 3\) found"),
+    (lambda: nn.Conv2d(3, 4, 5, stride=(2, 2), rng=RNG), TypeError, r"integer stride of .* \(2, 2\) found"),
+    (lambda: nn.Conv2d(3, 4, 5, stride=0, rng=RNG), ValueError, "stride of at least 1 expected, 0 found"),
+    (lambda: nn.Conv2d(3, 4, 5, padding="same", rng=RNG), TypeError, "integer padding of .* 'same' found"),
+    (lambda: nn.ConvTranspose2d(3, 4, 5, output_padding=-1, rng=RNG), ValueError,
+     "^ConvTranspose2d: an integer output_padding of at least 0 expected, -1 found"),
+    (lambda: nn.BatchNorm(0), ValueError, "^BatchNorm: an integer n of at least 1 expected, 0 found"),
+    (lambda: nn.BatchNorm(2, eps=0), ValueError, r"a number eps in \(0, inf\) expected, 0 found"),
+    (lambda: nn.BatchNorm(2, momentum=1.5), ValueError, r"momentum in \[0, 1\] expected, 1.5 found"),
+    (lambda: nn.BatchNorm(2, momentum=None), TypeError, "None found"),
+    (lambda: nn.BatchNorm(2, dtype="int32"), TypeError, "dtype float32 or float64 expected, int32 found"),
+    (lambda: nn.Linear(2, 2, rng=RNG, dtype=numpy.float16), TypeError, "^Linear: dtype .* float16 found"),
+    (lambda: nn.Linear(2, 2, rng=RNG, dtype=None), TypeError, "None found"),
+    (lambda: nn.Linear(2, 2, rng=0), TypeError, "^Linear: rng, a random generator .* expected, 0 found"),
+    (lambda: nn.Linear(2, 2, rng=RNG, init="he_normal"), TypeError,
+     "^Linear: init, a function such as nn.he_normal, expected, 'he_normal' found"),
+    (lambda: nn.Linear(2, 3, rng=RNG, init=lambda rng, shape: numpy.zeros((3, 2))), ValueError,
+     r"^Linear: an array \(2, 3\) of numbers expected from init, \(3, 2\) found"),
+    (lambda: nn.Linear(2, 3, rng=RNG, init=lambda rng, shape: 0.0), ValueError, "init, float found"),
+    (lambda: nn.LeakyReLU(math.nan), ValueError, "^LeakyReLU: a number slope in .* nan found"),
+    (lambda: nn.LeakyReLU("0.1"), TypeError, "'0.1' found"),
+    (lambda: nn.Reshape(2, 0), ValueError, "^Reshape: an integer size of at least 1 expected, 0 found"),
+    (lambda: nn.Reshape(-1, -1), ValueError, "-1 found"),
+    (lambda: nn.Reshape((2, 3)), TypeError, r"\(2, 3\)"),
+    (lambda: nn.he_normal(RNG, (5,)), TypeError,
+     r"^he_normal: a sequence shape of 2 or more integers expected, \(5,\) found"),
+    (lambda: nn.glorot_uniform(RNG, (0, 5)), ValueError, r"^glorot_uniform: an integer shape\[0\] of"),
+    (lambda: nn.fan_in_uniform(0, (2, 5)), TypeError, "^fan_in_uniform: rng, a random generator")])
+def test_what_cannot_be_built_is_refused_by_name(make, kind, message):
+    with pytest.raises(kind, match=message):
+        make()
+
+
+@pytest.mark.parametrize("dtype", ["float64", numpy.float64, numpy.dtype("float64")], ids=repr)
+def test_sizes_and_settings_may_be_numpys(dtype):
+    one, three = numpy.int64(1), numpy.uint8(3)
+    layers = [nn.Linear(one, three, rng=RNG, dtype=dtype), nn.BatchNorm(three, dtype=dtype),
+              nn.LeakyReLU(numpy.float32(0.5)), nn.Reshape(one, one, three),
+              nn.Conv2d(three, one, (one, three), padding=one, rng=RNG, dtype=dtype)]
+    y = nn.Sequential(*layers)(Tensor(numpy.ones((2, 1))))
+    assert y.shape == (2, 3, 1, 1) and y.dtype == "float64" and layers[2].slope == 0.5
+    assert all(type(size) is int for size in (layers[4].padding, *layers[3].shape))
+
+
+def test_a_kernel_may_be_higher_than_wide(rng):
+    x = rng.normal(size=(1, 4, 6, 1)).astype("float32")
+    layer, up = (kind(1, 1, (3, 5), bias=False, rng=rng) for kind in (nn.Conv2d, nn.ConvTranspose2d))
+    w = layer.weight.data[..., 0, 0].astype("float64")
+    expected = [[sum(x[0, i + k, j + m, 0] * w[k, m] for k in range(3) for m in range(5)) for j in range(2)]
+                for i in range(2)]
+    assert layer.weight.shape == (3, 5, 1, 1)
+    numpy.testing.assert_allclose(layer(x).data[0, ..., 0], expected, rtol=1e-5, atol=1e-6)
+    assert up(layer(x)).shape == x.shape
+
+
+def test_batch_norm_takes_its_number_of_channels_only():
+    x = numpy.arange(15, dtype="float32").reshape(3, 5)
+    for layer in (nn.BatchNorm(1), nn.BatchNorm(1).eval(), nn.BatchNorm(15)):
+        with pytest.raises(ValueError, match=r"^BatchNorm: x \(..., channels\), weight .* expected, "
+                                             r"\(3, 5\), \((1|15),\) and \((1|15),\) found$"):
+            layer(x)
+        assert layer.running_mean.shape == layer.weight.shape
+
+
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "bool", "float16", "float64"])
+def test_batch_norm_takes_its_own_dtype_only(mode, dtype):
+    layer = nn.BatchNorm(2).train(mode)
+    with pytest.raises(TypeError, match="^BatchNorm: x, weight, bias of one dtype, .* expected, "
+                                        f"{dtype}, float32, float32 found$"):
+        layer(numpy.ones((4, 2), dtype))

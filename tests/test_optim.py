@@ -1,13 +1,14 @@
 """Optimisers against loops in Python floats, as PyTorch's documentation defines them."""
 
 import math
+import re
 import threading
 from contextlib import nullcontext
 
 import numpy
 import pytest
 
-from minigen import ops, optim, threads
+from minigen import nn, ops, optim, threads
 from minigen.core import Tensor, grad
 
 
@@ -172,19 +173,159 @@ def test_state_round_trip_goes_on_bit_for_bit(rng, kind):
     assert (straight.data == resumed.data).all() and three.steps == 6
 
 
-def test_mistakes_are_errors():
+KINDS = [optim.SGD, optim.RMSProp, optim.Adam]
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@every_kind
+@pytest.mark.parametrize("parameters, error, message", [
+    (lambda w: w, TypeError, "a list of Tensors such as net.parameters\\(\\) expected, Tensor found"),
+    (lambda w: nn.ReLU(), TypeError, "ReLU found"), (lambda w: None, TypeError, "NoneType found"),
+    (lambda w: [], ValueError, "at least 1 parameter expected, 0 found"),
+    (lambda w: [w, w.data], TypeError, "parameter 1: a Tensor expected, ndarray found"),
+    (lambda w: {"w": w}, TypeError, "parameter 0: a Tensor expected, str found"),
+    (lambda w: [w, 2 * w], ValueError, "parameter 1 is a result of mul: only leaves can be trained")])
+def test_what_cannot_be_trained_is_refused(kind, parameters, error, message):
+    with pytest.raises(error, match=f"^{kind.__name__}: .*{message}"):
+        kind(parameters(Tensor([1.0, 2.0])), lr=0.1)
+
+
+@every_kind
+def test_parameters_count_once_and_may_come_from_a_generator(kind):
+    p, twin, g = Tensor([1.0, 2.0]), Tensor([1.0, 2.0]), numpy.array([3.0, -1.0], "float32")
+    doubled, single = kind((p for _ in range(2)), lr=0.1), kind([twin], lr=0.1)
+    for _ in range(3):
+        doubled.step([g])
+        single.step((g,))
+    assert len(doubled.parameters) == 1 and p.data.tolist() == twin.data.tolist() != [1, 2]
+    assert doubled.state().keys() == single.state().keys()
+
+
+@every_kind
+@pytest.mark.parametrize("change, error, message", [
+    (lambda g: g[:1], ValueError, "2 gradients expected, 1 found"),
+    (lambda g: iter(g), TypeError, "a list of gradients expected, list_iterator found"),
+    (lambda g: numpy.ones((2, 2)), TypeError, "a list of gradients expected, ndarray found"),
+    (lambda g: [g[0], Tensor(g[1])], TypeError, "gradient 1: an array expected, Tensor found"),
+    (lambda g: [g[0], None], TypeError, "gradient 1: an array expected, NoneType found"),
+    (lambda g: [g[0], g[1].tolist()], TypeError, "gradient 1: an array expected, list found"),
+    (lambda g: [g[0], g[1][:1]], ValueError,
+     r"gradient 1 of float64 \(2,\) expected, float64 \(1,\) found"),
+    (lambda g: [g[0], g[1].astype("float32")], ValueError, r".* expected, float32 \(2,\) found"),
+    (lambda g: [g[0], g[1].astype(int)], ValueError, r".* expected, int64 \(2,\) found")])
+def test_a_refused_step_moves_nothing(kind, change, error, message):
+    parameters = [Tensor(numpy.ones(2)), Tensor(numpy.ones(2))]
+    optimizer, g = kind(parameters, lr=0.1), [numpy.ones(2), numpy.ones(2)]
+    optimizer.step(g)
+    before, values = optimizer.state(), [p.data.tolist() for p in parameters]
+    with pytest.raises(error, match=f"^{kind.__name__}.step: {message}$"):
+        optimizer.step(change(g))
+    assert [p.data.tolist() for p in parameters] == values
+    assert all((array == before[name]).all() for name, array in optimizer.state().items())
+
+
+RANGES = [(optim.SGD, "momentum", "[0, 1)", (0, 0.99), (-0.1, 1, math.nan)),
+          (optim.RMSProp, "alpha", "[0, 1)", (0, 0.99), (-0.1, 1, math.nan)),
+          (optim.RMSProp, "eps", "(0, inf)", (1e-300, 1), (0, -1, math.inf)),
+          (optim.Adam, "beta1", "[0, 1)", (0, 0.99), (-0.1, 1, math.nan)),
+          (optim.Adam, "beta2", "[0, 1)", (0, 0.99), (-0.1, 1, math.nan)),
+          (optim.Adam, "eps", "(0, inf)", (1e-300, 1), (0, -1, math.inf)),
+          *[(kind, "lr", "[0, inf)", (1e-300, 1e300), (-1, math.nan, math.inf)) for kind in KINDS]]
+
+
+@pytest.mark.parametrize("kind, name, interval, inside, outside", RANGES)
+def test_hyperparameters_have_their_range(kind, name, interval, inside, outside):
     p = Tensor(numpy.ones(2))
-    with pytest.raises(ValueError, match="SGD.step: 1 gradients expected, 2 found"):
-        optim.SGD([p], lr=1.0).step([numpy.ones(2)] * 2)
-    with pytest.raises(ValueError, match=r"a gradient of shape \(2,\) expected, \(1,\) found"):
-        optim.SGD([p], lr=1.0).step([numpy.ones(1)])
-    for lr in (0, -1, math.nan, math.inf):
-        with pytest.raises(ValueError, match="Adam: a positive learning rate expected"):
-            optim.Adam([p], lr)
-    with pytest.raises(ValueError, match="Adam.load_state: the state of another optimiser"):
+    for value in inside:
+        assert getattr(kind([p], **{"lr": 0.1, name: value}), name) == value
+    optimizer = kind([p], lr=0.1)
+    words = f"^{kind.__name__}: a number {name} in {re.escape(interval)} expected, "
+    for value in (*outside, True, None, "0.5", numpy.ones(1)):
+        with pytest.raises((TypeError, ValueError), match=f"^{kind.__name__}: a number {name} in "):
+            kind([p], **{"lr": 0.1, name: value})
+        before = getattr(optimizer, name)
+        with pytest.raises((TypeError, ValueError), match=words):
+            setattr(optimizer, name, value)
+        assert getattr(optimizer, name) == before
+
+
+@every_kind
+def test_a_learning_rate_may_end_but_not_begin_at_0(kind):
+    p = Tensor(numpy.ones(2))
+    with pytest.raises(ValueError, match=rf"^{kind.__name__}: a number lr in \(0, inf\) expected, 0 found"):
+        kind([p], lr=0)
+    optimizer = kind([p], lr=0.1)
+    optimizer.lr = 0
+    optimizer.step([numpy.ones(2)])
+    assert p.data.tolist() == [1, 1]
+
+
+def test_a_hyperparameter_of_numpys_does_not_promote():
+    p = Tensor(numpy.ones(2, "float32"))
+    optim.SGD([p], numpy.float64(0.5), numpy.float64(0.5)).step([numpy.ones(2, "float32")])
+    assert p.data.tolist() == [0.5, 0.5] and p.dtype == "float32"
+
+
+def test_without_a_first_moment_beta1_stays_0():
+    optimizer = optim.Adam([Tensor([1.0])], beta1=0)
+    with pytest.raises(ValueError, match=r"beta1 in \[0, 0\] expected, 0.5 found"):
+        optimizer.beta1 = 0.5
+    state = {**optimizer.state(), "beta1": numpy.array(0.5)}
+    with pytest.raises(ValueError, match=r"beta1 in \[0, 0\] expected, 0.5 found"):
+        optimizer.load_state(state)
+
+
+@pytest.mark.parametrize("kind, changed", [
+    (optim.SGD, {"lr": 0.03, "momentum": 0.4}), (optim.RMSProp, {"lr": 0.03, "alpha": 0.5, "eps": 0.1}),
+    (optim.Adam, {"lr": 0.03, "beta1": 0.2, "beta2": 0.3, "eps": 0.1}), (optim.Adam, {"lr": 0.0})])
+def test_hyperparameters_changed_by_hand_are_in_the_state(kind, changed):
+    parameters = [Tensor(numpy.ones(3)) for _ in range(2)]
+    one, two = (kind([p], lr=0.1) for p in parameters)
+    one.step([numpy.arange(3.0)])
+    for name, value in changed.items():
+        setattr(one, name, value)
+    parameters[1].data = parameters[0].data
+    two.load_state(one.state())
+    assert {name: getattr(two, name) for name in changed} == changed
+    for optimizer in (one, two):
+        optimizer.step([numpy.arange(3.0) - 1])
+    assert parameters[0].data.tolist() == parameters[1].data.tolist()
+
+
+@pytest.mark.parametrize("change, error, message", [
+    ({"v.0": numpy.zeros(2)}, ValueError, r"v.0 of float32 \(2,\) expected, float64 \(2,\) found"),
+    ({"v.0": numpy.zeros(3, "float32")}, ValueError, r"float32 \(3,\) found"),
+    ({"m.0": numpy.array([0, math.nan], "float32")}, ValueError, "m.0 is not finite"),
+    ({"steps": numpy.array(-1)}, ValueError, "steps of at least 0 expected, -1 found"),
+    ({"steps": numpy.array(2.5)}, ValueError, r"steps of int64 \(\) expected, float64 \(\) found"),
+    ({"steps": numpy.array([3])}, ValueError, r"int64 \(1,\) found"), ({"steps": 3}, TypeError, "but int"),
+    ({"lr": numpy.array(-0.1)}, ValueError, r"a number lr in \[0, inf\) expected, -0.1 found"),
+    ({"lr": numpy.array(math.inf)}, ValueError, "lr is not finite"),
+    ({"beta2": numpy.array(1.0)}, ValueError, r"beta2 in \[0, 1\) expected, 1.0 found"),
+    ({"v.1": numpy.zeros(2, "float32")}, ValueError, r"missing: \[\], unknown: \['v.1'\]")])
+def test_a_state_that_does_not_fit_changes_nothing(change, error, message):
+    optimizer = optim.Adam([Tensor([1.0, 2.0])], lr=0.1)
+    optimizer.step([numpy.ones(2, "float32")])
+    before = optimizer.state()
+    other = optim.Adam([Tensor([1.0, 2.0])], lr=0.2).state()
+    for load in (optimizer.check_state, optimizer.load_state):
+        with pytest.raises(error, match=f"^Adam.load_state: .*{message}"):
+            load({**other, **change})
+    assert all((array == before[name]).all() for name, array in optimizer.state().items())
+
+
+def test_the_state_of_another_optimiser_is_refused():
+    p = Tensor(numpy.ones(2))
+    with pytest.raises(ValueError, match=r"^Adam.load_state: .*: \['beta1', .*: \['b.0', 'mom"):
         optim.Adam([p]).load_state(optim.SGD([p], lr=1.0).state())
-    with pytest.raises(ValueError, match="another optimiser or of other parameters"):
-        optim.Adam([p]).load_state(optim.Adam([Tensor(numpy.ones(3))]).state())
+    with pytest.raises(ValueError, match=r"m.0', 'm.1"):
+        optim.Adam([p, Tensor([1.0])]).load_state(optim.Adam([p, Tensor([1.0])], beta1=0).state())
+
+
+def test_an_optimiser_shows_itself():
+    optimizer = optim.Adam([Tensor(numpy.ones((30, 40))), Tensor([1.0])], lr=0.01)
+    assert repr(optimizer) == "Adam(lr=0.01, beta1=0.9, beta2=0.999, eps=1e-08), 1,201 parameters, 0 steps"
+    assert repr(optim.SGD([Tensor([1.0])], 1)).startswith("SGD(lr=1.0, momentum=0.0), 1 param")
 
 
 def test_clip_weights():
@@ -194,3 +335,18 @@ def test_clip_weights():
     numpy.testing.assert_allclose(p.data, [-0.01, -0.01, 0, 0.005, 0.01], rtol=1e-6)
     with pytest.raises(RuntimeError, match="changed after"):
         grad(loss, p)
+
+
+@pytest.mark.parametrize("parameters, bound, message", [
+    (lambda w: [w], 0, r"a number bound in \(0, inf\) expected, 0 found"),
+    (lambda w: [w], -0.1, "-0.1 found"),
+    (lambda w: [w], math.nan, "nan found"), (lambda w: [w], math.inf, "inf found"),
+    (lambda w: [w], True, "True found"), (lambda w: [w], "1", "'1' found"),
+    (lambda w: w, 0.1, "a list of Tensors such as net.parameters.* expected, Tensor found"),
+    (lambda w: [w, w.data], 0.1, "parameter 1: a Tensor expected, ndarray found"),
+    (lambda w: [w, w * 2], 0.1, "parameter 1 is a result of mul")])
+def test_what_cannot_be_clipped_is_refused(parameters, bound, message):
+    w = Tensor([-5.0, 5.0])
+    with pytest.raises((TypeError, ValueError), match=f"^clip_weights: .*{message}"):
+        optim.clip_weights(parameters(w), bound)
+    assert w.data.tolist() == [-5, 5]

@@ -358,7 +358,7 @@ def change_config(old, new):
     (write_config("[]"), "config.json is damaged"),
     (change_config('"latent"', '"lament"'), "not the settings of a GAN"),
     (change_config('"latent": 3', '"latent": 4'),
-     "its newest checkpoint does not belong to the model in config.json: load_state"),
+     "its newest checkpoint does not belong to the model in config.json: Sequential.load_state"),
     (change_config('"GAN"', '"Model"'), "unknown model 'Model'"),
     (change_config('"GAN"', '"os"'), "unknown model 'os'"),
     (lambda folder: [path.unlink() for path in (folder / "checkpoints").iterdir()],

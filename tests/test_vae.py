@@ -160,7 +160,7 @@ def test_a_convolutional_step_is_the_equations(learned, rng):
     optimizer = twin.optimizers["autoencoder"]
     optimizer.step(grad(0.3 * error + kl + 0.7 * l_gan, optimizer.parameters))
     for key, value in twin.state().items():
-        assert "steps" in key or (value != before[key]).any(), key
+        assert not value.shape or (value != before[key]).any(), key
         tolerance = 1e-6 if "running" in key else 1e-9          # running statistics are kept in float32
         numpy.testing.assert_allclose(model.state()[key], value, rtol=tolerance, atol=tolerance, err_msg=key)
 
@@ -353,7 +353,7 @@ def test_convolutional_models_encode_decode_and_show_pictures(rng):
     (lambda: models.VAE(optimizer="adam"), "VAE: optimizer one of SGD, RMSProp, Adam expected, 'adam' found"),
     (lambda: models.VAEGAN(learned_similarity=True),
      "learned_similarity needs a discriminator with features"),
-    (lambda: models.VAEGAN(d_lr=0.0), "a positive learning rate expected, 0.0 found"),
+    (lambda: models.VAEGAN(d_lr=0.0), r"Adam: a number lr in \(0, inf\) expected, 0.0 found"),
 ])
 def test_impossible_settings_are_refused(make, message):
     with pytest.raises(ValueError, match=message):

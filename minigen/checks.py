@@ -1,0 +1,81 @@
+"""Checks of arguments. What cannot be used is refused in one sentence: who, what is expected, what was found.
+
+``TypeError`` is for the wrong kind of thing, ``ValueError`` for a number that is out of range.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import reprlib
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy
+
+_MOST = 2 ** 31 - 1     # of anything that is counted: a larger size is a mistake
+_FLOATS = {numpy.dtype("float32"), numpy.dtype("float64")}
+
+
+def whole(owner: str, name: str, value: Any, least: int = 1) -> int:
+    """``value``, an integer of Python's or NumPy's, as an int of at least ``least``."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is not None and least <= number <= _MOST:
+        return number
+    bound = f"at least {least}" if number is None or number < least else f"at most {_MOST}"
+    raise (TypeError if number is None else ValueError)(
+        f"{owner}: an integer {name} of {bound} expected, {reprlib.repr(value)} found")
+
+
+def real(owner: str, name: str, value: Any, interval: str = "(-inf, inf)") -> float:
+    """``value``, a number of Python's or NumPy's, as a float in ``interval``, such as ``"[0, 1)"``."""
+    right_kind = isinstance(value, Real) and not isinstance(value, bool)
+    low, high = map(float, interval[1:-1].split(","))
+    try:
+        number = float(value) if right_kind else math.nan
+    except OverflowError:
+        number = math.inf
+    if low < number < high or number == low and interval[0] == "[" or number == high and interval[-1] == "]":
+        return number
+    raise (ValueError if right_kind else TypeError)(
+        f"{owner}: a number {name} in {interval} expected, {reprlib.repr(value)} found")
+
+
+def sizes(owner: str, name: str, value: Any, fewest: int = 1) -> tuple[int, ...]:
+    """``value``, a sequence of at least ``fewest`` sizes, as a tuple of ints of at least 1."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) < fewest:
+        raise TypeError(f"{owner}: a sequence {name} of {fewest} or more integers expected, "
+                        f"{reprlib.repr(value)} found")
+    return tuple(whole(owner, f"{name}[{i}]", size) for i, size in enumerate(value))
+
+
+def floats(owner: str, **arrays: Any) -> None:
+    """All must be arrays or Tensors, and of one dtype, float32 or float64."""
+    dtypes = [getattr(a, "dtype", type(a).__name__) for a in arrays.values()]
+    if dtypes[0] not in _FLOATS or any(dtype != dtypes[0] for dtype in dtypes):
+        raise TypeError(f"{owner}: {', '.join(arrays)} of one dtype, float32 or float64, expected, "
+                        f"{', '.join(map(str, dtypes))} found")
+
+
+def state(owner: str, expected: Mapping[str, numpy.ndarray], found: Any) -> None:
+    """``found`` must have the names, shapes and dtypes of ``expected``, and finite numbers only."""
+    if not isinstance(found, Mapping):
+        raise TypeError(f"{owner}: a dict of arrays by name expected, {type(found).__name__} found")
+    missing, unknown = (sorted(map(str, a.keys() - b.keys()))
+                        for a, b in ((expected, found), (found, expected)))
+    if missing or unknown:
+        raise ValueError(f"{owner}: the state of something else found, missing: {missing}, "
+                         f"unknown: {unknown}")
+    for name, mine in expected.items():
+        array = found[name]
+        if not isinstance(array, (numpy.ndarray, numpy.generic)):
+            raise TypeError(f"{owner}: {name} is no NumPy array, but {type(array).__name__}")
+        if (array.dtype, array.shape) != (mine.dtype, mine.shape):
+            raise ValueError(f"{owner}: {name} of {mine.dtype} {mine.shape} expected, "
+                             f"{array.dtype} {array.shape} found")
+        if not numpy.isfinite(array).all():
+            raise ValueError(f"{owner}: {name} is not finite")

@@ -1,0 +1,199 @@
+"""Modules: parts of networks, which find their parameters and parts, and have a state and a mode."""
+
+from __future__ import annotations
+
+import reprlib
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import numpy
+
+from minigen import checks
+from minigen.backend import Array, to_device, to_host
+from minigen.core import Tensor
+
+_M = TypeVar("_M", bound="Module")
+
+
+class _Running(threading.local):
+    """The modules whose ``forward`` this thread is in."""
+
+    def __init__(self) -> None:
+        self.modules: list[Module] = []
+
+
+_running = _Running()
+
+
+class Module:
+    """A part of a network. Its parameters and parts are the Tensors and modules among its attributes.
+
+    They may be in dicts, lists and tuples, to any depth. One that is used twice counts once, under its first
+    name. A parameter is a leaf. What ``forward`` assigns is no part of the module: it may keep a Tensor, but
+    neither make a module nor replace a parameter.
+
+    Subclasses define ``forward``, with any arguments; calling the module calls it. ``buffers`` names the
+    array attributes that belong to the state but are not parameters. ``training`` is the mode, for layers
+    that behave differently in training: see ``train`` and ``eval``.
+    """
+
+    buffers: tuple[str, ...] = ()
+    training: bool = True
+    _kept: frozenset[str] = frozenset()     # the attributes that forward assigned
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name, part in _items(cls.__name__, dict(vars(cls))):
+            raise TypeError(f"{name} is shared by all instances, so it is no part of any: "
+                            "assign it in __init__")
+
+    def forward(self, *args: Any, **options: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        _running.modules.append(self)
+        try:
+            return self.forward(*args, **options)
+        finally:
+            _running.modules.pop()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.buffers:
+            self._check_buffer(name, value)
+        elif any(module is self for module in _running.modules):
+            self._keep(name, value)
+        elif name in self._kept:
+            object.__setattr__(self, "_kept", self._kept - {name})
+        object.__setattr__(self, name, value)
+
+    def _check_buffer(self, name: str, value: Any) -> None:
+        who, before = f"{type(self).__name__}: buffer {name}", vars(self).get(name)
+        if isinstance(value, Tensor) or not hasattr(value, "dtype"):
+            raise TypeError(f"{who}: an array expected, {type(value).__name__} found")
+        if before is not None and (value.dtype, value.shape) != (before.dtype, before.shape):
+            raise ValueError(f"{who}: {before.dtype} {before.shape} expected, "
+                             f"{value.dtype} {value.shape} found")
+
+    def _keep(self, name: str, value: Any) -> None:
+        who = f"{type(self).__name__}.forward"
+        if any(isinstance(part, Module) for _, part in _items(name, value)):
+            raise TypeError(f"{who}: {name} is a module, which no optimiser would know: make it in __init__")
+        if name not in self._kept and any(True for _ in _items(name, vars(self).get(name))):
+            raise TypeError(f"{who}: {name} is a part of the module, which forward cannot replace: "
+                            "choose another name, or keep an array")
+        object.__setattr__(self, "_kept", self._kept | {name})
+
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        """The Tensors and modules among the attributes, but not those within these modules."""
+        for name, value in vars(self).items():
+            if name not in self._kept:
+                yield from _items(name, value)
+
+    def _walk(self, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+        """This module and all Tensors and modules in it, each once: a module with the prefix of its names."""
+        seen.add(id(self))
+        yield prefix, self
+        for name, part in self._parts():
+            if id(part) in seen:
+                continue
+            if isinstance(part, Module):
+                yield from part._walk(f"{prefix}{name}.", seen)
+            else:
+                seen.add(id(part))
+                yield prefix + name, part
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+        """Each parameter with its name, such as ``layers.0.weight``, in the order of definition."""
+        for name, part in self._walk(prefix, set()):
+            if isinstance(part, Tensor):
+                if part.op is not None:
+                    raise ValueError(f"{type(self).__name__}: {name} is a result of {part.op.name}, but a "
+                                     "parameter is a leaf: assign Tensor(its data), or keep only the data")
+                yield name, part
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all modules in it, each with the prefix of its names, such as ``layers.0.``."""
+        return ((name, part) for name, part in self._walk(prefix, set()) if isinstance(part, Module))
+
+    def parameters(self) -> list[Tensor]:
+        """The parameters in the order of definition."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def train(self: _M, mode: bool = True) -> _M:
+        """Switch this module and all modules in it to training mode, in which they start, and return it.
+
+        With ``mode=False`` switch to evaluation mode.
+        """
+        if not isinstance(mode, (bool, numpy.bool_)):
+            raise TypeError(f"{type(self).__name__}.train, which sets the mode: True or False expected, "
+                            f"{reprlib.repr(mode)} found")
+        for _, module in self.named_modules():
+            module.training = bool(mode)
+        return self
+
+    def eval(self: _M) -> _M:
+        """Switch this module and all modules in it to evaluation mode, for use after training; return it."""
+        return self.train(False)
+
+    def _arrays(self) -> dict[str, Array]:
+        """Every parameter's and buffer's array by name."""
+        named = [(name, parameter.data) for name, parameter in self.named_parameters()]
+        named += [(prefix + name, getattr(module, name))
+                  for prefix, module in self.named_modules() for name in module.buffers]
+        arrays = dict(named)
+        if len(arrays) < len(named):
+            raise ValueError(f"{type(self).__name__}: two parts with one name: {[name for name, _ in named]}")
+        return arrays
+
+    def state(self) -> dict[str, numpy.ndarray]:
+        """A copy of every parameter and buffer on the host, by name."""
+        return {name: numpy.array(to_host(array)) for name, array in self._arrays().items()}
+
+    def check_state(self, state: Mapping[str, numpy.ndarray]) -> None:
+        """``TypeError`` or ``ValueError`` if ``load_state`` would refuse ``state``; nothing changes."""
+        checks.state(f"{type(self).__name__}.load_state", self._arrays(), state)
+
+    def load_state(self, state: Mapping[str, numpy.ndarray]) -> None:
+        """Set parameters and buffers from ``state``; names, shapes and dtypes must be those of ``state()``.
+
+        If they differ, or if a number is not finite, an error names the difference, and nothing changes.
+        """
+        self.check_state(state)
+        for name, parameter in self.named_parameters():
+            parameter.adopt(to_device(state[name].copy()))
+        for prefix, module in self.named_modules():
+            for name in module.buffers:
+                setattr(module, name, to_device(state[prefix + name].copy()))
+
+    def extra_repr(self) -> str:
+        """The settings, for ``repr``."""
+        return ""
+
+    def _shown(self) -> Iterator[tuple[str, Any]]:
+        return self._parts()
+
+    @reprlib.recursive_repr()
+    def __repr__(self) -> str:
+        settings, lines = self.extra_repr(), []
+        for name, part in self._shown():
+            if not isinstance(part, Tensor):
+                lines.append(f"({name}): {getattr(part, '__name__', None) or repr(part)}")
+            elif not settings:
+                lines.append(f"({name}): {part.dtype} {part.shape}")
+        inside = "".join("\n" + line for line in lines).replace("\n", "\n  ") + "\n" * bool(lines)
+        count = sum(part.size for _, part in self._walk("", set()) if isinstance(part, Tensor))
+        total = f", {count:,} parameter{'s' * (count > 1)}" if count else ""
+        return f"{type(self).__name__}({settings}{inside}){total}"
+
+
+def _items(name: str, value: Any, within: tuple[int, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """The Tensors and modules that ``value`` is, or holds in dicts, lists and tuples, with their names."""
+    if isinstance(value, (Tensor, Module)):
+        yield name, value
+    elif isinstance(value, (dict, list, tuple, deque)) and id(value) not in within:
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _items(f"{name}.{key}", item, (*within, id(value)))
+    elif isinstance(value, (set, frozenset)) and any(isinstance(item, (Tensor, Module)) for item in value):
+        raise TypeError(f"{name}: a set has no order: keep Tensors and modules in a list")

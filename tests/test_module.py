@@ -1,0 +1,290 @@
+"""Modules: how they find their parts, what is a parameter, state, modes."""
+
+import copy
+import math
+from collections import deque
+from contextlib import nullcontext
+
+import numpy
+import pytest
+
+from minigen import nn, ops, optim
+from minigen.core import Tensor, grad, no_grad, to_host
+
+
+class Branches(nn.Module):
+    def __init__(self, rng):
+        self.scale = Tensor(numpy.ones(1, "float32"))
+        self.name = "not a parameter"
+        self.b = nn.Sequential(nn.Linear(2, 3, rng=rng), nn.ReLU(), nn.Linear(3, 1, rng=rng))
+        self.a = nn.Linear(2, 1, rng=rng)
+
+    def forward(self, x):
+        return (self.b(x) + self.a(x)) * self.scale
+
+
+def test_parameters_come_in_definition_order(rng):
+    net = Branches(rng)
+    names = ["scale", "b.layers.0.weight", "b.layers.0.bias", "b.layers.2.weight", "b.layers.2.bias",
+             "a.weight", "a.bias"]
+    assert [name for name, _ in net.named_parameters()] == names
+    assert list(net.state()) == names and len(net.parameters()) == 7
+    assert all(p is q for p, (_, q) in zip(net.parameters(), net.named_parameters()))
+
+
+def test_parameters_in_a_tuple_are_found(rng):
+    module = nn.Module()
+    module.parts = (nn.Linear(1, 1, rng=rng), Tensor(1.0))
+    assert [name for name, _ in module.named_parameters()] == ["parts.0.weight", "parts.0.bias", "parts.1"]
+
+
+def test_state_round_trip_is_a_copy(rng):
+    net, other = Branches(rng), Branches(numpy.random.default_rng(9))
+    x = rng.normal(size=(3, 2)).astype("float32")
+    state = net.state()
+    other.load_state(state)
+    assert (to_host(net(x)) == to_host(other(x))).all()
+    other.scale.data = other.scale.data * 2
+    other.a.weight.data = other.a.weight.data * 0
+    assert state["scale"] == 1 and state["a.weight"].any()
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda s: s.pop("scale"), r"missing: \['scale'\]"),
+    (lambda s: s.update(x=numpy.ones(1)), r"unknown: \['x'\]"),
+    (lambda s: s.update(scale=numpy.ones(2, "float32")),
+     r"scale of float32 \(1,\) expected, float32 \(2,\) found"),
+    (lambda s: s.update(scale=numpy.ones(1)), r"float64 \(1,\) found"),
+    (lambda s: s["a.bias"].fill(math.nan), "^Branches.load_state: a.bias is not finite$"),
+])
+def test_a_state_that_does_not_fit_changes_nothing(rng, change, message):
+    net = Branches(rng)
+    state = Branches(numpy.random.default_rng(3)).state()
+    change(state)
+    before = net.state()
+    with pytest.raises(ValueError, match=message):
+        net.load_state(state)
+    assert all((net.state()[k] == before[k]).all() for k in before)
+
+
+def test_loading_makes_recorded_graphs_stale(rng):
+    net = Branches(rng)
+    loss = ops.sum(net(numpy.ones((1, 2), "float32")))
+    net.load_state(net.state())
+    with pytest.raises(RuntimeError, match="changed after"):
+        grad(loss, net.parameters())
+
+
+def test_buffers_are_in_the_state_but_no_parameters(rng):
+    net, other = (nn.Sequential(nn.Linear(3, 2, rng=rng), nn.Sequential(nn.BatchNorm(2))) for _ in range(2))
+    names = ["layers.0.weight", "layers.0.bias", "layers.1.layers.0.weight", "layers.1.layers.0.bias"]
+    assert [name for name, _ in net.named_parameters()] == names
+    assert list(net.state()) == [*names, "layers.1.layers.0.running_mean", "layers.1.layers.0.running_var"]
+    net(rng.normal(size=(8, 3)).astype("float32"))
+    state = net.state()
+    other.load_state(state)
+    for one in (net, other):
+        one.eval()
+    x = rng.normal(size=(4, 3)).astype("float32")
+    assert (to_host(net(x)) == to_host(other(x))).all() and state["layers.1.layers.0.running_mean"].any()
+    del state["layers.1.layers.0.running_var"]
+    with pytest.raises(ValueError, match=r"missing: \['layers.1.layers.0.running_var'\]"):
+        net.load_state(state)
+
+
+def test_train_and_eval_reach_every_part(rng):
+    net = nn.Sequential(nn.Linear(1, 1, rng=rng), nn.Sequential(nn.BatchNorm(1)))
+    everything = [module for _, module in net.named_modules()]
+    assert len(everything) == 4 and all(module.training for module in everything)
+    net.eval()
+    assert not any(module.training for module in everything)
+    net.train()
+    assert all(module.training for module in everything)
+
+
+def test_a_module_without_forward_says_so():
+    with pytest.raises(NotImplementedError, match="Module defines no forward"):
+        nn.Module()(1)
+
+
+def names(net):
+    return [name for name, _ in net.named_parameters()]
+
+
+def linear(rng):
+    return nn.Linear(2, 2, bias=False, rng=rng)
+
+
+def test_what_is_used_twice_counts_once(rng):
+    shared, w = linear(rng), Tensor(numpy.ones((2, 2), "float32"))
+    net = nn.Sequential(shared, nn.ReLU(), shared)
+    net.first, net.second, net.again = w, [w], shared
+    assert names(net) == ["layers.0.weight", "first"] == list(net.state()) and len(net.parameters()) == 2
+    assert [name for name, _ in net.named_modules()] == ["", "layers.0.", "layers.1."]
+    before, g = shared.weight.data, numpy.ones((2, 2), "float32")
+    optim.SGD(net.parameters(), lr=1.0).step([g, g])
+    assert (shared.weight.data == before - 1).all() and (w.data == 0).all()
+
+
+def test_parts_are_found_in_dicts_lists_and_tuples_to_any_depth(rng):
+    net = nn.Module()
+    net.blocks = {"b": [linear(rng), (linear(rng),)], "a": {0: linear(rng)}, 7: Tensor(1.0),
+                  "n": [1, "x", None]}
+    net.queue = deque([linear(rng)])
+    net.loop = [Tensor(2.0)]
+    net.loop.append(net.loop)
+    found = ["blocks.b.0.weight", "blocks.b.1.0.weight", "blocks.a.0.weight", "blocks.7", "queue.0.weight",
+             "loop.0"]
+    assert names(net) == found == list(net.state())
+    assert not any(module.training for _, module in net.eval().named_modules())
+    assert [name for name, _ in net.named_modules()] == ["", "blocks.b.0.", "blocks.b.1.0.", "blocks.a.0.",
+                                                         "queue.0."]
+    state = {name: array + 1 for name, array in net.state().items()}
+    net.load_state(state)
+    assert net.blocks[7].item() == 2 and (net.queue[0].weight.data == state["queue.0.weight"]).all()
+
+
+def test_parts_without_an_order_or_a_name_of_their_own_are_refused(rng):
+    net = nn.Module()
+    net.blocks = {linear(rng)}
+    with pytest.raises(TypeError, match="^blocks: a set has no order: keep Tensors and modules in a list$"):
+        net.parameters()
+    net.blocks = {1: linear(rng), "1": linear(rng)}
+    with pytest.raises(ValueError, match=r"two parts with one name: \['blocks.1.weight', 'blocks"):
+        net.state()
+    with pytest.raises(TypeError, match=r"^Shared.layers.0 is shared by all instances"):
+        type("Shared", (nn.Module,), {"layers": [linear(rng)]})
+
+
+def test_a_child_may_know_its_parent(rng):
+    net, child = nn.Module(), linear(rng)
+    net.child, child.parent, child.me = child, net, child
+    assert names(net) == ["child.weight"] and names(child) == ["weight"]
+    assert [name for name, _ in net.eval().named_modules()] == ["", "child."] and not child.training
+    assert repr(net) == ("Module(\n  (child): Linear(2, 2, bias=False\n    (parent): ...\n    (me): ...\n  ),"
+                         " 4 parameters\n), 4 parameters")
+
+
+class Keeper(nn.Module):
+    """Its ``forward`` takes a label, and keeps what the test tells it to."""
+
+    def __init__(self, rng):
+        self.inner, self.list = linear(rng), []
+
+    def forward(self, x, label=0, *, keep=lambda net, h: None):
+        h = self.inner(x) + label
+        keep(self, h)
+        return h
+
+
+def test_forward_takes_any_arguments(rng):
+    net, x = Keeper(rng), numpy.ones((1, 2), "float32")
+    for y in (net(x, 3), net(x, label=3)):
+        numpy.testing.assert_allclose(y.data, x @ net.inner.weight.data + 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("keep", [
+    lambda net, h: setattr(net, "h", h), lambda net, h: setattr(net, "h", Tensor(h.data)),
+    lambda net, h: setattr(net, "h", [{"h": h}]),
+    lambda net, h: setattr(net, "list", [*net.list, Tensor(1.0)]),
+    lambda net, h: setattr(net.inner.parent, "h", h) if hasattr(net.inner, "parent") else None])
+@pytest.mark.parametrize("context", [nullcontext, no_grad])
+def test_what_forward_keeps_is_no_parameter(rng, keep, context):
+    net, x = Keeper(rng), numpy.ones((1, 2), "float32")
+    net.inner.parent = net
+    with context():
+        for _ in range(3):
+            net(x, keep=keep)
+    assert names(net) == ["inner.weight"] == list(net.state())
+    net.load_state(net.state())
+    net.h = Tensor(1.0)     # assigned outside forward, it is one
+    assert names(net) == ["inner.weight", "h"]
+
+
+def test_what_forward_assigned_is_no_parameter_of_a_copy_either(rng):
+    net = Keeper(rng)
+    net(numpy.ones((1, 2), "float32"), keep=lambda net, h: setattr(net, "h", Tensor(h.data)))
+    copied = copy.copy(net)
+    copied.note = 1
+    assert copied.h is net.h and names(copied) == ["inner.weight"]
+
+
+@pytest.mark.parametrize("keep, message", [
+    (lambda net, h: setattr(net, "late", linear(numpy.random.default_rng(0))),
+     "^Keeper.forward: late is a module, which no optimiser would know: make it in __init__$"),
+    (lambda net, h: setattr(net, "inner", None),
+     "inner is a part of the module, which forward cannot replace"),
+    (lambda net, h: setattr(net, "scale", h), "^Keeper.forward: scale is a part of the module")])
+def test_forward_neither_makes_nor_replaces_parts(rng, keep, message):
+    net = Keeper(rng)
+    net.scale = Tensor(1.0)
+    with pytest.raises(TypeError, match=message):
+        net(numpy.ones((1, 2), "float32"), keep=keep)
+    assert names(net) == ["inner.weight", "scale"]
+    net.inner = linear(rng)     # no longer in forward
+
+
+@pytest.mark.parametrize("keep", [lambda net, h: net.list.append(h), lambda net, h: None])
+def test_a_parameter_is_a_leaf(rng, keep):
+    net = Keeper(rng)
+    h = net(numpy.ones((1, 2), "float32"), keep=keep)
+    if not net.list:
+        net.list = [h]
+    for find in (net.parameters, net.state, lambda: net.load_state({})):
+        with pytest.raises(ValueError, match="^Keeper: list.0 is a result of add, but a parameter is a leaf"):
+            find()
+
+
+def test_modes_return_the_module_as_in_pytorch(rng):
+    net = nn.Sequential(nn.BatchNorm(2))
+    assert net.eval() is net and net[0].training is False
+    assert net.train() is net and net[0].training is True
+    assert net.train(False) is net and net[0].training is False
+    assert net.train(mode=numpy.True_) is net and net[0].training is True
+    with pytest.raises(TypeError, match="^Sequential.train, which .*: True or False expected, 100 found$"):
+        net.train(100)
+
+
+def test_a_module_shows_its_layers_settings_shapes_and_counts(rng):
+    net = nn.Sequential(nn.Conv2d(3, 4, 5, stride=2, padding=2, rng=rng), nn.BatchNorm(4), nn.LeakyReLU(0.2),
+                        nn.ConvTranspose2d(4, 2, (3, 5), stride=2, output_padding=1, bias=False, rng=rng),
+                        nn.Reshape(-1), nn.Sequential(nn.Linear(784, 392, rng=rng), ops.tanh))
+    assert repr(net) == """Sequential(
+  (0): Conv2d(3, 4, (5, 5), stride=2, padding=2), 304 parameters
+  (1): BatchNorm(4, eps=1e-05, momentum=0.1), 8 parameters
+  (2): LeakyReLU(0.2)
+  (3): ConvTranspose2d(4, 2, (3, 5), stride=2, padding=0, output_padding=1, bias=False), 120 parameters
+  (4): Reshape(-1)
+  (5): Sequential(
+    (0): Linear(784, 392), 307,720 parameters
+    (1): <Op tanh(a) = the hyperbolic tangent of a>
+  ), 307,720 parameters
+), 308,152 parameters"""
+    shared = Branches(rng)
+    shared.b = nn.Sequential(shared.a, shared.a)
+    assert repr(shared) == """Branches(
+  (scale): float32 (1,)
+  (b): Sequential(
+    (0): Linear(2, 1), 3 parameters
+    (1): Linear(2, 1), 3 parameters
+  ), 3 parameters
+  (a): Linear(2, 1), 3 parameters
+), 4 parameters"""
+    module = nn.Module()
+    module.one = Tensor(1.0)
+    assert repr(module) == "Module(\n  (one): float32 ()\n), 1 parameter" and repr(nn.Module()) == "Module()"
+
+
+@pytest.mark.parametrize("value, kind, message", [
+    (numpy.zeros(3, "float32"), ValueError,
+     r"^BatchNorm: buffer running_mean: float32 \(2,\) expected, float32 \(3,\) found$"),
+    (numpy.zeros(2), ValueError, r"float64 \(2,\) found"),
+    (None, TypeError, "an array expected, NoneType found"),
+    (Tensor([0.0, 0.0]), TypeError, "an array expected, Tensor found"),
+    ([0.0, 0.0], TypeError, "list found")])
+def test_a_buffer_keeps_its_shape_and_dtype(value, kind, message):
+    layer = nn.BatchNorm(2)
+    with pytest.raises(kind, match=message):
+        layer.running_mean = value
+    layer.running_mean = numpy.ones(2, "float32")
+    assert layer.state()["running_mean"].tolist() == [1, 1]
