@@ -1,4 +1,4 @@
-"""CelebA's reader on a small data set laid out like it, and batches of photographs."""
+"""CelebA's reader on a small data set laid out like it."""
 
 import importlib
 import io
@@ -301,17 +301,3 @@ def test_the_cache_is_keyed_and_small(contents, tmp_path, cache):
     datasets.celeba(source, side=8)
     assert sorted(path.stat().st_size for path in cache.glob("*.bin")) == [18 * 8 * 8 * 3, 18 * 64 * 64 * 3]
     assert all(set(json.loads(path.read_text())) == {"names", "damaged"} for path in cache.glob("*.json"))
-
-
-def test_flip_and_scale(rng):
-    images = rng.integers(0, 256, (400, 5, 6, 3), dtype="uint8")
-    found = datasets.flip_and_scale(images, numpy.random.default_rng(3))
-    plain = images / 127.5 - 1
-    flipped = [not numpy.allclose(a, b, atol=1e-6) for a, b in zip(found, plain)]
-    for one, before, turned in zip(found, plain, flipped):
-        numpy.testing.assert_allclose(one, before[:, ::-1] if turned else before, atol=1e-6)
-    assert found.dtype == "float32" and 150 < sum(flipped) < 250
-    numpy.testing.assert_allclose(datasets.scale(numpy.array([0, 255], "uint8")), [-1, 1], atol=1e-6)
-    again = datasets.flip_and_scale(images, numpy.random.default_rng(3))
-    assert (found == again).all()
-    assert (found != datasets.flip_and_scale(images, numpy.random.default_rng(4))).any()

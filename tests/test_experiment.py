@@ -18,7 +18,7 @@ def data():
     rng = numpy.random.default_rng(0)
     labels = rng.integers(0, 10, 200)
     images = (rng.random((10, 784))[labels] + 0.1 * rng.random((200, 784))).astype("float32")
-    return Dataset(images, labels, images[:50], labels[:50])
+    return Dataset(images.clip(0, 1), labels, images[:50].clip(0, 1), labels[:50], image_shape=(28, 28, 1))
 
 
 @pytest.fixture

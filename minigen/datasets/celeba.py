@@ -74,7 +74,7 @@ def celeba(root: str | os.PathLike[str], side: int = 64) -> Dataset:
             raise ValueError(f"{source.path}: no readable image for {what} among {sum(map(len, parts))} "
                              "images")
     images = numpy.memmap(pixels, numpy.uint8, "r", shape=(len(names[0]) + len(names[1]), side, side, 3))
-    return Dataset(images[:len(names[0])], names[0], images[len(names[0]):], names[1])
+    return Dataset(images[:len(names[0])], names[0], images[len(names[0]):], names[1], name="CelebA")
 
 
 class _Folder:

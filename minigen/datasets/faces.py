@@ -37,7 +37,7 @@ def faces(n_train: int = 10_000, n_test: int = 1_000, seed: int = 0, side: int =
     fewer than 1 image or a side below 16 pixels.
     """
     train, test = sample_factors(n_train, seed), sample_factors(n_test, seed, stream=1)
-    return Dataset(draw(train, side), train, draw(test, side), test)
+    return Dataset(draw(train, side), train, draw(test, side), test, name="drawn faces")
 
 
 def sample_factors(n: int, seed: int = 0, stream: int = 0) -> numpy.ndarray:

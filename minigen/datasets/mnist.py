@@ -30,7 +30,8 @@ def mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
     folder = EMBEDDED if root is None else Path(root)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; one with the four IDX files of MNIST expected")
-    return Dataset(*_pair(folder, "train"), *_pair(folder, "t10k"))
+    return Dataset(*_pair(folder, "train"), *_pair(folder, "t10k"), image_shape=(_SIDE, _SIDE, 1), classes=10,
+                   name="MNIST")
 
 
 def _pair(folder: Path, part: str) -> tuple[numpy.ndarray, numpy.ndarray]:
