@@ -1,85 +1,145 @@
-"""MNIST, and other data sets that come as the same four IDX files (Fashion-MNIST, KMNIST)."""
+"""MNIST, and other data sets that come as the same four IDX files: Fashion-MNIST, KMNIST, EMNIST, QMNIST."""
 
 from __future__ import annotations
 
-import gzip
 import os
-import struct
-import zlib
+import re
 from pathlib import Path
 
 import numpy
 
+from minigen.datasets import files
 from minigen.datasets.dataset import Dataset
+from minigen.datasets.idx import read_idx
 
 __all__ = ["mnist"]
 
 EMBEDDED = Path(__file__).parent / "mnist_idx"
 
-_SIDE = 28
-_UNSIGNED_BYTE = 0x08
+_NAME = re.compile(r"(?:(?P<prefix>.+)[-._])?(?P<part>train|t10k|test)[-._](?P<what>images|labels)"
+                   r"[-._]idx\d[-._]\w+?(\.gz|\.zip)?", re.IGNORECASE)
+_FOLDERS = ("", "raw", "*/raw", "gzip")         # torchvision's, and EMNIST's archive
+_FILES = "train-images-idx3-ubyte, train-labels-idx1-ubyte and the two t10k- files, each raw or as .gz"
 
 
-def mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
+def mnist(root: str | os.PathLike[str] | None = None, split: str | None = None) -> Dataset:
     """MNIST, which comes with the package, or the data set in the folder ``root``.
 
+    The images are (N, H * W) float32 in [0, 1], row by row from the top left; the labels are classes (N,)
+    int64 from 0.
+
     The folder holds ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte`` and the two ``t10k-`` files,
-    each raw or compressed as ``.gz``: 28 x 28 images and labels 0 to 9. ``FileNotFoundError`` names a
-    missing file; ``ValueError`` names a file with unexpected content, and says what differs.
+    each raw or compressed as ``.gz``, or is torchvision's folder above them. The names may have dots for
+    dashes, capitals, and a prefix, as ``emnist-letters-`` and ``qmnist-`` have, with ``test`` for ``t10k``.
+    If there are several data sets, ``split`` is the prefix of the wanted one or what follows ``emnist-`` in
+    it, as in ``split="letters"``, or ``root`` is one of its four files. EMNIST's images, which its files hold
+    transposed, are turned upright.
+
+    Images may have any size. Labels have to be all classes from 0, or from 1, to the largest; those from 1
+    are counted from 0. ``FileNotFoundError`` names a missing file; ``ValueError`` names a file with
+    unexpected content, and says what differs.
     """
-    folder = EMBEDDED if root is None else Path(root)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder; one with the four IDX files of MNIST expected")
-    return Dataset(*_pair(folder, "train"), *_pair(folder, "t10k"), image_shape=(_SIDE, _SIDE, 1), classes=10,
-                   name="MNIST")
+    prefix, paths = _choose(EMBEDDED if root is None else files.expanded(root), split)
+    train, test = (_read(paths[part, "images"], paths[part, "labels"]) for part in ("train", "test"))
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise ValueError(f"{paths['test', 'images']}: images of {train[0].shape[1:]} pixels as for training "
+                         f"expected, {test[0].shape[1:]} found")
+    first, classes = _classes(train[1], test[1], paths)
+    arrays = []
+    for images, labels in (train, test):
+        if prefix.startswith("emnist"):
+            images = images.transpose(0, 2, 1)
+        shape = (*images.shape[1:], 1)
+        arrays += [images.reshape(len(images), -1) * numpy.float32(1 / 255), labels - first]
+    name = "MNIST" if root is None else _title(paths["train", "images"].parent, prefix)
+    return Dataset(*arrays, image_shape=shape, classes=classes, name=name)
 
 
-def _pair(folder: Path, part: str) -> tuple[numpy.ndarray, numpy.ndarray]:
-    images_path = _find(folder, f"{part}-images-idx3-ubyte")
-    labels_path = _find(folder, f"{part}-labels-idx1-ubyte")
-    images = read_idx(images_path, 3)
-    labels = read_idx(labels_path, 1)
-    if images.shape[1:] != (_SIDE, _SIDE) or len(images) == 0:
-        raise ValueError(f"{images_path}: images of {_SIDE} x {_SIDE} pixels expected, an array of shape "
-                         f"{images.shape} found")
-    if len(labels) != len(images):
-        raise ValueError(f"{labels_path}: {len(labels)} labels found for the {len(images)} images of "
-                         f"{images_path.name}")
-    if labels.max() > 9:
-        raise ValueError(f"{labels_path}: labels from 0 to 9 expected, {labels.max()} found")
-    return images.reshape(len(images), -1) * numpy.float32(1 / 255), labels.astype(numpy.int64)
+def _choose(root: Path, split: str | None) -> tuple[str, dict[tuple[str, str], Path]]:
+    """The prefix and the four files of the data set, by part and content."""
+    sets = _sets(root)
+    if split is not None:
+        splits = sorted(prefix.removeprefix("emnist-") for _, prefix in sets if prefix)
+        wanted = (split.lower(), f"emnist-{split.lower()}")
+        sets = {key: paths for key, paths in sets.items() if key[1] in wanted}
+        if not sets:
+            raise ValueError(f"{root}: split: {' or '.join(splits) or 'None'} expected, {split!r} found")
+    if len(sets) > 1:
+        names = sorted(" in ".join(filter(None, (prefix, str(folder)))) for folder, prefix in sets)
+        raise ValueError(f"{root}: one data set expected, {len(sets)} found: {'; '.join(names)}: give "
+                         "split=, as in split='letters', or the folder or one of the files of one")
+    (folder, prefix), paths = next(iter(sets.items()))
+    for part in ("train", "test"):
+        for what, kind in (("images", "idx3"), ("labels", "idx1")):
+            if (part, what) not in paths:
+                name = "-".join([prefix, part] if prefix else ["t10k" if part == "test" else part])
+                raise FileNotFoundError(f"{folder}: neither {name}-{what}-{kind}-ubyte nor "
+                                        f"{name}-{what}-{kind}-ubyte.gz is there")
+    return prefix, paths
 
 
-def _find(folder: Path, name: str) -> Path:
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    raise FileNotFoundError(f"{folder}: neither {name} nor {name}.gz is there")
+def _sets(root: Path) -> dict[tuple[Path, str], dict[tuple[str, str], Path]]:
+    """Each data set's files, by folder and prefix; ``root`` may be one of the files."""
+    folder, chosen = root, None
+    if root.exists() and not root.is_dir():
+        files.state(root)
+        folder, chosen = root.parent, _NAME.fullmatch(root.name)
+        if chosen is None:
+            raise ValueError(f"{root}: a folder with {_FILES} expected, a file found (unpack it if it is an "
+                             "archive)")
+    elif not root.exists():
+        raise FileNotFoundError(f"{root}: no such folder; one with {_FILES} expected")
+    sets: dict[tuple[Path, str], dict[tuple[str, str], Path]] = {}
+    for pattern in _FOLDERS[:1] if chosen else _FOLDERS:
+        for place in sorted(folder.glob(pattern)) if pattern else [folder]:
+            # The names in order of their length: raw files before compressed ones.
+            for path in sorted(place.iterdir(), key=lambda path: (len(path.name), path.name)):
+                name = _NAME.fullmatch(path.name)
+                if name and not path.is_dir():
+                    prefix, part = (name["prefix"] or "").lower(), name["part"].lower()
+                    key = "train" if part == "train" else "test", name["what"].lower()
+                    sets.setdefault((place, prefix), {}).setdefault(key, path)
+    if chosen:
+        key = folder, (chosen["prefix"] or "").lower()
+        return {key: sets[key]}
+    if not sets:
+        archives = "".join(f"; unpack {path.name}" for path in sorted(folder.glob("*.zip")))
+        raise FileNotFoundError(f"{root}: {_FILES} expected, none of them found{archives}")
+    return sets
 
 
-def read_idx(path: Path, dimensions: int) -> numpy.ndarray:
-    """The uint8 array in an IDX file, raw or compressed by gzip, as its first bytes tell; ``ValueError`` if
-    it is anything else.
+def _read(images_path: Path, labels_path: Path) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """The images (N, H, W) uint8 and the labels (N,) int64 of one part."""
+    images = read_idx(images_path, (3,))
+    if images.dtype != numpy.uint8:
+        low, high = images.min(), images.max()
+        if low < 0 or high > 255:
+            raise ValueError(f"{images_path}: pixels from 0 to 255 expected, {low} to {high} found")
+    labels = read_idx(labels_path, (1, 2), rows=len(images))
+    # QMNIST's have eight columns; the first of them is the class.
+    return images.astype(numpy.uint8), labels.reshape(len(labels), -1)[:, 0].astype(numpy.int64)
 
-    Format: two zero bytes, 0x08 for unsigned bytes, the number of dimensions; each dimension as a big-endian
-    32-bit integer; the elements, last dimension fastest, and nothing after them.
-    """
-    content = path.read_bytes()
-    if content[:2] == b"\x1f\x8b":
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(f"{path}: damaged gzip data: {error}") from error
-    magic = bytes((0, 0, _UNSIGNED_BYTE, dimensions))
-    if content[:4] != magic:
-        raise ValueError(f"{path}: magic number {magic.hex()} expected, "
-                         f"{content[:4].hex() or 'an empty file'} found")
-    start = 4 + 4 * dimensions
-    if len(content) < start:
-        raise ValueError(f"{path}: a header of {start} bytes expected, {len(content)} bytes found")
-    shape = struct.unpack_from(f">{dimensions}I", content, 4)
-    expected = start + int(numpy.prod(shape, dtype=object))
-    if len(content) != expected:
-        raise ValueError(f"{path}: {expected} bytes expected for an array of shape {shape}, {len(content)} "
-                         "found")
-    return numpy.frombuffer(content, numpy.uint8, offset=start).reshape(shape)
+
+def _classes(train: numpy.ndarray, test: numpy.ndarray,
+             paths: dict[tuple[str, str], Path]) -> tuple[int, int]:
+    """The first label and the number of classes."""
+    found = numpy.unique(train)
+    first, last = int(found[0]), int(found[-1])
+    if first not in (0, 1) or last - first + 1 != len(found):
+        raise ValueError(f"{paths['train', 'labels']}: labels from 0, or from 1, without a gap expected, "
+                         f"{', '.join(map(str, found[:12]))}{', ...' * (len(found) > 12)} found")
+    for label in (int(test.min()), int(test.max())):
+        if not first <= label <= last:
+            raise ValueError(f"{paths['test', 'labels']}: labels from {first} to {last} as for training "
+                             f"expected, {label} found")
+    return first, len(found)
+
+
+def _title(folder: Path, prefix: str) -> str:
+    """A name for titles: of EMNIST's splits and QMNIST their own, of others that of the folder."""
+    if prefix.startswith("emnist-"):
+        return prefix.replace("emnist-", "EMNIST ", 1)
+    if prefix:
+        return prefix.upper()
+    folder = folder.resolve()
+    return (folder.parent if folder.name == "raw" else folder).name

@@ -1,0 +1,49 @@
+"""Files that others wrote: regular ones only, and no more of them than they may have."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__: list[str] = []     # for the readers of this package
+
+_KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device",
+          stat.S_IFBLK: "device"}
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path, with the home folder for a ``~`` at its start."""
+    return Path(os.path.expanduser(path))
+
+
+def state(path: Path) -> tuple[int, int]:
+    """The bytes of a regular file, and when it was changed last. ``ValueError`` for anything else: to read a
+    FIFO or a device might never end."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "special file")
+        raise ValueError(f"{path}: a regular file expected, a {kind} found")
+    return found.st_size, found.st_mtime_ns
+
+
+def read(path: Path, most: int) -> bytes:
+    """The content of a regular file of at most ``most`` bytes; ``ValueError`` for any other."""
+    size, _ = state(path)
+    if size > most:
+        raise ValueError(f"{path}: at most {most:,} bytes expected, {size:,} found")
+    with naming(path), path.open("rb") as file:
+        return file.read(most)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an ``OSError`` that names no file name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
