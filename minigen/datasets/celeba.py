@@ -1,244 +1,156 @@
-"""CelebA: aligned and cropped photographs of faces, from the distributed zip archive or folder."""
+"""CelebA: aligned and cropped photographs of faces, from an archive or folder as it is distributed."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import os
 import re
-import warnings
-import zipfile
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import numpy
-from PIL import Image
-from tqdm import tqdm
-
-from minigen import storage
+from minigen.datasets import files, pictures
+from minigen.datasets.archive import Archive
 from minigen.datasets.dataset import Dataset
 
 __all__ = ["celeba"]
 
-ARCHIVE, FOLDER, PARTITION = "img_align_celeba.zip", "img_align_celeba", "list_eval_partition.txt"
+ARCHIVE, FOLDER = "img_align_celeba.zip", "img_align_celeba"
+PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")
 
+_SIZE = (178, 218)
 _BOX = (15 / 178, 40 / 218, 163 / 178, 188 / 218)       # left, top, right, bottom of the crop, as shares
-# Limits for one image; a CelebA photograph has about 10 kB and 39 thousand pixels.
-_MOST_BYTES, _MOST_PIXELS = 16 << 20, 16 << 20
 _TRAIN, _TEST = 162_770 / 202_599, 19_962 / 202_599     # CelebA's own shares, if there is no partition
+_MOST_BYTES = 16 << 20                                  # of a partition; CelebA's has 3 MB
+# Folders and archives that the images are in, as they are distributed, and how deep.
+_FOLDERS = ("celeba", "img", FOLDER, "img_align_celeba_png")
+_ARCHIVES = (ARCHIVE, "celeba.zip", "archive.zip")
+_DEPTH = 3
+_IMAGE = re.compile(r"([0-9]{1,9})\.(jpe?g|png)", re.IGNORECASE)
 _LAYOUT = (f"give {ARCHIVE} (\"Align&Cropped Images\" at https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html), "
            "or a folder that holds it or its unpacked images 000001.jpg, 000002.jpg, ..., with "
-           f"{PARTITION} beside them if you have it")
+           f"{PARTITIONS[0]} beside them if you have it")
 
 
 def celeba(root: str | os.PathLike[str], side: int = 64) -> Dataset:
     """CelebA from ``root``: images (N, side, side, 3) uint8, and the names of their files (N,) in place of
     labels.
 
-    ``root`` is img_align_celeba.zip, which is read in place, or a folder that holds it, or a folder that
-    holds the unpacked images NNNNNN.jpg, directly or in its subfolder img_align_celeba. If
-    list_eval_partition.txt is beside them, it says which images are for training and which are for test;
-    those for validation are left out. Otherwise, in the order of their names, the first 80 % are for training
-    and the last 10 % for test, as in CelebA. An image of 178 x 218 pixels is cropped to the square of rows 40
-    to 188 and columns 15 to 163, an image of another size in proportion. The crop is then made smaller with
-    antialiasing.
+    ``root`` is img_align_celeba.zip or Kaggle's archive.zip, which is read in place, or a zip archive that
+    holds img_align_celeba.zip uncompressed, or a folder that holds one of them, or a folder that holds the
+    unpacked images NNNNNN.jpg or .png, directly or in img_align_celeba, also below celeba or Img. If
+    list_eval_partition.txt or .csv is beside them or in the archive, it says which images are for training
+    and which are for test; those for validation are left out. Otherwise, in the order of their numbers, the
+    first 80 % are for training and the last 10 % for test, as in CelebA. An image of 178 x 218 pixels is
+    cropped to the square of rows 40 to 188 and columns 15 to 163, an image of another size in proportion. The
+    crop is then made smaller with antialiasing.
 
     This is done once, on all processors. The result is a file in ``storage.cache_folder()``, which is mapped
     into memory, not read. Images that cannot be decoded are left out; a warning counts them and names the
     first five. ``FileNotFoundError`` says where to get CelebA; ``ValueError`` says what differs from this
     description.
     """
-    source = _source(Path(root))
-    try:
-        parts = _parts(source)
-        key = hashlib.sha256(json.dumps([source.stamp, parts, side, _BOX]).encode()).hexdigest()[:16]
-        pixels = storage.cache_folder() / f"celeba_{key}.bin"
-        index_path = pixels.with_suffix(".json")
-        if not _complete(pixels, index_path, side):
-            _build(source, parts, side, pixels, index_path)
-    finally:
-        source.close()
-    index = json.loads(index_path.read_text())
-    if index["damaged"]:
-        first = "; ".join(f"{name}: {why}" for name, why in index["damaged"][:5])
-        warnings.warn(f"{source.path}: {len(index['damaged'])} of {sum(map(len, parts))} images cannot be "
-                      "read and are left out "
-                      f"({first}{'; ...' if len(index['damaged']) > 5 else ''})", stacklevel=2)
-    names = [numpy.array(part) for part in index["names"]]
-    for part, what in zip(names, ("training", "test")):
-        if not len(part):
-            raise ValueError(f"{source.path}: no readable image for {what} among {sum(map(len, parts))} "
-                             "images")
-    images = numpy.memmap(pixels, numpy.uint8, "r", shape=(len(names[0]) + len(names[1]), side, side, 3))
-    return Dataset(images[:len(names[0])], names[0], images[len(names[0]):], names[1], name="CelebA")
+    root = files.expanded(root)
+    place = _place(root)
+    if place is None:
+        raise FileNotFoundError(f"{root}: no CelebA in this folder: {_LAYOUT}")
+    if place.is_dir():
+        names = _by_number(place, os.listdir(place))
+        beside = _beside(place, place.parent, place.parent / "Eval", place.parent.parent)
+        source = pictures.Folder(place, list(names.values()))
+        return pictures.load(source, _parts(place, names, beside), side, 3, "CelebA", _BOX)
+    with Archive(place, lambda name: _IMAGE.fullmatch(name) or name in PARTITIONS, inner=ARCHIVE) as archive:
+        names = _by_number(place, archive.members)
+        if not names:
+            raise ValueError(f"{place}: no image 000001.jpg, 000002.jpg, ... in this archive: {_LAYOUT}")
+        beside = _inside(archive) or _beside(place.parent, place.parent.parent / "Eval")
+        return pictures.load(archive, _parts(place, names, beside), side, 3, "CelebA", _BOX)
 
 
-class _Folder:
-    """A folder of images NNNNNN.jpg."""
-
-    def __init__(self, path: Path, names: list[str]) -> None:
-        self.path, self.names = path, names
-        self.stamp = [str(path.resolve()), [(name, *_change(path / name)) for name in names]]
-
-    def read(self, name: str) -> bytes:
-        path = self.path / name
-        if path.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"{path.stat().st_size:,} bytes are more than any photograph here has")
-        return path.read_bytes()
-
-    def partition(self) -> tuple[str, bytes] | None:
-        return _file_in(self.path, self.path.parent, self.path.parent / "Eval")
-
-    def close(self) -> None:
-        pass
+def recognised(root: Path) -> bool:
+    """Whether ``root`` is an archive, or holds one or numbered images of CelebA's size."""
+    place = _place(root)
+    if place is None or not place.is_dir():
+        return place is not None
+    first = list(_by_number(place, os.listdir(place)).values())[:9]     # some of them may be damaged
+    return any(pictures.size(place / name) == _SIZE for name in first)
 
 
-class _Archive:
-    """The zip archive; its members are read one by one, and nothing is ever unpacked to the disk."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.stamp = [str(path.resolve()), *_change(path)]
-        try:
-            self.zip = zipfile.ZipFile(path)
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{path}: a zip archive or a folder expected: {error}") from error
-        self.members = {}
-        for member in self.zip.infolist():
-            parts = re.split(r"[/\\]", member.filename)
-            if ".." in parts or parts[0] == "" or ":" in parts[0]:
-                raise ValueError(f"{path}: the member {member.filename!r} would leave the folder it is "
-                                 "unpacked to: not CelebA")
-            if member.file_size > _MOST_BYTES:
-                raise ValueError(f"{path}: the member {member.filename!r} unpacks to {member.file_size:,} "
-                                 "bytes: not CelebA")
-            if _is_image(parts[-1]) and "__MACOSX" not in parts:
-                self.members[parts[-1]] = member
-        self.names = sorted(self.members)
-
-    def read(self, name: str) -> bytes:
-        return self.zip.read(self.members[name])
-
-    def partition(self) -> tuple[str, bytes] | None:
-        for member in self.zip.infolist():
-            if re.split(r"[/\\]", member.filename)[-1] == PARTITION:
-                return f"{self.path}: {member.filename}", self.zip.read(member)
-        return _file_in(self.path.parent, self.path.parent.parent / "Eval")     # as CelebA is distributed
-
-    def close(self) -> None:
-        self.zip.close()
-
-
-def _file_in(*folders: Path) -> tuple[str, bytes] | None:
-    """The place and content of the partition, from the first of these folders that has it."""
-    paths = [folder / PARTITION for folder in folders if (folder / PARTITION).is_file()]
-    return (str(paths[0]), paths[0].read_bytes()) if paths else None
-
-
-def _source(root: Path) -> _Folder | _Archive:
-    if root.is_dir():
-        for folder in (root, root / FOLDER):
-            names = sorted(filter(_is_image, os.listdir(folder))) if folder.is_dir() else []
-            if names:
-                return _Folder(folder, names)
-        if not (root / ARCHIVE).is_file():
-            raise FileNotFoundError(f"{root}: no CelebA in this folder: {_LAYOUT}")
-        root = root / ARCHIVE
-    elif not root.exists():
+def _place(root: Path) -> Path | None:
+    """The folder or archive that holds the images."""
+    if not root.exists():
         raise FileNotFoundError(f"{root}: no such file or folder: {_LAYOUT}")
-    archive = _Archive(root)
-    if not archive.names:
-        archive.close()
-        raise ValueError(f"{root}: no image 000001.jpg, 000002.jpg, ... in this archive: {_LAYOUT}")
-    return archive
+    if not root.is_dir():
+        return root
+    folders = [root]
+    while folders:
+        folder = folders.pop(0)
+        if any(_IMAGE.fullmatch(name) for name in os.listdir(folder)):
+            return folder
+        for name in _ARCHIVES:
+            if (folder / name).is_file():
+                return folder / name
+        if len(folder.parts) < len(root.parts) + _DEPTH:
+            folders += [path for path in sorted(folder.iterdir())
+                        if path.name.lower() in _FOLDERS and path.is_dir()]
+    return None
 
 
-def _is_image(name: str) -> bool:
-    return re.fullmatch(r"\d+\.jpg", name) is not None
+def _by_number(place: Path, names: Iterable[str]) -> dict[int, str]:
+    """The images among these names, by their numbers, in order."""
+    found: dict[int, str] = {}
+    for name in sorted(names):
+        if match := _IMAGE.fullmatch(name):
+            if (number := int(match[1])) in found:
+                raise ValueError(f"{place}: one image with the number {number} expected, {found[number]} and "
+                                 f"{name} found")
+            found[number] = name
+    return dict(sorted(found.items()))
 
 
-def _change(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
+def _inside(archive: Archive) -> tuple[str, bytes] | None:
+    """The name and content of the partition in the archive."""
+    for name in PARTITIONS:
+        if name in archive.members:
+            where = f"{archive.path}: {name}"
+            try:
+                return where, archive.read(name)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from error
+    return None
 
 
-def _parts(source: _Folder | _Archive) -> list[list[str]]:
+def _beside(*folders: Path) -> tuple[str, bytes] | None:
+    """The place and content of the partition, from the first of these folders that has it."""
+    for path in (folder / name for folder in folders for name in PARTITIONS):
+        if path.exists():
+            return str(path), files.read(path, _MOST_BYTES)
+    return None
+
+
+def _parts(place: Path, names: dict[int, str], partition: tuple[str, bytes] | None) -> list[list[str]]:
     """The names of the images for training and for test."""
-    found = source.partition()
-    n = len(source.names)
-    if found is None:
-        return [source.names[:round(_TRAIN * n)], source.names[n - round(_TEST * n):]]
-    where, content = found
-    part_of = {}
-    for i, line in enumerate(content.decode("ascii", errors="replace").splitlines(), 1):
-        words = line.split()
-        if words and (len(words) != 2 or words[1] not in ("0", "1", "2")):
+    ordered = list(names.values())
+    if partition is None:
+        return [ordered[:round(_TRAIN * len(ordered))], ordered[len(ordered) - round(_TEST * len(ordered)):]]
+    where, content = partition
+    part_of: dict[int, str] = {}
+    for i, line in enumerate(content.decode("utf-8-sig", errors="replace").splitlines(), 1):
+        words = re.split(r"[,\s]+", line.strip())
+        if words == [""] or (i == 1 and words == ["image_id", "partition"]):
+            continue
+        image = _IMAGE.fullmatch(words[0])
+        if len(words) != 2 or not image or words[1] not in ("0", "1", "2"):
             raise ValueError(f"{where}, line {i}: a name and 0, 1 or 2, as in '000001.jpg 0', expected, "
                              f"{line[:80]!r} found")
-        if words:
-            part_of[words[0]] = words[1]
-    unknown = [name for name in source.names if name not in part_of]
+        if part_of.setdefault(int(image[1]), words[1]) != words[1]:
+            raise ValueError(f"{where}, line {i}: {words[0]} is in part {words[1]} here, and in part "
+                             f"{part_of[int(image[1])]} before")
+    unknown = [name for number, name in names.items() if number not in part_of]
     if unknown:
-        raise ValueError(f"{where}: {len(unknown)} of the {n} images are not in it, the first of them "
-                         f"{unknown[0]}")
-    return [[name for name in source.names if part_of[name] == part] for part in ("0", "2")]
-
-
-def _complete(pixels: Path, index_path: Path, side: int) -> bool:
-    """Whether an earlier call has written both files completely."""
-    if not (pixels.exists() and index_path.exists()):
-        return False
-    names = json.loads(index_path.read_text())["names"]
-    return pixels.stat().st_size == sum(map(len, names)) * side * side * 3
-
-
-def _build(source: _Folder | _Archive, parts: list[list[str]], side: int, pixels: Path,
-           index_path: Path) -> None:
-    """Write the images of both parts, one after the other, and then an index of them."""
-    names: list[list[str]] = [[], []]
-    damaged, total = [], sum(map(len, parts))
-    with (storage.replacing(pixels) as file,
-          tqdm(desc="CelebA", total=total, unit=" images", disable=None) as bar):
-        for kept, part in zip(names, parts):
-            for name, image in _decoded(source, part, side):
-                bar.update()
-                if isinstance(image, Exception):
-                    damaged.append([name, f"{type(image).__name__}: {image}".splitlines()[0]])
-                else:
-                    kept.append(name)
-                    file.write(image.tobytes())
-    storage.write_text(index_path, json.dumps({"names": names, "damaged": damaged}))
-
-
-def _decoded(source: _Folder | _Archive, names: list[str],
-             side: int) -> Iterator[tuple[str, numpy.ndarray | Exception]]:
-    """Each name, in order, with its image or its error; only a few per processor are in memory at once."""
-    workers = os.cpu_count() or 1
-
-    def decode(name: str) -> Any:
-        try:
-            return _face(source.read(name), side)
-        except Exception as error:      # a damaged file makes the decoders raise almost anything
-            return error
-    with ThreadPoolExecutor(workers) as pool:
-        waiting = deque()
-        for name in names:
-            waiting.append((name, pool.submit(decode, name)))
-            if len(waiting) > 8 * workers:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        for done, future in waiting:
-            yield done, future.result()
-
-
-def _face(content: bytes, side: int) -> numpy.ndarray:
-    with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
-        width, height = image.size
-        if width * height > _MOST_PIXELS:
-            raise ValueError(f"{width} x {height} pixels are more than any photograph here has")
-        box = (_BOX[0] * width, _BOX[1] * height, _BOX[2] * width, _BOX[3] * height)
-        return numpy.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, box))
+        raise ValueError(f"{where}: {len(unknown)} of the {len(names)} images in {place} are not in it, the "
+                         f"first of them {unknown[0]}")
+    parts = [[name for number, name in names.items() if part_of[number] == part] for part in ("0", "2")]
+    for part, what in zip(parts, ("training", "test")):
+        if not part:
+            raise ValueError(f"{where}: none of the {len(names)} images in {place} is for {what}: unpack "
+                             "more, or move it away")
+    return parts

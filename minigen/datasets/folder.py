@@ -1,0 +1,59 @@
+"""Your own pictures: any folder of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from minigen.datasets import files, pictures
+from minigen.datasets.dataset import Dataset
+
+__all__ = ["folder"]
+
+
+def folder(path: str | os.PathLike[str], size: int = 64, channels: int = 3) -> Dataset:
+    """The pictures in the folder ``path`` and its subfolders: images (N, size, size, channels) uint8, and the
+    names of their files (N,), relative to the folder, in place of labels.
+
+    The files are JPEG, PNG, WebP, BMP or GIF (its first frame) and named so, in small letters or capitals;
+    those that begin with a dot are passed over. A picture is turned as its EXIF orientation says, cut to the
+    square in its middle and resized with antialiasing; where it is transparent, it becomes white.
+    ``channels`` is 3 for colour, 1 for grey. A tenth of the pictures, at least one, are for test. Their names
+    decide which, so it is always the same.
+
+    The pictures are decoded once, on all processors. The result is a file in ``storage.cache_folder()``,
+    which is mapped into memory, not read. Those that cannot be decoded are left out; a warning counts them
+    and names the first five. ``FileNotFoundError`` if there is no such folder; ``ValueError`` if it is not a
+    folder or holds fewer than two pictures.
+    """
+    root = files.expanded(path)
+    if not root.is_dir():
+        if root.exists():
+            raise ValueError(f"{root}: a folder of pictures expected, a file found (unpack it if it is an "
+                             "archive)")
+        raise FileNotFoundError(f"{root}: no such folder; one with pictures expected")
+    names = sorted(_names(root))
+    if len(names) < 2:
+        raise ValueError(f"{root}: at least 2 pictures ({' '.join(pictures.SUFFIXES)}) expected, "
+                         f"{len(names)} found")
+    shuffled = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
+    test = set(shuffled[:max(1, round(len(names) / 10))])
+    parts = [name for name in names if name not in test], sorted(test)
+    return pictures.load(pictures.Folder(root, names), parts, size, channels, root.resolve().name)
+
+
+def _names(root: Path) -> list[str]:
+    """The pictures' paths, from ``root`` on, with slashes. Links to folders are followed, but none twice."""
+    found, waiting, seen = [], [root], {root.resolve()}
+    while waiting:
+        for path in sorted(waiting.pop().iterdir()):
+            if path.name.startswith((".", "__MACOSX")):
+                continue
+            if path.is_dir():
+                if path.resolve() not in seen:
+                    seen.add(path.resolve())
+                    waiting.append(path)
+            elif path.name.lower().endswith(pictures.SUFFIXES):
+                found.append(path.relative_to(root).as_posix())
+    return found
