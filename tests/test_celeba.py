@@ -354,6 +354,26 @@ def test_a_damaged_partition_in_an_archive_is_refused(contents, tmp_path, spoil,
         datasets.celeba(source)
 
 
+def moved(content):
+    """The archive with members that seem to begin 50 bytes earlier: the first before the archive does."""
+    at = len(content) - 22 + 16
+    return content[:at] + struct.pack("<I", struct.unpack_from("<I", content, at)[0] + 50) + content[at + 4:]
+
+
+def test_a_member_that_begins_before_the_archive_is_damaged(contents, tmp_path):
+    source = make_zip(tmp_path / "c.zip", contents)
+    inner = source.read_bytes()
+    source.write_bytes(moved(inner))
+    with (pytest.warns(UserWarning, match="000001.jpg: it begins before the archive does"),
+          pytest.raises(ValueError, match="c.zip: no readable image for training among 18 images")):
+        datasets.celeba(source)
+    with zipfile.ZipFile(source, "w") as archive:
+        archive.writestr("img_align_celeba.zip", inner)
+    source.write_bytes(moved(source.read_bytes()))
+    with pytest.raises(ValueError, match="c.zip: the member 'img_align_celeba.zip' begins before"):
+        datasets.celeba(source)
+
+
 @pytest.mark.parametrize("members, message", [
     (["a/000001.jpg", "b/000001.jpg"], "one member 000001.jpg expected, 'b/000001.jpg' and 'a/000001.jpg'"),
     (["000001.jpg", "000001.PNG"], "one image with the number 1 expected, 000001.PNG and 000001.jpg found"),

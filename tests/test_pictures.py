@@ -145,16 +145,25 @@ def test_each_shape_has_its_own_cache(tmp_path, cache):
     assert len(list(cache.glob("*.bin"))) == 3
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda content: b"", lambda content: content[:5], lambda content: content[:-1],
-    lambda content: content + b"?",
-    lambda content: bytes(len(content)), lambda content: bytes(20 * 192) + content[20 * 192:],
-    lambda content: content[:99] + bytes([content[99] ^ 4]) + content[100:],
-    lambda content: content.replace(b'{"names"', b'["names"'),
-    lambda content: content.replace(b"1.png", b"x.png"),
-    lambda content: content[:20 * 192] + bytes(len(content) - 20 * 192),
-    lambda content: content[:-20] + struct.pack("<8sQI", b"minigen2", 1 << 60, 0),
-], ids=["empty", "short", "cut", "longer", "zeros", "black", "bit", "JSON", "name", "no index", "long index"])
+PIXELS = 20 * 8 * 8 * 3
+SPOILT = {
+    "empty": lambda content: b"",
+    "short": lambda content: content[:5],
+    "cut": lambda content: content[:-1],
+    "longer": lambda content: content + b"?",
+    "zeros": lambda content: bytes(len(content)),
+    "8 zeros": lambda content: bytes(8),
+    "12 zeros": lambda content: bytes(12),
+    "black pixels": lambda content: bytes(PIXELS) + content[PIXELS:],
+    "one bit": lambda content: content[:99] + bytes([content[99] ^ 4]) + content[100:],
+    "no index": lambda content: content[:PIXELS] + bytes(len(content) - PIXELS),
+    "another index": lambda content: content.replace(b"1.png", b"x.png"),
+    "a list as index": lambda content: content.replace(b'{"names"', b'["names"'),
+    "length of the index": lambda content: content[:-8] + b"\xff" + content[-7:],
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
 def test_a_damaged_cache_is_made_again_with_one_line(tmp_path, cache, spoil):
     datasets.folder(make(tmp_path / "x"), 8)
     path, = cache.glob("*.bin")

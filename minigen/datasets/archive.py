@@ -102,6 +102,8 @@ class Archive:
         if member.compress_type != zipfile.ZIP_STORED:
             raise ValueError(f"{self.path}: unpack it once and give the {member.filename} in it, which is "
                              "compressed twice")
+        if member.header_offset < 0:
+            raise ValueError(f"{self.path}: the member {member.filename!r} begins before the archive does")
         with files.naming(self.path):
             self.file.seek(member.header_offset + 26)
             lengths = self.file.read(4).ljust(4, b"\0")         # of the name and the extra field before it
@@ -124,11 +126,12 @@ class _Span:
         return self.at
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        at = offset + (0, self.at, self.size)[whence]
-        if at < 0:
-            raise OSError(22, "Invalid argument")
-        self.at = at
-        return at
+        if whence == 2:         # where archives end is looked for at fixed distances from the file's end
+            offset = max(0, self.size + offset)
+        if offset < 0:
+            raise ValueError("it begins before the archive does")
+        self.at = offset
+        return offset
 
     def read(self, n: int = -1) -> bytes:
         left = max(0, self.size - self.at)

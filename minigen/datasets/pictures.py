@@ -1,7 +1,7 @@
 """Pictures of any size and format as images of one size, in a cache that is mapped into memory.
 
-The cache of a data set is one file: the pixels, an index of them as JSON, and at the end what tells that all
-of it is there.
+The cache of a data set is one file: the pixels, an index of them as JSON, the length of the index, and a
+checksum of all that.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ _FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "GIF"]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 _MODES = {1: "L", 3: "RGB"}
 
-_END = struct.Struct("<8sQI")       # _MAGIC, the length of the index, the checksum of all before
-_MAGIC = b"minigen2"
+_LENGTH, _CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
 
 
 class Source(Protocol):
@@ -105,15 +104,15 @@ def _index(cache: Path) -> dict[str, Any] | None:
         return None
     size, _ = files.state(cache)
     with files.naming(cache), cache.open("rb") as file:
-        checksum, left = 0, size - _END.size
+        checksum, left = 0, size - _CHECKSUM.size
         while left > 0 and (chunk := file.read(min(left, 1 << 22))):
             checksum, left = zlib.crc32(chunk, checksum), left - len(chunk)
-        end = file.read(_END.size)
-        if len(end) == _END.size:
-            magic, length, expected = _END.unpack(end)
-            if (magic, checksum) == (_MAGIC, expected):
-                file.seek(size - _END.size - length)
-                return json.loads(file.read(length))
+        end = size - _CHECKSUM.size - _LENGTH.size
+        if end >= 0 and file.read(_CHECKSUM.size) == _CHECKSUM.pack(checksum):
+            file.seek(end)
+            length, = _LENGTH.unpack(file.read(_LENGTH.size))
+            file.seek(end - length)
+            return json.loads(file.read(length))
     cache.unlink(missing_ok=True)
     warnings.warn(f"{cache} is damaged: it is made again", stacklevel=4)
     return None
@@ -160,7 +159,8 @@ def _build(cache: Path, source: Source, parts: Sequence[Sequence[str]], shape: t
                     checksum = zlib.crc32(image, checksum)
                     file.write(image)
         index = json.dumps({"names": names, "damaged": damaged}).encode()
-        file.write(index + _END.pack(_MAGIC, len(index), zlib.crc32(index, checksum)))
+        index += _LENGTH.pack(len(index))
+        file.write(index + _CHECKSUM.pack(zlib.crc32(index, checksum)))
 
 
 def _decoded(source: Source, names: Sequence[str], shape: tuple[int, int, int],
