@@ -26,9 +26,9 @@ def test_it_unpacks_into_its_four_arrays():
 
 
 @pytest.mark.parametrize("stored, said, shape, values", [
-    (grey(6, "uint8", (4, 5, 3)), None, (4, 5, 3), (0, 255)),
+    (grey(6, "uint8", (4, 5, 3)), (), (4, 5, 3), (0, 255)),
     (grey(6, "float32", (4, 5, 1)), (4, 5, 1), (4, 5, 1), (0, 1)),
-    (grey(6, "float64"), None, (4, 5, 1), (0, 1)),
+    (grey(6, "float64"), (), (4, 5, 1), (0, 1)),
     (grey(6, "float32", (20,)), (5, 4, 1), (5, 4, 1), (0, 1)),
     (grey(6, "float32", (60,)), numpy.array([4, 5, 3]), (4, 5, 3), (0, 1)),
 ])
@@ -81,7 +81,7 @@ def test_the_data_sets_say_what_they_are(mnist):
      r"image_shape: \(4, 5, 3\) expected for images \(4, 5, 3\), \(3, 4, 5\) found"),
     ({"image_shape": 28}, "28 found"),
     ({"train": grey(6, shape=(20,)), "test": grey(2, shape=(20,))},
-     r"image_shape: \(height, width, channels\) with a product of 20 expected .*, None found"),
+     r"image_shape: \(height, width, channels\) with a product of 20 expected .*, \(\) found"),
     ({"train": grey(6, shape=(20,)), "test": grey(2, shape=(20,)), "image_shape": (4, 4, 1)},
      r"\(4, 4, 1\) found"),
     ({"train": grey(6, shape=(20,)), "test": grey(2, shape=(20,)), "image_shape": (-4, -5, 1)},

@@ -262,7 +262,7 @@ def test_threads_make_it_once(tmp_path, cache, monkeypatch):
 
     def build(*args):
         built.append(args)
-        original(*args)
+        return original(*args)
 
     def work(_):
         start.wait()

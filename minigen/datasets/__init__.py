@@ -1,9 +1,10 @@
-"""Data sets, as arrays. The public names of each module here are also names of this package."""
+"""Data sets, as arrays, and batches of their images as networks expect them."""
 
-import importlib
-import pkgutil
+from minigen.datasets.celeba import celeba
+from minigen.datasets.dataset import Dataset, flip_and_scale, scale
+from minigen.datasets.faces import faces
+from minigen.datasets.folder import folder
+from minigen.datasets.mnist import mnist
+from minigen.datasets.photographs import photographs
 
-for _room in pkgutil.iter_modules(__path__):
-    _module = importlib.import_module(f"{__name__}.{_room.name}")
-    # After the import, which sets the module's name here: a function of the same name must replace it.
-    globals().update({name: getattr(_module, name) for name in _module.__all__})
+__all__ = ["Dataset", "celeba", "faces", "flip_and_scale", "folder", "mnist", "photographs", "scale"]

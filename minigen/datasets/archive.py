@@ -12,8 +12,6 @@ from typing import IO, Any
 
 from minigen.datasets import files
 
-__all__: list[str] = []     # the data set is ``celeba``
-
 # Limits for one member, and for the list of them: a photograph in CelebA has 10 kB, its list 202,599 members
 # in 22 MB.
 _MOST_BYTES, _MOST_LISTED, _MOST_MEMBERS = 16 << 20, 32 << 20, 300_000

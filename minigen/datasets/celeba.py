@@ -11,8 +11,6 @@ from minigen.datasets import files, pictures
 from minigen.datasets.archive import Archive
 from minigen.datasets.dataset import Dataset
 
-__all__ = ["celeba"]
-
 ARCHIVE, FOLDER = "img_align_celeba.zip", "img_align_celeba"
 PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")
 

@@ -1,4 +1,4 @@
-"""A data set, and batches of its stored images as networks expect them."""
+"""A data set, and its stored images as networks expect them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy
-
-__all__ = ["Dataset", "flip_and_scale", "scale"]
 
 _RANGES = {"uint8": (0, 255), "float32": (0, 1), "float64": (0, 1)}
 
@@ -32,7 +30,7 @@ class Dataset:
     train_labels: numpy.ndarray
     test_images: numpy.ndarray
     test_labels: numpy.ndarray
-    image_shape: tuple[int, int, int] | None = None
+    image_shape: tuple[int, ...] = ()
     classes: int | None = None
     name: str = "images"
 
@@ -97,17 +95,19 @@ def _check_labels(name: str, labels: Any, images: numpy.ndarray) -> None:
                          f"expected, {found} found")
 
 
-def _image_shape(stored: tuple[int, ...], given: Any) -> tuple[int, int, int]:
+def _image_shape(stored: tuple[int, ...], given: Any) -> tuple[int, ...]:
     """The shape of an image: that of its array, or for rows of pixels the one that was given."""
+    said = numpy.shape(given) == (3,)
+    expected: Any
     if len(stored) in (2, 3):
         expected = (*stored, 1)[:3]
-        fits = given is None or (numpy.shape(given) == (3,) and tuple(given) == expected)
+        fits = numpy.shape(given) == (0,) or (said and tuple(given) == expected)
     else:
         expected = f"(height, width, channels) with a product of {math.prod(stored)}"
-        fits = numpy.shape(given) == (3,) and min(given) > 0 and math.prod(given) == math.prod(stored)
+        fits = said and min(given) > 0 and math.prod(given) == math.prod(stored)
     if not fits:
         raise ValueError(f"Dataset: image_shape: {expected} expected for images {stored}, {given} found")
-    return expected if given is None else tuple(map(int, given))
+    return tuple(map(int, given)) if said else expected
 
 
 def scale(images: Any) -> Any:

@@ -7,8 +7,6 @@ import numpy
 from minigen.datasets.dataset import Dataset
 from minigen.datasets.portraits import Portraits
 
-__all__ = ["faces"]
-
 HAIR_STYLES = ("bald", "cropped", "short", "swept", "curly", "bun", "bob", "long")
 
 SHAPES = ("head_width", "head_height", "jaw", "eye_size", "eye_distance", "gaze", "brow_height", "brow_tilt",

@@ -9,8 +9,6 @@ from pathlib import Path
 from minigen.datasets import files, pictures
 from minigen.datasets.dataset import Dataset
 
-__all__ = ["folder"]
-
 
 def folder(path: str | os.PathLike[str], size: int = 64, channels: int = 3) -> Dataset:
     """The pictures in the folder ``path`` and its subfolders: images (N, size, size, channels) uint8, and the

@@ -13,8 +13,6 @@ import numpy
 
 from minigen.datasets import files
 
-__all__: list[str] = []     # the data set is ``mnist``
-
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0b: ">i2", 0x0c: ">i4"}
 _GZIP, _ZIP = b"\x1f\x8b", b"PK"
 _MOST = 1 << 30             # bytes of an array; EMNIST, the largest of its kind, has half as many

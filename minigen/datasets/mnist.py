@@ -12,8 +12,6 @@ from minigen.datasets import files
 from minigen.datasets.dataset import Dataset
 from minigen.datasets.idx import read_idx
 
-__all__ = ["mnist"]
-
 EMBEDDED = Path(__file__).parent / "mnist_idx"
 
 _NAME = re.compile(r"(?:(?P<prefix>.+)[-._])?(?P<part>train|t10k|test)[-._](?P<what>images|labels)"
@@ -40,19 +38,22 @@ def mnist(root: str | os.PathLike[str] | None = None, split: str | None = None) 
     unexpected content, and says what differs.
     """
     prefix, paths = _choose(EMBEDDED if root is None else files.expanded(root), split)
-    train, test = (_read(paths[part, "images"], paths[part, "labels"]) for part in ("train", "test"))
-    if train[0].shape[1:] != test[0].shape[1:]:
-        raise ValueError(f"{paths['test', 'images']}: images of {train[0].shape[1:]} pixels as for training "
-                         f"expected, {test[0].shape[1:]} found")
-    first, classes = _classes(train[1], test[1], paths)
-    arrays = []
-    for images, labels in (train, test):
-        if prefix.startswith("emnist"):
-            images = images.transpose(0, 2, 1)
-        shape = (*images.shape[1:], 1)
-        arrays += [images.reshape(len(images), -1) * numpy.float32(1 / 255), labels - first]
-    name = "MNIST" if root is None else _title(paths["train", "images"].parent, prefix)
-    return Dataset(*arrays, image_shape=shape, classes=classes, name=name)
+    images, labels = _read(paths["train", "images"], paths["train", "labels"])
+    test_images, test_labels = _read(paths["test", "images"], paths["test", "labels"])
+    if test_images.shape[1:] != images.shape[1:]:
+        raise ValueError(f"{paths['test', 'images']}: images of {images.shape[1:]} pixels as for training "
+                         f"expected, {test_images.shape[1:]} found")
+    first, classes = _classes(labels, test_labels, paths)
+    if prefix.startswith("emnist"):
+        images, test_images = images.transpose(0, 2, 1), test_images.transpose(0, 2, 1)
+    return Dataset(_rows(images), labels - first, _rows(test_images), test_labels - first,
+                   image_shape=(*images.shape[1:], 1), classes=classes,
+                   name="MNIST" if root is None else _title(paths["train", "images"].parent, prefix))
+
+
+def _rows(images: numpy.ndarray) -> numpy.ndarray:
+    """uint8 images (N, H, W) as (N, H * W) float32 in [0, 1]."""
+    return images.reshape(len(images), -1) * numpy.float32(1 / 255)
 
 
 def _choose(root: Path, split: str | None) -> tuple[str, dict[tuple[str, str], Path]]:
@@ -100,8 +101,8 @@ def _sets(root: Path) -> dict[tuple[Path, str], dict[tuple[str, str], Path]]:
                     key = "train" if part == "train" else "test", name["what"].lower()
                     sets.setdefault((place, prefix), {}).setdefault(key, path)
     if chosen:
-        key = folder, (chosen["prefix"] or "").lower()
-        return {key: sets[key]}
+        only = folder, (chosen["prefix"] or "").lower()
+        return {only: sets[only]}
     if not sets:
         archives = "".join(f"; unpack {path.name}" for path in sorted(folder.glob("*.zip")))
         raise FileNotFoundError(f"{root}: {_FILES} expected, none of them found{archives}")

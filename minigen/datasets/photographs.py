@@ -9,8 +9,6 @@ from minigen.datasets.celeba import celeba, recognised
 from minigen.datasets.dataset import Dataset
 from minigen.datasets.folder import folder
 
-__all__ = ["photographs"]
-
 
 def photographs(path: str | os.PathLike[str], side: int = 64) -> Dataset:
     """``celeba`` of an archive, or of a folder that holds one or numbered images of CelebA's size, 178 x 218

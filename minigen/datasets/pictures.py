@@ -16,7 +16,7 @@ import warnings
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -28,8 +28,6 @@ from tqdm import tqdm
 from minigen import storage
 from minigen.datasets import files
 from minigen.datasets.dataset import Dataset
-
-__all__: list[str] = []     # the data sets are ``celeba`` and ``folder``
 
 _MOST_BYTES, _MOST_PIXELS = 64 << 20, 64 << 20      # of one picture
 _FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "GIF"]
@@ -82,9 +80,9 @@ def load(source: Source, parts: Sequence[Sequence[str]], side: int, channels: in
     index = _index(cache)
     if index is None:
         with _alone(cache):
-            if _index(cache) is None:           # nobody else has made it by now
-                _build(cache, source, parts, shape, crop)
-        index = _index(cache)
+            index = _index(cache)       # somebody else may have made it by now
+            if index is None:
+                index = _build(cache, source, parts, shape, crop)
     total = sum(map(len, parts))
     if damaged := index["damaged"]:
         first = "; ".join(f"{name}: {why}" for name, why in damaged[:5])
@@ -141,10 +139,11 @@ def _locked(file: IO[bytes]) -> bool:
 
 
 def _build(cache: Path, source: Source, parts: Sequence[Sequence[str]], shape: tuple[int, int, int],
-           crop: tuple[float, ...] | None) -> None:
-    """Write the images of both parts, one after the other, and then an index of them."""
+           crop: tuple[float, ...] | None) -> dict[str, Any]:
+    """Write the images of both parts, one after the other, and then an index of them, the result."""
     names: list[list[str]] = [[], []]
-    damaged, checksum = [], 0
+    damaged: list[list[str]] = []
+    checksum = 0
     with (warnings.catch_warnings(), storage.replacing(cache) as file,
           tqdm(desc=source.path.name, total=sum(map(len, parts)), unit=" images",
                disable=None if sys.stderr else True) as bar):
@@ -158,9 +157,11 @@ def _build(cache: Path, source: Source, parts: Sequence[Sequence[str]], shape: t
                     kept.append(name)
                     checksum = zlib.crc32(image, checksum)
                     file.write(image)
-        index = json.dumps({"names": names, "damaged": damaged}).encode()
-        index += _LENGTH.pack(len(index))
-        file.write(index + _CHECKSUM.pack(zlib.crc32(index, checksum)))
+        index = {"names": names, "damaged": damaged}
+        content = json.dumps(index).encode()
+        content += _LENGTH.pack(len(content))
+        file.write(content + _CHECKSUM.pack(zlib.crc32(content, checksum)))
+    return index
 
 
 def _decoded(source: Source, names: Sequence[str], shape: tuple[int, int, int],
@@ -175,7 +176,7 @@ def _decoded(source: Source, names: Sequence[str], shape: tuple[int, int, int],
         except ValueError as error:
             return error
     with ThreadPoolExecutor(workers) as pool:
-        waiting = deque()
+        waiting: deque[tuple[str, Future[bytes | ValueError]]] = deque()
         for name in names:
             waiting.append((name, pool.submit(decode, name)))
             if len(waiting) > 8 * workers:

@@ -12,8 +12,6 @@ from types import SimpleNamespace
 
 import numpy
 
-__all__: list[str] = []     # the data set is ``faces``
-
 
 def _palette(*colours: str) -> numpy.ndarray:
     return numpy.array([list(bytes.fromhex(colour)) for colour in colours], numpy.float32) / 255
