@@ -44,9 +44,10 @@ def read_idx(path: Path, dimensions: tuple[int, ...], rows: int | None = None) -
                                  "announced")
             if rows not in (None, shape[0]):
                 raise ValueError(f"{path}: {rows} rows expected, one for each image, {shape[0]} found")
-            # The size of a raw file is known before it is read.
-            content = read(length) if compressed or size == start + length else b""
-            found = start + len(content) + len(read(1)) if compressed else size
+            content, found = b"", size
+            if compressed or size == start + length:        # the size of a raw file tells before it is read
+                content = read(length)
+                found = start + len(content) + len(read(1))
         except (EOFError, zlib.error) as error:
             raise ValueError(f"{path}: damaged gzip data: {error}") from error
     if found != start + length:

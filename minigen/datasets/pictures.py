@@ -29,7 +29,7 @@ from minigen import storage
 from minigen.datasets import files
 from minigen.datasets.dataset import Dataset
 
-_MOST_BYTES, _MOST_PIXELS = 64 << 20, 64 << 20      # of one picture
+_MOST_BYTES, _MOST_PIXELS = 64 << 20, 50_000_000    # of one picture; telephones take 48 million
 _FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "GIF"]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 _MODES = {1: "L", 3: "RGB"}
@@ -191,14 +191,16 @@ def decoded(content: bytes, shape: tuple[int, int, int], crop: tuple[float, ...]
     side, _, channels = shape
     with _opened(io.BytesIO(content)) as image:
         ImageOps.exif_transpose(image, in_place=True)
-        whole = _opaque(image).convert(_MODES[channels])
-    width, height = whole.size
-    if crop is None:
-        half = min(width, height) / 2
-        box = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
-    else:
-        box = (crop[0] * width, crop[1] * height, crop[2] * width, crop[3] * height)
-    return whole.resize((side, side), Image.Resampling.BICUBIC, box).tobytes()
+        whole = _opaque(image)
+        if whole.mode != _MODES[channels]:
+            whole = whole.convert(_MODES[channels])
+        width, height = whole.size
+        if crop is None:
+            half = min(width, height) / 2
+            box = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
+        else:
+            box = (crop[0] * width, crop[1] * height, crop[2] * width, crop[3] * height)
+        return whole.resize((side, side), Image.Resampling.BICUBIC, box).tobytes()
 
 
 def size(path: Path) -> tuple[int, int] | None:
