@@ -69,11 +69,13 @@ def contents():
 
 @contextmanager
 def tracing():
-    """A function that tells the most memory that was in use, in bytes."""
+    """A function that tells afterwards the most memory that was in use, in bytes."""
+    peak = []
     tracemalloc.start()
     try:
-        yield lambda: tracemalloc.get_traced_memory()[1]
+        yield lambda: peak[0]
     finally:
+        peak.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
 
 
@@ -177,6 +179,12 @@ def test_other_suffixes_go_with_the_same_partition(contents, tmp_path, suffix):
         assert_close(image, i)
 
 
+def test_images_are_in_the_order_of_their_numbers(contents, tmp_path):
+    renamed = {name.lstrip("0"): content for name, content in contents.items()}
+    data = datasets.celeba(make_folder(tmp_path / "c", renamed))
+    assert data.train_labels.tolist() == [f"{i}.jpg" for i in range(1, 17)]
+
+
 def test_home_is_expanded(contents, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
@@ -184,7 +192,8 @@ def test_home_is_expanded(contents, tmp_path, monkeypatch):
     check(datasets.celeba("~/c"), *EVERYTHING)
 
 
-@pytest.mark.parametrize("where", ["beside", "in the archive", "beside the folder", "in the folder", "Eval"])
+@pytest.mark.parametrize("where", ["beside", "in the archive", "beside the folder", "in the folder", "Eval",
+                                   "Eval beside the archive's folder"])
 def test_the_partition(contents, tmp_path, where):
     parts = [2, 0, 1] * 6 + [0, 2]
     train, test = ([i for i, part in enumerate(parts) if part == number] for number in (0, 2))
@@ -193,6 +202,9 @@ def test_the_partition(contents, tmp_path, where):
     elif where == "beside":
         source = make_zip(tmp_path / "c.zip", contents)
         (tmp_path / reader.PARTITIONS[0]).write_bytes(partition(parts))
+    elif where == "Eval beside the archive's folder":
+        source = make_zip(tmp_path / "CelebA" / "Img" / "c.zip", contents)
+        make_folder(tmp_path / "CelebA" / "Eval", {}, partition(parts))
     elif where == "Eval":
         source = make_folder(tmp_path / "c" / "img_align_celeba", contents)
         make_folder(tmp_path / "c" / "Eval", {}, partition(parts))
@@ -417,8 +429,9 @@ def long_list(path):
     (lambda path: path.symlink_to("/dev/zero"), "a regular file expected, a device found"),
     (endless_list, "a list of at most 33,554,432 bytes expected, 3,221,225,472 found"),
     (long_list, "at most 300,000 members expected, 300,001 found"),
-    (lambda path: path.write_bytes(b""), "a zip archive or a folder expected"),
+    (lambda path: path.write_bytes(b""), "a zip archive or a folder expected: File is not a zip file"),
     (lambda path: path.write_bytes(b"PK\5\6" + b"\xff" * 18), "a zip archive or a folder expected"),
+    (lambda path: path.write_bytes(b"PK\5\6" + bytes(18)), "no image 000001.jpg, .* in this archive"),
 ])
 def test_what_has_no_end_is_refused_unread(tmp_path, make, message):
     make(tmp_path / "c.zip")

@@ -94,6 +94,12 @@ def test_the_layout_of_torchvision(tmp_path, given):
     check(datasets.mnist(tmp_path / given), name="FashionMNIST")
 
 
+@pytest.mark.parametrize("folder", ["raw", "gzip", "MNIST/raw"])
+def test_the_folders_that_archives_unpack_to(tmp_path, folder):
+    write(tmp_path / folder)
+    check(datasets.mnist(tmp_path))
+
+
 def test_a_folder_of_the_same_name_beside_a_file(tmp_path):
     write(tmp_path / "x", ending=".idx{}-ubyte")
     (tmp_path / "x" / "train-images-idx3-ubyte").mkdir()
@@ -230,9 +236,9 @@ def test_every_single_bit_of_the_header_matters(tmp_path):
 HEADER = b"\0\0\x08\3" + struct.pack(">3I", 1 << 20, 8, 8)
 
 
-def sparse(path):
+def sparse(path, n=25_510_204):
     with open(path, "wb") as file:
-        file.write(b"\0\0\x08\3" + struct.pack(">3I", 25_510_204, 28, 28))
+        file.write(b"\0\0\x08\3" + struct.pack(">3I", n, 28, 28))
         file.truncate(20 << 30)
 
 
@@ -245,6 +251,7 @@ def bound_socket(path):
 @pytest.mark.parametrize("make, message", [
     (os.mkfifo, "a regular file expected, a FIFO found"), (bound_socket, "a socket found"),
     (lambda path: path.symlink_to("/dev/zero"), "a device found"), (sparse, "bytes expected, one of shape"),
+    (lambda path: sparse(path, 100_000), "78400016 bytes expected .*, 21474836480 found"),
     (lambda path: path.write_bytes(gzip.compress(idx_bytes(IMAGES) + bytes(64 << 20))),
      "at least 3937 found"),
     (lambda path: path.write_bytes(gzip.compress(HEADER + bytes(64 << 20))),

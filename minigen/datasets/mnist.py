@@ -93,8 +93,7 @@ def _sets(root: Path) -> dict[tuple[Path, str], dict[tuple[str, str], Path]]:
     sets: dict[tuple[Path, str], dict[tuple[str, str], Path]] = {}
     for pattern in _FOLDERS[:1] if chosen else _FOLDERS:
         for place in sorted(folder.glob(pattern)) if pattern else [folder]:
-            # The names in order of their length: raw files before compressed ones.
-            for path in sorted(place.iterdir(), key=lambda path: (len(path.name), path.name)):
+            for path in sorted(place.iterdir()):        # the raw file is before the same one as .gz
                 name = _NAME.fullmatch(path.name)
                 if name and not path.is_dir():
                     prefix, part = (name["prefix"] or "").lower(), name["part"].lower()
