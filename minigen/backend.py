@@ -21,6 +21,16 @@ class BackendError(RuntimeError):
     """The requested backend cannot be used here; the message names the missing part in one line."""
 
 
+class _Failed:
+    """Stands for a module that the environment names but that cannot be used: every look-up says so."""
+
+    def __init__(self, error: BackendError) -> None:
+        self.__dict__["error"] = error
+
+    def __getattr__(self, name: str) -> Any:
+        raise self.error
+
+
 class _Namespace:
     """Passes names on to the module in use, and keeps each one after its first look-up."""
 
@@ -107,4 +117,7 @@ def read_only(array: Array) -> Array:
     return view
 
 
-use(os.environ.get("MINIGEN_BACKEND") or "numpy")
+try:
+    use(os.environ.get("MINIGEN_BACKEND") or "numpy")
+except BackendError as error:       # not yet: a program reports it where it computes, not where it imports
+    _module = _Failed(BackendError(f"MINIGEN_BACKEND: {error}"))
