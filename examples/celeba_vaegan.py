@@ -36,7 +36,8 @@ def load(path):
 
 
 def parse():
-    flags = cli.parser(__doc__.splitlines()[0], iterations=None, full=None, out="runs/celeba_vaegan",
+    flags = cli.parser("VAE-GAN and constrained VAE-GAN on faces.", iterations=None, full=None,
+                       out="runs/celeba_vaegan",
                        data="CelebA: img_align_celeba.zip, or the unpacked folder; without it, drawn faces")
     flags.add_argument("--full", action="store_true",
                        help=f"the paper's width {WIDTH:g} and {EPOCHS} epochs, as with --gpu")

@@ -80,7 +80,7 @@ def two_normal_distributions():
 
 
 def main():
-    flags = cli.Parser(description=__doc__.split(":")[0])
+    flags = cli.Parser(description="Two distances to the data: Figure 6 and section 2.2.")
     flags.add_argument("--iterations", type=cli.positive_int, default=3000, metavar="N",
                        help="training steps of D")
     cli.add_output(flags, "runs/manifold_distances")

@@ -16,7 +16,8 @@ PAPER = {"gan": 0.0, "wgan": 2.280, "vae": 2.266, "vaegan": 2.263}       # the p
 
 
 def main():
-    flags = cli.parser(__doc__.split(":")[0], iterations=4000, out="runs/mnist_compare_models", seeds=3)
+    flags = cli.parser("GAN, WGAN, VAE and VAE-GAN on the same networks and data.", iterations=4000,
+                       out="runs/mnist_compare_models", seeds=3)
     args, data = cli.parse(flags, batches_per_step=models.WGAN.critic_steps)
     lab = Experiment(args, data, judged=True)
 

@@ -101,7 +101,8 @@ def sweep(lab, args):
 
 
 def main():
-    flags = cli.parser(__doc__.splitlines()[0], iterations=5000, out="runs/mnist_constrained_vaegan", seeds=5)
+    flags = cli.parser("VAE-GAN against constrained VAE-GAN on MNIST.", iterations=5000,
+                       out="runs/mnist_constrained_vaegan", seeds=5)
     flags.add_argument("--gan-weight", type=cli.non_negative_float, default=1.0, metavar="X",
                        help="weight of the GAN term, the paper's lambda")
     flags.add_argument("--d", type=cli.finite_float, default=4.0, metavar="X",

@@ -6,8 +6,6 @@ to 0; the WGAN keeps all ten digits, and its mode entropy stays near log 10 = 2.
 
 import math
 
-import numpy
-
 from minigen import cli, figures, models
 from minigen.experiment import SAMPLES, Experiment
 
@@ -15,19 +13,19 @@ PAPER = {"GAN": 0.0, "WGAN": 2.280}        # the paper's Table 1
 
 
 def main():
-    flags = cli.parser(__doc__.splitlines()[0], iterations=6000, out="runs/mnist_gan_vs_wgan")
+    flags = cli.parser("GAN against WGAN on MNIST.", iterations=6000, out="runs/mnist_gan_vs_wgan")
     args, data = cli.parse(flags, batches_per_step=models.WGAN.critic_steps)
     lab = Experiment(args, data, judged=True)
 
     # Train both; measure entropies on the way, and draw samples at the paper's shares of the training.
     n = args.iterations
-    measured = {1, *numpy.linspace(0, n, 51).astype(int).tolist()[1:]}
+    measured = {max(1, n * i // 50) for i in range(51)}
     shown = {1, max(n // 10, 1), max(n // 2, 1), n}         # the paper: 1, 100k, 500k, 1000k
     runs = {}
     for kind in (models.GAN, models.WGAN):
         model = kind(seed=args.seed)
         runs[kind.title] = lab.train(model, kind.title.lower(), evaluate=lab.entropies, evaluate_at=measured,
-                                     sample_at=shown)
+                                     sample_at=shown, image_shape=(28, 28))
 
     # Figures 2 and 3.
     grids = {name: run.samples() for name, run in runs.items()}

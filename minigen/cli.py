@@ -1,26 +1,42 @@
-"""What the examples share on the command line: flags, one-line errors, Ctrl-C."""
+"""What the examples share on the command line: flags, one-line errors, how a program ends."""
 
 from __future__ import annotations
 
 import argparse
+import io
 import math
+import os
+import signal
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from minigen import backend, datasets, training
+from minigen import backend, datasets, storage, training
 
 FULL = 1_000_000        # the paper's iterations
+
+_MOST = 10 ** 12        # of anything that is counted
+_LARGEST = 10 ** 9      # of other numbers: float32 ends at 3e38, and squares of them are taken
+_SHOWN = 40             # characters of a value in an error
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, exit status 2."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message}", file=sys.stderr)
+        words = [word if len(word) <= 200 else _short(word) for word in message.split()]
+        _say(f"{self.prog}: {' '.join(words)[:1000]}")
         sys.exit(2)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        for text in sys.argv[1:] if args is None else args:
+            if text.endswith("=--"):        # argparse takes the value for the end of the flags, and fails
+                self.error(f"argument {text.removesuffix('=--')}: a value expected, '--' found")
+        return super().parse_known_args(args, namespace)
 
 
 def parser(description: str, iterations: int | None, out: str, batch_size: int = 64,
@@ -45,8 +61,13 @@ def parser(description: str, iterations: int | None, out: str, batch_size: int =
         flags.add_argument("--seeds", type=positive_int, default=seeds, metavar="N",
                            help="runs per model, with seeds from --seed upwards")
     add_output(flags, out)
-    flags.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
-    flags.add_argument("--data", type=Path, metavar="PATH", help=data)
+    earlier = flags.add_mutually_exclusive_group()
+    earlier.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
+    earlier.add_argument("--overwrite", action="store_true", help="replace the runs that are in --out")
+    flags.add_argument("--checkpoint-every", type=positive_int, metavar="N",
+                       help="iterations from checkpoint to checkpoint (default: a twentieth of them all, at "
+                       "most 1000)")
+    flags.add_argument("--data", type=path, metavar="PATH", help=data)
     flags.add_argument("--gpu", action="store_true", help="compute with CuPy on a CUDA device")
     return flags
 
@@ -55,7 +76,7 @@ def add_output(flags: Parser, out: str) -> None:
     """Add ``--seed`` and ``--out``, whose default is ``out``."""
     flags.add_argument("--seed", type=non_negative_int, default=0, metavar="N",
                        help="seed of all random numbers")
-    flags.add_argument("--out", type=Path, default=Path(out), metavar="FOLDER",
+    flags.add_argument("--out", type=path, default=Path(out), metavar="FOLDER",
                        help="folder that everything is written to")
 
 
@@ -69,11 +90,10 @@ def parse(flags: Parser, arguments: Sequence[str] | None = None, batches_per_ste
     """
     values = flags.parse_args(arguments)
     try:
-        if values.gpu:
-            backend.use("cupy")
+        backend.use("cupy" if values.gpu else backend.name())      # the environment may name one that fails
         data = load(values.data)
-    except (backend.BackendError, OSError, ValueError) as error:
-        flags.error(str(error))
+    except (backend.BackendError, MemoryError, OSError, ValueError) as error:
+        flags.error(_words(error))
     most = len(data.train_images) // batches_per_step
     if values.batch_size > most:
         flags.error(f"argument --batch-size: at most {most} expected with these {len(data.train_images)} "
@@ -85,65 +105,91 @@ def parse(flags: Parser, arguments: Sequence[str] | None = None, batches_per_ste
 def make_output(flags: Parser, out: Path) -> None:
     """Make the folder ``out``; if it cannot be written to, the program ends: one line, status 2."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".writable"
-        probe.touch()
-        probe.unlink()
+        storage.make_folder(out)
+        with tempfile.TemporaryFile(dir=out):
+            pass
     except OSError as error:
         flags.error(f"argument --out: cannot write to {out}: {error.strerror}")
 
 
 def run(main: Callable[[], Any]) -> NoReturn:
-    """Call ``main`` and exit: status 0 at the end, 130 on Ctrl-C, 1 if training diverged, 2 for other
-    failures.
+    """Call ``main`` and exit.
 
-    Those are runs that cannot be resumed, batches that cannot be loaded and files that cannot be read or
-    written. Each is reported in one line, as are warnings.
+    The status is 0 at the end, 1 if training diverged, 128 + the signal's number if one ended the program
+    (130 for Ctrl-C, 143 for SIGTERM), 2 for other failures. Those are arguments and runs that cannot be used,
+    batches that cannot be loaded, files that cannot be read or written, and too little memory. Each is
+    reported in one line, as are warnings.
     """
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")       # a console without \xe9 still gets the table
     try:
         main()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:         # nobody reads on, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())     # for what Python flushes at exit
+        sys.exit(141)               # as of a program that SIGPIPE ended
     except KeyboardInterrupt as interrupt:
-        message = str(interrupt)
-        print(f"\n{message}: --resume goes on" if message else "\ninterrupted", file=sys.stderr)
-        sys.exit(130)
+        _say(f"\n{interrupt}: --resume goes on" if str(interrupt) else "\ninterrupted")
+        sys.exit(128 + getattr(interrupt, "signal", signal.SIGINT))
     except training.Diverged as error:
-        print(f"training stopped: {error}", file=sys.stderr)
+        _say(f"training stopped: {error}")
         sys.exit(1)
-    except (training.RunError, training.LoadError, OSError) as error:
-        print(error, file=sys.stderr)
+    except (training.ArgumentError, training.RunError, training.LoadError, backend.BackendError, MemoryError,
+            OSError) as error:
+        _say(_words(error))
         sys.exit(2)
     sys.exit(0)
 
 
+def _say(message: str) -> None:
+    """Print the message on stderr, if there is one."""
+    with suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            print(message, file=sys.stderr)
+
+
+def _words(error: BaseException) -> str:
+    return f"not enough memory: {error}".rstrip(": ") if isinstance(error, MemoryError) else str(error)
+
+
+def path(text: str) -> Path:
+    """The type of a flag: a path, in which ``~`` is the user's folder."""
+    try:
+        return storage.expand(text)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def positive_int(text: str) -> int:
     """The type of a flag: a whole number, at least 1."""
-    return _at_least(1, _whole(text))
+    return _between(1, _whole(text), _MOST)
 
 
 def non_negative_int(text: str) -> int:
     """The type of a flag: a whole number, at least 0."""
-    return _at_least(0, _whole(text))
+    return _between(0, _whole(text), _MOST)
 
 
 def finite_float(text: str) -> float:
-    """The type of a flag: a finite number."""
+    """The type of a flag: a number whose size float32 can work with."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"a finite number expected, {text!r} found")
-    return value
+        raise argparse.ArgumentTypeError(f"a finite number expected, {_short(repr(text))} found")
+    return _between(-_LARGEST, value, _LARGEST)
 
 
 def non_negative_float(text: str) -> float:
-    """The type of a flag: a finite number, at least 0."""
-    return _at_least(0, finite_float(text))
+    """The type of a flag: a number of at least 0."""
+    return _between(0, finite_float(text), _LARGEST)
 
 
 def positive_float(text: str) -> float:
-    """The type of a flag: a finite number above 0."""
+    """The type of a flag: a number above 0."""
     value = finite_float(text)
     if value <= 0:
         raise argparse.ArgumentTypeError(f"a number above 0 expected, {value} found")
@@ -154,10 +200,16 @@ def _whole(text: str) -> int:
     try:
         return int(text.replace("_", ""))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"a whole number expected, {text!r} found") from None
+        raise argparse.ArgumentTypeError(f"a whole number expected, {_short(repr(text))} found") from None
 
 
-def _at_least(least: int, value: Any) -> Any:
+def _between(least: float, value: Any, most: float) -> Any:
     if value < least:
-        raise argparse.ArgumentTypeError(f"at least {least} expected, {value} found")
+        raise argparse.ArgumentTypeError(f"at least {least:,} expected, {_short(str(value))} found")
+    if value > most:
+        raise argparse.ArgumentTypeError(f"at most {most:,} expected, {_short(str(value))} found")
     return value
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[:_SHOWN - 3] + "..."

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy
 
-from minigen import training
+from minigen import storage, training
 from minigen.core import to_host
 from minigen.datasets import Dataset
 from minigen.metrics import classifier, entropy
@@ -73,9 +73,10 @@ class Experiment:
         """Train ``model`` with its own seed, recorded in ``folder``; ``options`` are ``training.train``'s."""
         args = self.args
         self.folders.append(folder)
+        every = args.checkpoint_every or min(1000, max(1, args.iterations // 20))
         return training.train(model, self.data.train_images, iterations=args.iterations, seed=model.seed,
-                              batch_size=args.batch_size, resume=args.resume, out=args.out / folder,
-                              **options)
+                              batch_size=args.batch_size, resume=args.resume, overwrite=args.overwrite,
+                              out=args.out / folder, checkpoint_every=every, **options)
 
     def train_seeds(self, kind: Callable[..., Model], folder: str, **settings: Any) -> list[Judged]:
         """A model of this ``kind`` and ``settings`` for each of the seeds, trained and judged."""
@@ -94,7 +95,9 @@ class Experiment:
 
     def figure(self, name: str, draw: Callable[..., None], *content: Any, **options: Any) -> None:
         """Call ``draw``, one of ``figures``, to write the file ``name``."""
-        draw(self.args.out / name, *content, **options)
+        path = self.args.out / name
+        with storage.naming(path):
+            draw(path, *content, **options)
         self.files.append(name)
 
     def table(self, title: str, rows: Mapping[str, Mapping[str, str]]) -> None:
@@ -111,7 +114,7 @@ class Experiment:
         first, count = self.args.seed, getattr(self.args, "seeds", 1)
         record = {"command": shlex.join(sys.argv), "seeds": list(range(first, first + count)),
                   "versions": environment(), "seconds": round(time.perf_counter() - self.start, 1)}
-        (self.args.out / name).write_text(json.dumps(record | self.results | results, indent=2) + "\n")
+        storage.write_text(self.args.out / name, json.dumps(record | self.results | results, indent=2) + "\n")
         runs = f"; run directories {', '.join(self.folders)}" if self.folders else ""
         print(f"\n{self.args.out}: {', '.join([*self.files, name])}{runs}")
 

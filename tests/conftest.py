@@ -7,10 +7,11 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import numpy
 import pytest
+import runs
 import threadpoolctl
 from hypothesis import settings
 
-from minigen import datasets, threads
+from minigen import datasets, models, threads
 
 # One BLAS thread, also in the processes that tests start: several wait for each other so busily that
 # everything takes ten times as long where another program keeps the processors busy.
@@ -53,6 +54,14 @@ class AtOnce(Executor):
 def at_once():
     """A class to put in the place of ThreadPoolExecutor."""
     return AtOnce
+
+
+@pytest.fixture(scope="session", ids=lambda kind: kind.__name__, params=[
+    models.GAN, models.WGAN, models.VAE, models.VAEGAN, models.ConstrainedVAEGAN])
+def straight(request, tmp_path_factory):
+    """An uninterrupted run: kind of model, final state, record."""
+    model, result = runs.run(tmp_path_factory.mktemp("straight") / "run", request.param)
+    return request.param, model.state(), runs.record(result)
 
 
 @pytest.fixture(scope="session")

@@ -88,10 +88,18 @@ def test_a_fingerprint_tells_data_sets_apart():
     assert len(set(found)) == 5 and fingerprint(images.copy()) == found[0]
 
 
-def test_every_image_of_a_thousand_is_in_the_fingerprint():
-    images = numpy.zeros((1000, 2), "float32")
+def test_every_image_is_in_the_fingerprint(monkeypatch):
+    monkeypatch.setattr("minigen.training.batches._CHUNK", 800)     # 100 images
+    images = numpy.zeros((2050, 2), "float32")
     before = fingerprint(images)
-    for i in range(1000):
+    for i in range(2050):
         changed = images.copy()
         changed[i, 1] = 1
         assert fingerprint(changed) != before
+
+
+def test_a_fingerprint_is_one_of_the_values_and_not_of_their_place():
+    images = numpy.random.default_rng(0).random((300, 4, 5, 1)).astype("float32")
+    assert fingerprint(images[::2]) == fingerprint(images[::2].copy())
+    assert fingerprint(numpy.zeros((0, 3))) == "float64 (0, 3) crc32 00000000"
+    assert fingerprint(numpy.frombuffer(b"123456789", "uint8")) == "uint8 (9,) crc32 cbf43926"

@@ -1,7 +1,11 @@
 """The shared flags: their values, and one clear line with exit status 2 for each mistake."""
 
 import argparse
+import os
+import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,15 +20,17 @@ def flags(tmp_path):
 def test_defaults(flags, tmp_path, mnist):
     values, data = cli.parse(flags, [])
     assert vars(values) == {"iterations": 50, "batch_size": 64, "seed": 0, "out": tmp_path / "runs" / "x",
-                            "resume": False, "data": None, "gpu": False}
+                            "resume": False, "overwrite": False, "checkpoint_every": None, "data": None,
+                            "gpu": False}
     assert values.out.is_dir() and not list(values.out.iterdir()) and len(data.train_images) == 60000
 
 
 def test_values(flags, tmp_path, small_mnist):
     arguments = ["--iterations", "1_000", "--batch-size", "7", "--seed", "3", "--resume",
-                 "--out", str(tmp_path / "o"), "--data", str(small_mnist)]
+                 "--out", str(tmp_path / "o"), "--data", str(small_mnist), "--checkpoint-every", "9"]
     values, data = cli.parse(flags, arguments)
     assert (values.iterations, values.batch_size, values.seed, values.resume) == (1000, 7, 3, True)
+    assert values.checkpoint_every == 9
     assert len(data.train_images) == 640
     assert cli.parse(flags, ["--full", "--data", str(small_mnist)])[0].iterations == 1_000_000
 
@@ -63,7 +69,13 @@ def test_types_of_flags(kind, text, value):
     (cli.non_negative_float, "-0.1", "at least 0 expected, -0.1 found"),
     (cli.non_negative_float, "inf", "a finite number expected"),
     (cli.positive_int, "0", "at least 1 expected, 0 found"),
-    (cli.positive_float, "0", "a number above 0 expected, 0.0 found")])
+    (cli.positive_float, "0", "a number above 0 expected, 0.0 found"),
+    (cli.positive_float, "1e308", r"at most 1,000,000,000 expected, 1e\+308 found"),
+    (cli.finite_float, "-1e39", r"at least -1,000,000,000 expected, -1e\+39 found"),
+    (cli.positive_int, str(10 ** 30), "at most 1,000,000,000,000 expected, 1000000000"),
+    (cli.non_negative_int, "9" * 200, r"at most 1,000,000,000,000 expected, 9{37}\.\.\. found"),
+    (cli.positive_int, "9" * 5000, r"a whole number expected, '9{36}\.\.\. found"),
+    (cli.finite_float, "x" * 5000, r"a finite number expected, 'x{36}\.\.\. found")])
 def test_what_is_not_of_a_flags_type(kind, text, message):
     with pytest.raises(argparse.ArgumentTypeError, match=message):
         kind(text)
@@ -79,12 +91,46 @@ def test_what_is_not_of_a_flags_type(kind, text, message):
     (["--out", __file__], f"--out: cannot write to {__file__}"),
     (["--out", "/proc/x"], "--out: cannot write to /proc/x"),
     (["--full", "--iterations", "3"], "not allowed with argument"),
+    (["--resume", "--overwrite"], "argument --overwrite: not allowed with argument --resume"),
+    (["--iterations=--"], "argument --iterations: a value expected, '--' found"),
+    (["--out=--"], "argument --out: a value expected, '--' found"),
+    (["--checkpoint-every", "0"], "--checkpoint-every: at least 1 expected, 0 found"),
+    (["x" * 5000], "unrecognized arguments: " + "x" * 37 + "..."),
+    (["a\nb"], "unrecognized arguments: a b"),
+    (["--nonsense"] * 1000, "unrecognized arguments: --nonsense --nonsense"),
     (["--nonsense"], "unrecognized arguments: --nonsense")])
 def test_one_line_and_status_2(flags, capsys, arguments, message):
     with pytest.raises(SystemExit) as stop:
         cli.parse(flags, arguments)
     error = capsys.readouterr().err
-    assert stop.value.code == 2 and message in error and error.count("\n") == 1
+    assert stop.value.code == 2 and message in error and error.count("\n") == 1 and len(error) < 1100
+
+
+def test_paths_in_the_users_home(flags, tmp_path, monkeypatch, mnist, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli.parse(flags, ["--out", "~/o"])[0].out == tmp_path / "o"
+    assert cli.path("~/data") == tmp_path / "data" and cli.path("x/~") == Path("x/~")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    with pytest.raises(SystemExit) as stop:
+        cli.parse(flags, ["--out", "~/o"])
+    assert stop.value.code == 2
+    assert "--out: [Errno 2] no home folder is known: '~/o'" in capsys.readouterr().err
+
+
+def test_a_users_own_file_in_the_folder_stays(flags, tmp_path, mnist):
+    (tmp_path / ".writable").write_text("mine")
+    cli.parse(flags, ["--out", str(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == [".writable"]
+
+
+def test_an_environment_that_names_no_backend():
+    code = ("from minigen import Tensor, cli, models\n"
+            "cli.run(lambda: cli.parse(cli.parser('Test.', iterations=5, out='x'), []))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env={**os.environ, "MINIGEN_BACKEND": "nonsense"})
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "-c: MINIGEN_BACKEND: unknown backend 'nonsense': expected 'numpy' or 'cupy'\n"
 
 
 def test_a_batch_larger_than_the_data(flags, capsys, small_mnist):
@@ -109,7 +155,12 @@ def test_gpu_without_cupy(flags, capsys, monkeypatch):
 @pytest.mark.parametrize("error, status, message", [
     (None, 0, ""),
     (KeyboardInterrupt(), 130, "interrupted"),
-    (KeyboardInterrupt("stopped at iteration 5"), 130, "stopped at iteration 5: --resume goes on"),
+    (training.Interrupted("stopped at iteration 5", signal.SIGINT), 130, "iteration 5: --resume goes on"),
+    (training.Interrupted("stopped at iteration 5", signal.SIGTERM), 143, "iteration 5: --resume goes on"),
+    (training.Interrupted("stopped at iteration 5", signal.SIGHUP), 129, "iteration 5: --resume goes on"),
+    (training.ArgumentError("train: seed"), 2, "train: seed"),
+    (MemoryError(), 2, "not enough memory\n"), (MemoryError("1.5 TiB"), 2, "not enough memory: 1.5 TiB"),
+    (backend.BackendError("unknown backend"), 2, "unknown backend"),
     (training.Diverged("d_loss is nan at iteration 3"), 1, "d_loss is nan at iteration 3"),
     (training.LoadError("the images of iteration 3"), 2, "the images of iteration 3"),
     (training.RunError("cannot be resumed"), 2, "cannot be resumed"),
@@ -126,3 +177,31 @@ def test_how_a_program_ends(capsys, error, status, message):
 def test_other_errors_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
         cli.run(lambda: 1 / 0)
+
+
+def program(code, **options):
+    """A process that ends as cli.run ends it; ``code`` is its main function."""
+    whole = f"import sys; from minigen import cli\ndef main():\n    {code}\ncli.run(main)"
+    return subprocess.Popen([sys.executable, "-c", whole], stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_a_console_that_cannot_print_everything_prints_the_rest():
+    process = program(r"print('Fr\xe9chet', 0.5)", stdout=subprocess.PIPE,
+                      env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    assert process.communicate() == ("Fr\\xe9chet 0.5\n", "") and process.returncode == 0
+
+
+@pytest.mark.parametrize("code", ["print('x')", "print('x', flush=True)", "print('x' * 100_000)"])
+def test_a_reader_that_ends_early_is_no_error(code):
+    read, write = os.pipe()
+    os.close(read)
+    process = program(code, stdout=write)
+    os.close(write)
+    assert process.communicate()[1] == "" and process.returncode == 141
+
+
+@pytest.mark.parametrize("streams", [
+    "sys.stderr = None", "sys.stderr.close()", "sys.stdout = sys.stderr = None"])
+def test_a_program_without_streams_ends_with_its_status(streams):
+    process = program(f"{streams}; raise OSError(28, 'No space left')")
+    assert process.communicate()[1] == "" and process.returncode == 2

@@ -23,7 +23,8 @@ def data():
 
 @pytest.fixture
 def args(tmp_path):
-    return argparse.Namespace(iterations=2, batch_size=8, seed=3, seeds=2, resume=False, out=tmp_path)
+    return argparse.Namespace(iterations=2, batch_size=8, seed=3, seeds=2, resume=False, overwrite=False,
+                              checkpoint_every=None, out=tmp_path)
 
 
 @pytest.fixture
@@ -55,6 +56,23 @@ def test_a_model_per_seed_is_trained_and_judged(lab, tmp_path):
     assert first.entropies == entropy.measure(probabilities) == lab.entropies(first.model)
     assert first.entropies["image_entropy"] == pytest.approx(first.image_entropies.mean(), rel=1e-6)
     assert isinstance(first, Judged) and first.image_entropies.shape == (100,)
+
+
+@pytest.mark.parametrize("iterations, asked, expected", [
+    (2, None, 1), (600, None, 30), (6000, None, 300), (10 ** 6, None, 1000), (600, 7, 7)])
+def test_checkpoints_are_a_twentieth_of_all_apart(args, data, monkeypatch, iterations, asked, expected):
+    def train(*arguments, checkpoint_every, **options):
+        return checkpoint_every
+    monkeypatch.setattr("minigen.training.train", train)
+    args.iterations, args.checkpoint_every = iterations, asked
+    assert Experiment(args, data).train(models.GAN(), "gan") == expected
+
+
+def test_a_picture_that_cannot_be_written_is_named(args, tmp_path):
+    def draw(path):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/figure2.png'"):
+        Experiment(args).figure("figure2.png", draw)
 
 
 def test_tables_are_aligned(args, capsys):

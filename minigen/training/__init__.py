@@ -1,7 +1,9 @@
 """Training: the loop, and the run directory that holds its whole record."""
 
 from minigen.training.batches import LoadError
+from minigen.training.checks import ArgumentError
 from minigen.training.loop import Diverged, train
 from minigen.training.run import Run, RunError, load
+from minigen.training.signals import Interrupted
 
-__all__ = ["Diverged", "LoadError", "Run", "RunError", "load", "train"]
+__all__ = ["ArgumentError", "Diverged", "Interrupted", "LoadError", "Run", "RunError", "load", "train"]

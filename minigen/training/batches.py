@@ -6,15 +6,28 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import numpy
 
 _AHEAD = 2          # batches that are ready before they are needed
+_CHUNK = 1 << 24    # bytes, about, of a data set that are looked at together
 
 
 class LoadError(RuntimeError):
     """A batch could not be loaded or prepared; the message names the iteration and the cause, which is also
     ``__cause__``."""
+
+
+@contextmanager
+def loading(iteration: int) -> Iterator[None]:
+    """An error in the block becomes ``LoadError``."""
+    try:
+        yield
+    except Exception as error:
+        cause = str(error) or type(error).__name__
+        raise LoadError(f"the images of iteration {iteration} could not be loaded: {cause}") from error
 
 
 class Batches:
@@ -37,7 +50,7 @@ class Batches:
         return self.order[position * self.batch:(position + 1) * self.batch]
 
 
-def prefetch(load: Callable[[int], numpy.ndarray], iterations: range) -> Iterator[numpy.ndarray]:
+def prefetch(load: Callable[[int], Any], iterations: range) -> Iterator[Any]:
     """load(i) for each iteration in turn, loaded on another thread while earlier batches are in use."""
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
         waiting = deque(thread.submit(load, i) for i in iterations[:_AHEAD])
@@ -45,10 +58,8 @@ def prefetch(load: Callable[[int], numpy.ndarray], iterations: range) -> Iterato
             for i in iterations:
                 if i + _AHEAD in iterations:
                     waiting.append(thread.submit(load, i + _AHEAD))
-                try:
+                with loading(i):
                     images = waiting.popleft().result()
-                except Exception as error:
-                    raise LoadError(f"the images of iteration {i} could not be loaded: {error}") from error
                 yield images
         finally:
             for future in waiting:
@@ -56,6 +67,8 @@ def prefetch(load: Callable[[int], numpy.ndarray], iterations: range) -> Iterato
 
 
 def fingerprint(images: numpy.ndarray) -> str:
-    """Dtype, shape, and a checksum of a thousand or more images from all parts, to tell data sets apart."""
-    rows = numpy.ascontiguousarray(images[::max(1, len(images) // 1000)])
-    return f"{images.dtype} {images.shape} crc32 {zlib.crc32(rows):08x}"
+    """Dtype, shape, and a checksum of all images, to tell data sets apart."""
+    checksum, rows = 0, max(1, _CHUNK * len(images) // max(1, images.nbytes))
+    for i in range(0, len(images), rows):
+        checksum = zlib.crc32(numpy.ascontiguousarray(images[i:i + rows]), checksum)
+    return f"{images.dtype} {images.shape} crc32 {checksum:08x}"

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import copy
+import io
+import json
 import math
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy
-from tqdm import tqdm
 
+from minigen import figures
 from minigen.backend import Array, to_device, to_host, xp
 from minigen.models import Model
-from minigen.training.batches import Batches, fingerprint, prefetch
+from minigen.training import checks, signals
+from minigen.training.batches import Batches, fingerprint, loading, prefetch
+from minigen.training.checks import ArgumentError
+from minigen.training.progress import Progress, progress
 from minigen.training.run import Run
 
 # Streams of random numbers: a generator is made from (seed, stream, position), so that nothing needs to be
 # saved and a resumed run, wherever it was stopped, draws the same numbers.
 _ORDER, _STEP, _SAMPLE, _PREPARE = 1, 2, 3, 4
+_MOST_ITERATIONS = 10 ** 12
 
-Prepare = Callable[[numpy.ndarray, numpy.random.Generator], numpy.ndarray]
+Images = numpy.ndarray | tuple[numpy.ndarray, ...]
+Prepare = Callable[[Any, numpy.random.Generator], Any]
 Metrics = dict[str, Array]
 
 
@@ -31,97 +38,223 @@ class Diverged(FloatingPointError):
     """A loss or a parameter became NaN or infinite; the message names it and the iteration."""
 
 
-def train(model: Model, images: numpy.ndarray, *, iterations: int, out: str | os.PathLike[str],
-          batch_size: int = 64, seed: int = 0, resume: bool = False, prepare: Prepare | None = None,
-          evaluate: Callable[[Model], dict[str, float]] | None = None, evaluate_at: Collection[int] = (),
-          sample_at: Collection[int] = (), samples: int = 64, log_every: int = 100,
+def train(model: Model, images: Images, *, iterations: int, out: str | os.PathLike[str],
+          batch_size: int = 64, seed: int = 0, resume: bool = False, overwrite: bool = False,
+          prepare: Prepare | None = None, evaluate: Callable[[Model], Mapping[str, float]] | None = None,
+          evaluate_at: Collection[int] = (), sample_at: Collection[int] = (), samples: int = 64,
+          image_shape: tuple[int, ...] | None = None, log_every: int = 100,
           checkpoint_every: int = 1000) -> Run:
-    """Train ``model`` on ``images`` (N, ...) for ``iterations`` steps, recorded in the run directory ``out``.
+    """Train ``model`` on ``images`` for ``iterations`` steps, recorded in the run directory ``out``.
 
-    Each step takes ``model.batches_per_step`` batches of images, drawn without replacement within an epoch.
-    If ``prepare`` is given, another thread calls ``prepare(images, rng)`` on each batch ahead of time, so
-    that ``images`` may be a file on the disk; a failure there is raised here, as ``LoadError``. Metrics are
-    logged every ``log_every`` iterations, and at the iterations in ``evaluate_at`` together with
-    ``evaluate(model)``. Grids of ``samples`` generated images are written at the iterations in ``sample_at``,
-    and checkpoints every ``checkpoint_every``.
+    ``images`` (N, ...) may be anything that the model learns from, also a tuple of arrays of equal length,
+    such as images and labels, of which ``model.step`` then gets a tuple. Each step takes
+    ``model.batches_per_step`` batches, drawn without replacement within an epoch. If ``prepare`` is given,
+    another thread calls ``prepare(images, rng)`` on each batch ahead of time, so that ``images`` may be a
+    file on the disk; a failure there is raised here, as ``LoadError``. Metrics are logged every ``log_every``
+    iterations, and at the iterations in ``evaluate_at``, by default the last, together with
+    ``evaluate(model)``. Grids of ``samples`` generated images are written at the iterations in ``sample_at``;
+    flat images need ``image_shape``, (height, width) or (height, width, channels). Checkpoints are written
+    every ``checkpoint_every`` iterations.
 
-    With ``resume`` the run in ``out``, if there is one, goes on from its newest readable checkpoint and ends
-    bit for bit where it would have ended without the interruption (same machine, same number of threads).
-    Without it an earlier run is replaced. Ctrl-C finishes the iteration, saves a checkpoint and raises
+    First everything is tried on a copy of the model: one step, its state, and a grid of samples. An argument
+    that cannot be used is refused by ``ArgumentError``; the disk is as before then. A run in ``out`` is never
+    lost unasked: ``RunError`` if there is one. With ``resume`` it goes on from its newest readable checkpoint
+    and ends bit for bit where it would have ended without the interruption (same machine, same number of
+    threads). With ``overwrite`` it is replaced.
+
+    Ctrl-C, SIGTERM and SIGHUP finish the iteration, save a checkpoint and raise ``Interrupted``, a
     ``KeyboardInterrupt``. ``Diverged`` is raised when a loss or a parameter is no longer finite; no
     checkpoint is written then.
     """
-    batch = batch_size * model.batches_per_step
-    if min(iterations, batch_size, log_every, checkpoint_every) < 1:
-        raise ValueError("train: iterations, batch_size, log_every and checkpoint_every must be at least 1")
-    if batch > len(images):
-        raise ValueError(f"train: one step takes {batch} images, but there are only {len(images)}")
+    if checks.flag("resume", resume) and checks.flag("overwrite", overwrite):
+        raise ArgumentError("train: resume and overwrite: one of them expected, both found")
+    if not isinstance(out, (str, os.PathLike)):
+        raise checks.refused("out", "the path of a folder", out)
+    training = _Training(model, images, iterations, batch_size, seed, prepare, evaluate, evaluate_at,
+                         sample_at, samples, image_shape, log_every, checkpoint_every)
+    config, run = training.config(), Run(out)
+    if not (resume or overwrite):
+        run.refuse_earlier()
+    training.rehearse()
 
-    # Begin a run, or go on with an earlier one.
-    run, first = Run(out), 1
-    config = {"model": type(model).__name__, "settings": model.settings(), "seed": seed,
-              "batch_size": batch_size, "data": fingerprint(images), "iterations": iterations}
-    if resume and run.config_path.exists():
-        first += run.resume(config, model)
-    else:
-        run.begin(config)
-    steps, start = range(first, iterations + 1), time.perf_counter()
-
-    pending: list[tuple[int, Metrics]] = []     # metrics not yet looked at: that would wait for the device
-    with (_interrupt_flag() as interrupted, _loaded(images, batch, seed, prepare, steps) as batches,
-          tqdm(desc=run.folder.name, total=iterations, initial=first - 1, disable=None) as bar):
-        for i, step_images in zip(steps, batches):
-            # One step.
-            rng = numpy.random.default_rng((seed, _STEP, i))
-            pending.append((i, model.step(to_device(step_images), rng)))
-            bar.update()
-
-            # Metrics and samples.
-            if i % log_every == 0 or i in evaluate_at or i == iterations:
-                metrics = _finite(pending)
-                if evaluate and i in evaluate_at:
-                    metrics |= evaluate(model)
-                run.log({"iteration": i, **metrics})
-            if i in sample_at:
-                generated = model.sample(samples, numpy.random.default_rng((seed, _SAMPLE)))
-                run.save_samples(i, model.to_unit_range(generated))
-
-            # A checkpoint, and the end if Ctrl-C was pressed before.
-            stopped = interrupted.is_set()
-            if stopped or i % checkpoint_every == 0 or i == iterations:
-                _finite(pending)
-                run.save_checkpoint(i, _finite_state(i, model))
-            if stopped:
-                raise KeyboardInterrupt(f"stopped at iteration {i} of {iterations}; {out} can be resumed")
-    if steps:
-        run.images_per_second = batch * len(steps) / (time.perf_counter() - start)
+    with run.lock():
+        done = 0
+        if resume:
+            done = run.resume(config, model)
+        else:
+            if not overwrite:
+                run.refuse_earlier()        # another process may have trained meanwhile
+            run.begin(config)
+        start = time.perf_counter()
+        training.go(run, done)
+        if done < training.iterations:
+            count = training.batch * (training.iterations - done)
+            run.images_per_second = count / (time.perf_counter() - start)
     return run
 
 
-@contextmanager
-def _loaded(images: numpy.ndarray, batch: int, seed: int, prepare: Prepare | None,
-            steps: range) -> Iterator[Iterator[numpy.ndarray]]:
-    """The images of each step in turn, prepared ahead of time if ``prepare`` is given."""
-    batches = Batches(len(images), batch, (seed, _ORDER))
+@dataclass
+class _Training:
+    """The arguments of ``train``, checked, and what is done with them."""
 
-    def load(i: int) -> numpy.ndarray:
-        chosen = images[batches.indices(i)]
-        return prepare(chosen, numpy.random.default_rng((seed, _PREPARE, i))) if prepare else chosen
-    with closing(prefetch(load, steps)) if prepare else nullcontext(map(load, steps)) as loaded:
-        yield loaded
+    model: Model
+    images: Images
+    iterations: int
+    batch_size: int
+    seed: int
+    prepare: Prepare | None
+    evaluate: Callable[[Model], Mapping[str, float]] | None
+    evaluate_at: Collection[int]
+    sample_at: Collection[int]
+    samples: int
+    image_shape: tuple[int, ...] | None
+    log_every: int
+    checkpoint_every: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, Model):
+            raise checks.refused("model", "a Model", self.model)
+        self.iterations = checks.whole("iterations", self.iterations, 1, _MOST_ITERATIONS)
+        self.seed = checks.whole("seed", self.seed, 0)
+        for name in ("batch_size", "samples", "log_every", "checkpoint_every"):
+            setattr(self, name, checks.whole(name, getattr(self, name), 1))
+        for name in ("evaluate_at", "sample_at"):
+            setattr(self, name, checks.iterations(name, getattr(self, name), self.iterations))
+        for name in ("prepare", "evaluate"):
+            checks.function(name, getattr(self, name))
+        if self.evaluate and not self.evaluate_at:
+            self.evaluate_at = {self.iterations}
+        self.image_shape = checks.image_shape(self.image_shape)
+        self.arrays = checks.arrays(self.images, finite=self.prepare is None)
+        self.batch, n = self.batch_size * self.model.batches_per_step, len(self.arrays[0])
+        if self.batch > n:
+            raise ArgumentError(f"train: batch_size: one step takes {self.batch} images, but there are only "
+                                f"{n}")
+        self.batches = Batches(n, self.batch, (self.seed, _ORDER))
+
+    def config(self) -> dict[str, Any]:
+        """The record of the run, in a form that JSON can hold."""
+        try:
+            settings = json.loads(json.dumps(self.model.settings(), default=_plain, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(f"train: model: settings that JSON can hold expected: {error}") from error
+        prepare = self.prepare and getattr(self.prepare, "__qualname__", type(self.prepare).__qualname__)
+        return {"model": type(self.model).__name__, "settings": settings, "seed": self.seed,
+                "batch_size": self.batch_size, "data": "; ".join(map(fingerprint, self.arrays)),
+                "prepare": prepare, "iterations": self.iterations, "checkpoint_every": self.checkpoint_every}
+
+    def rehearse(self) -> None:
+        """Try everything once, on a copy of the model."""
+        with loading(1):
+            images = self.load(1)
+        kind = type(self.model).__name__
+        try:
+            trial = copy.deepcopy(self.model)
+            metrics = self.step(trial, 1, images)
+            trial.load_state(_finite_state(1, trial))
+            if self.sample_at:
+                figures.save_grid(io.BytesIO(), self.draw(trial))
+        except (ArgumentError, Diverged, MemoryError, OSError):
+            raise
+        except Exception as error:      # the model's own, or whatever its ops say about unfit images
+            shapes = " and ".join(f"{array.dtype} {array.shape}" for array in _each(images))
+            raise ArgumentError(f"train: one step of {kind} with images {shapes}, tried beforehand, failed: "
+                                f"{error or type(error).__name__}") from error
+        checks.numbers(f"train: {kind}.step", metrics, taken=("iteration",))
+
+    def load(self, i: int) -> Any:
+        """The images of the iteration i."""
+        indices = self.batches.indices(i)
+        chosen = tuple(array[indices] for array in self.arrays)
+        images = chosen if isinstance(self.images, tuple) else chosen[0]
+        return self.prepare(images, numpy.random.default_rng((self.seed, _PREPARE, i))) if self.prepare else (
+            images)
+
+    def step(self, model: Model, i: int, images: Any) -> Metrics:
+        """The step i of the model."""
+        on_device = tuple(map(to_device, images)) if isinstance(images, tuple) else to_device(images)
+        return model.step(on_device, numpy.random.default_rng((self.seed, _STEP, i)))
+
+    def draw(self, model: Model) -> numpy.ndarray:
+        """Samples of the model (samples, height, width, channels), always from the same latents."""
+        generated = model.sample(self.samples, numpy.random.default_rng((self.seed, _SAMPLE)))
+        images = to_host(model.to_unit_range(generated))
+        shape = self.image_shape
+        if shape is None and images.ndim != 4:
+            raise ArgumentError(f"train: image_shape: (height, width) expected, to draw samples of shape "
+                                f"{images.shape[1:]}, None found")
+        if shape is not None and math.prod(shape) != math.prod(images.shape[1:]):
+            raise ArgumentError(f"train: image_shape: the shape of samples {images.shape[1:]} expected, "
+                                f"{shape} found")
+        return images if shape is None else images.reshape(-1, *shape)
+
+    def go(self, run: Run, done: int) -> None:
+        """Train from the iteration after ``done`` to the end."""
+        steps = range(done + 1, self.iterations + 1)
+        pending: list[tuple[int, Metrics]] = []     # not yet looked at: that would wait for the device
+        with (signals.received() as signalled, self._loaded(steps) as batches,
+              progress(run.folder.name, done, self.iterations) as shown):
+            for i, images in zip(steps, batches):
+                pending.append((i, self.step(self.model, i, images)))
+                shown.step()
+                with _saying_how_to_go_on(run, i):
+                    self._record(run, i, pending, shown)
+                    number = signalled[0] if signalled else None
+                    if number or i % self.checkpoint_every == 0 or i == self.iterations:
+                        _finite(pending)
+                        run.save_checkpoint(i, _finite_state(i, self.model))
+                if number:
+                    raise signals.Interrupted(f"stopped at iteration {i} of {self.iterations}; {run.folder} "
+                                              "can be resumed", number)
+
+    def _record(self, run: Run, i: int, pending: list[tuple[int, Metrics]], shown: Progress) -> None:
+        """Log metrics and draw samples, if this is the iteration for it."""
+        logged = i % self.log_every == 0 or i in self.evaluate_at or i == self.iterations
+        if not (logged or i in self.sample_at or shown.due(i)):
+            return
+        metrics, measured = _finite(pending), {}
+        shown.show(i, metrics)
+        if i in self.evaluate_at or i in self.sample_at:
+            _finite_state(i, self.model)        # first, since of NaN they make nothing or nonsense
+        if self.evaluate and i in self.evaluate_at:
+            measured = checks.numbers("train: evaluate", self.evaluate(self.model), {"iteration", *metrics})
+        if logged:
+            run.log({"iteration": i, **metrics, **checks.plain(measured)})
+        if i in self.sample_at:
+            run.save_samples(i, self.draw(self.model))
+
+    @contextmanager
+    def _loaded(self, steps: range) -> Iterator[Iterator[Any]]:
+        """The images of each step in turn, prepared ahead of time if there is anything to prepare."""
+        with closing(prefetch(self.load, steps)) if self.prepare else nullcontext(map(self.load, steps)) as (
+                loaded):
+            yield loaded
+
+
+@contextmanager
+def _saying_how_to_go_on(run: Run, iteration: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        newest = max((saved for saved, _ in run.checkpoints()), default=0)
+        raise OSError(error.errno, f"{error.strerror} at iteration {iteration}; resume=True (--resume) goes "
+                      f"on from iteration {newest}", error.filename) from error
 
 
 def _finite(pending: list[tuple[int, Metrics]]) -> dict[str, float]:
     """Empty ``pending`` and return its last metrics; ``Diverged`` at the first value that is not finite."""
-    if not pending:
+    named = [(i, name, value) for i, metrics in pending for name, value in metrics.items()]
+    if not named:
         return {}
-    columns = {name: to_host(xp.stack([metrics[name] for _, metrics in pending])) for name in pending[-1][1]}
-    for row, (iteration, _) in enumerate(pending):
-        for name, column in columns.items():
-            if not math.isfinite(column[row]):
-                raise Diverged(f"{name} is {column[row]} at iteration {iteration}")
+    found = to_host(xp.stack([xp.asarray(value) for _, _, value in named]))
+    for (iteration, name, _), value in zip(named, found):
+        if not math.isfinite(value):
+            raise Diverged(f"{name} is {value} at iteration {iteration}")
+    last = list(pending[-1][1])
     pending.clear()
-    return {name: float(column[-1]) for name, column in columns.items()}
+    return dict(zip(last, map(float, found[-len(last):])))
 
 
 def _finite_state(iteration: int, model: Model) -> dict[str, numpy.ndarray]:
@@ -133,23 +266,12 @@ def _finite_state(iteration: int, model: Model) -> dict[str, numpy.ndarray]:
     return state
 
 
-@contextmanager
-def _interrupt_flag() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets; the second raises KeyboardInterrupt at once.
+def _each(images: Any) -> tuple[Any, ...]:
+    return images if isinstance(images, tuple) else (images,)
 
-    Only the main thread gets signals: elsewhere the event is never set.
-    """
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
 
-    def interrupt(number: int, frame: Any) -> None:
-        flag.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield flag
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _plain(value: Any) -> Any:
+    """A NumPy number or array as JSON can hold it."""
+    if isinstance(value, (numpy.generic, numpy.ndarray)):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} found")

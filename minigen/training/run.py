@@ -1,9 +1,10 @@
 """The run directory: configuration, metrics, samples and checkpoints; and loading its trained model.
 
-    config.json             model, settings, seed, batch size, iterations, versions, threads
+    config.json             model, settings, seed, batch size, data, iterations, versions, threads
     metrics.jsonl           one JSON object per logged iteration
     samples/00001000.png    a grid of generated images
     checkpoints/00001000.npz
+    .lock                   only while a process trains into the folder, or if it was killed
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import json
 import os
 import platform
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,14 @@ import numpy
 
 from minigen import backend, figures, models, storage
 from minigen.models import Model
+from minigen.training import checkpoints
+from minigen.training.checks import shown
 from minigen.version import __version__
 
 _KEPT = 3       # checkpoints
-_SAME = ("model", "settings", "seed", "batch_size", "data")       # must not change when a run is resumed
+_SAME = ("model", "settings", "seed", "batch_size", "data", "prepare")      # stay the same in a resumed run
+_PNG_END = b"IEND\xaeB`\x82"
+_REPLACE = "overwrite=True (--overwrite) replaces it"
 
 
 class RunError(ValueError):
@@ -39,15 +46,52 @@ class Run:
     images_per_second: float | None = None
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+        self.folder = storage.expand(folder)
         self.config_path = self.folder / "config.json"
         self.metrics_path = self.folder / "metrics.jsonl"
         self.samples_folder = self.folder / "samples"
         self.checkpoints_folder = self.folder / "checkpoints"
+        self.identity: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        try:
+            config = self.config()
+        except RunError:
+            return f"Run({str(self.folder)!r}): no run yet"
+        newest = max([iteration for iteration, _ in self.checkpoints()], default=0)
+        return (f"Run({str(self.folder)!r}): {config['model']}, checkpoint of iteration {newest} "
+                f"of {config['iterations']}")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes and threads from training into the folder; ``RunError`` if one does now."""
+        storage.make_folder(self.folder)
+        path = self.folder / ".lock"
+        try:
+            with storage.lock(path) as held:
+                try:
+                    yield
+                finally:
+                    if held:
+                        path.unlink(missing_ok=True)
+        except BlockingIOError:
+            raise RunError(f"{self.folder} is in use: another process or thread trains into it") from None
+
+    def exists(self) -> bool:
+        """Whether the folder holds anything of a run that could be lost."""
+        return bool(self.config_path.exists() or self.checkpoints() or self._sample_paths()
+                    or self.metrics_path.exists() and self.metrics_path.stat().st_size)
+
+    def refuse_earlier(self) -> None:
+        """``RunError`` if there is a run in the folder."""
+        if self.exists():
+            raise RunError(f"{self.folder} holds a run already: resume=True (--resume) goes on with it, "
+                           f"{_REPLACE}")
 
     def begin(self, config: dict[str, Any]) -> None:
         """Start a new record: remove an earlier run's files, and keep anything else in the folder."""
-        for path in (*self._checkpoints(), *(path for _, path in self.samples())):
+        self.config_path.unlink(missing_ok=True)        # first: from now on there is nothing to resume
+        for _, path in (*self.checkpoints(), *self._sample_paths()):
             path.unlink()
         self._prepare_folders()
         storage.write_text(self.metrics_path, "")
@@ -56,83 +100,110 @@ class Run:
     def resume(self, config: dict[str, Any], model: Model) -> int:
         """Give ``model`` the state of the newest readable checkpoint, and return that checkpoint's iteration.
 
-        Metrics and samples of later iterations are removed, because they will be written again. Without a
-        checkpoint, the run begins anew and the result is 0. ``RunError`` if the earlier run had other
-        settings or went beyond ``iterations``.
+        Metrics and samples of later iterations are removed, because they will be written again. If there is
+        no checkpoint yet, the run begins anew and the result is 0. ``RunError`` if the earlier run had other
+        settings or went beyond ``iterations``, or if its record is damaged; then nothing is changed.
         """
+        if not self.exists():
+            self.begin(config)
+            return 0
         before = self.config()
-        earlier, asked = _flat(before), _flat(json.loads(json.dumps(config)))
-        for key in {**earlier, **asked}:
-            one, other = earlier.get(key), asked.get(key)
-            if one != other:
-                raise RunError(f"{self.folder} cannot be resumed: its {key} is {one}, but {other} is asked "
-                               "for")
+        _same(self.folder, before, config)
         if before["environment"] != environment():
             warnings.warn(f"{self.folder} is resumed in another environment than it began in, so its last "
                           f"bits may differ from an uninterrupted run's ({before['environment']}, now "
                           f"{environment()})", stacklevel=2)
-        iteration, state = self.newest_checkpoint()
+        iteration, metrics = self.restore(model)
         if iteration > config["iterations"]:
             raise RunError(f"{self.folder} is already at iteration {iteration}, beyond the "
                            f"{config['iterations']} asked for")
-        if state is None:
+        if iteration == 0:
+            self._refuse_lost_checkpoints(before["checkpoint_every"])
             self.begin(config)
             return 0
-        self._load_state(model, state)
+        kept = storage.read(self.metrics_path)[:metrics] if self.metrics_path.exists() else b""
+        if len(kept) < metrics:
+            raise RunError(f"{self.metrics_path} is damaged: {metrics} bytes expected at iteration "
+                           f"{iteration}, {len(kept)} found")
+        self._records(kept.removesuffix(b"\n").split(b"\n") if kept else [])
         self._prepare_folders()
-        kept = [json.dumps(record) + "\n" for record in self.metrics() if record["iteration"] <= iteration]
-        storage.write_text(self.metrics_path, "".join(kept))
-        for sampled, path in self.samples():
+        storage.write_text(self.metrics_path, kept.decode())
+        for sampled, path in self._sample_paths():
             if sampled > iteration:
                 path.unlink()
         self._write_config(config)
         return iteration
 
+    def restore(self, model: Model) -> tuple[int, int]:
+        """Give ``model`` the state of the newest checkpoint; its iteration, and the bytes of its metrics.
+
+        A damaged checkpoint, or one of another run or model, is skipped with a warning that says so. (0, 0)
+        if there are no checkpoints, ``RunError`` if there is no other.
+        """
+        found = self.checkpoints()
+        identity = _flat(self.config())
+        for iteration, path in found:
+            try:
+                state, record = checkpoints.read(path, {**identity, "iteration": iteration})
+                _load_state(model, state, path)
+                return iteration, record["metrics"]
+            except ValueError as error:
+                warnings.warn(f"checkpoint skipped: {error}", stacklevel=3)
+        if found:
+            names = ", ".join(path.name for _, path in found)
+            raise RunError(f"{self.folder} has no checkpoint that can be used: {names} are damaged or of "
+                           f"another model; {_REPLACE}")
+        return 0, 0
+
     def _prepare_folders(self) -> None:
         for folder in (self.checkpoints_folder, self.samples_folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        for name in ("config.json", "metrics.jsonl", "checkpoints/[0-9]*.npz"):
-            for unfinished in self.folder.glob(f"{name}.*.part"):       # of a run killed in the middle
-                unfinished.unlink()
-
-    def _load_state(self, model: Model, state: dict[str, numpy.ndarray]) -> None:
-        try:
-            model.load_state(state)
-        except ValueError as error:
-            raise RunError(f"{self.folder}: its newest checkpoint does not belong to the model in "
-                           f"{self.config_path.name}: {error}") from error
+            storage.make_folder(folder)
+        for name in ("config.json", "metrics.jsonl"):
+            storage.remove_unfinished(self.folder, name)
+        storage.remove_unfinished(self.checkpoints_folder, "[0-9]*.npz")
+        storage.remove_unfinished(self.samples_folder, "[0-9]*.png")
 
     def _write_config(self, config: dict[str, Any]) -> None:
-        text = json.dumps({**config, "environment": environment()}, indent=2)
+        self.identity = _flat(config)
+        text = json.dumps({**config, "environment": environment()}, indent=2, allow_nan=False)
         storage.write_text(self.config_path, text + "\n")
 
     def config(self) -> dict[str, Any]:
         """The record in config.json; ``RunError`` if it is missing or damaged."""
         try:
-            config = json.loads(self.config_path.read_text())
+            config = json.loads(storage.read(self.config_path))
             config["settings"] = dict(config["settings"])
-            return {key: config[key] for key in (*_SAME, "iterations", "environment")}
-        except OSError as error:
-            raise RunError(f"{self.folder} is no run directory: {self.config_path.name}: "
-                           f"{error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{self.config_path} is damaged: {error}") from error
+            return {key: config[key] for key in (*_SAME, "iterations", "checkpoint_every", "environment")}
+        except FileNotFoundError:
+            found = "it has checkpoints, but no" if self.checkpoints() else "it has no"
+            raise RunError(f"{self.folder} is no run directory: {found} {self.config_path.name}") from None
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise RunError(f"{self.config_path} is damaged: {shown(str(error))}") from error
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
-        with self.metrics_path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        storage.append_text(self.metrics_path, json.dumps(record) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
         """The logged records. If a killed run left the last line unfinished, that line is skipped.
 
-        ``RunError`` if any other line is damaged.
+        ``RunError`` names any other line that is damaged.
         """
-        lines = self.metrics_path.read_text().split("\n") if self.metrics_path.exists() else [""]
-        try:
-            return [json.loads(line) for line in lines[:-1]]     # every complete line ends with a line break
-        except ValueError as error:
-            raise RunError(f"{self.metrics_path} is damaged: {error}") from error
+        content = storage.read(self.metrics_path) if self.metrics_path.exists() else b""
+        return self._records(content.split(b"\n")[:-1])        # a complete line ends with a line break
+
+    def _records(self, lines: list[bytes]) -> list[dict[str, Any]]:
+        records = []
+        for number, line in enumerate(lines, 1):
+            try:
+                record = json.loads(line)
+                if not isinstance(record, dict) or type(record["iteration"]) is not int:
+                    raise TypeError
+            except (KeyError, RecursionError, TypeError, ValueError):
+                raise RunError(f"{self.metrics_path} is damaged: line {number}: a JSON object with its "
+                               f"iteration expected, {shown(line.decode(errors='replace'))} found") from None
+            records.append(record)
+        return records
 
     def curve(self, name: str) -> tuple[list[int], list[float]]:
         """The iterations at which the metric ``name`` was logged, and its values there."""
@@ -140,42 +211,81 @@ class Run:
         return [record["iteration"] for record in records], [record[name] for record in records]
 
     def save_samples(self, iteration: int, images: numpy.ndarray) -> None:
-        """Write a grid of the images as samples/<iteration>.png."""
-        figures.save_grid(self.samples_folder / f"{iteration:08d}.png", images)
+        """Write a grid of the images (N, height, width, channels) as samples/<iteration>.png."""
+        self._refuse_deleted()
+        with storage.replacing(self.samples_folder / f"{iteration:08d}.png") as file:
+            figures.save_grid(file, images)
 
     def samples(self) -> list[tuple[int, Path]]:
-        """The iterations at which samples were written, oldest first, each with the path of its picture."""
-        paths = sorted(self.samples_folder.glob("*.png"))
-        return [(int(path.stem), path) for path in paths if path.stem.isdigit()]
+        """The iterations at which samples were written, oldest first, each with the path of its picture.
+
+        A picture that is cut is left out with a warning.
+        """
+        whole = []
+        for iteration, path in self._sample_paths():
+            if storage.read(path).endswith(_PNG_END):
+                whole.append((iteration, path))
+            else:
+                warnings.warn(f"samples left out: {path} is damaged", stacklevel=2)
+        return whole
+
+    def _sample_paths(self) -> list[tuple[int, Path]]:
+        return _numbered(self.samples_folder, "png")
 
     def save_checkpoint(self, iteration: int, state: dict[str, numpy.ndarray]) -> None:
-        """Write checkpoints/<iteration>.npz, whole or not at all, and remove all but the newest few."""
-        storage.save(self.checkpoints_folder / f"{iteration:08d}.npz", state)
-        for path in self._checkpoints()[_KEPT:]:
+        """Write checkpoints/<iteration>.npz, whole or not at all, and remove all but the newest few.
+
+        The metrics so far are on the disk before it gets its name.
+        """
+        self._refuse_deleted()
+        storage.sync(self.metrics_path)
+        record = {**self.identity, "iteration": iteration, "metrics": self.metrics_path.stat().st_size}
+        checkpoints.write(self.checkpoints_folder / f"{iteration:08d}.npz", state, record)
+        for _, path in [found for found in self.checkpoints() if found[0] <= iteration][_KEPT:]:
             path.unlink()
 
-    def newest_checkpoint(self) -> tuple[int, dict[str, numpy.ndarray] | None]:
-        """The iteration and state of the newest readable checkpoint, or (0, None) if there is none.
+    def checkpoints(self) -> list[tuple[int, Path]]:
+        """The iterations of the checkpoints, newest first, each with its path."""
+        return _numbered(self.checkpoints_folder, "npz")[::-1]
 
-        A damaged checkpoint is skipped with a warning that names it.
-        """
-        for path in self._checkpoints():
-            try:
-                return int(path.stem), storage.load(path)
-            except ValueError as error:
-                warnings.warn(f"checkpoint skipped: {error}", stacklevel=2)
-        return 0, None
+    def _refuse_lost_checkpoints(self, every: int) -> None:
+        logged = max([record["iteration"] for record in self.metrics()], default=0)
+        if logged > every:
+            raise RunError(f"{self.folder} has no checkpoint left, but metrics up to iteration {logged}; "
+                           f"{_REPLACE}")
 
-    def _checkpoints(self) -> list[Path]:
-        paths = sorted(self.checkpoints_folder.glob("*.npz"), reverse=True)
-        return [path for path in paths if path.stem.isdigit()]
+    def _refuse_deleted(self) -> None:
+        """``FileNotFoundError`` if the run was deleted meanwhile: it would come back without its record."""
+        self.config_path.stat()
+
+
+def _numbered(folder: Path, suffix: str) -> list[tuple[int, Path]]:
+    """The files in the folder whose names are numbers, in their order."""
+    return sorted((int(path.stem), path) for path in folder.glob(f"[0-9]*.{suffix}")
+                  if path.stem.isascii() and path.stem.isdigit() and not path.is_dir())
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:
-    """The entries that must not change when a run is resumed, with a separate one for each of the model's
-    settings."""
+    """The entries that must not change when a run is resumed, as JSON returns them, with a separate one for
+    each of the model's settings."""
     same = {key: config[key] for key in _SAME if key != "settings"}
-    return {**same, **{f"settings.{key}": value for key, value in config["settings"].items()}}
+    found = {**same, **{f"settings.{key}": value for key, value in config["settings"].items()}}
+    return json.loads(json.dumps(found))
+
+
+def _same(folder: Path, before: dict[str, Any], config: dict[str, Any]) -> None:
+    earlier, asked = _flat(before), _flat(config)
+    for key in {**earlier, **asked}:
+        one, other = earlier.get(key), asked.get(key)
+        if one != other:
+            raise RunError(f"{folder} cannot be resumed: its {key} is {one}, but {other} is asked for")
+
+
+def _load_state(model: Model, state: dict[str, numpy.ndarray], path: Path) -> None:
+    try:
+        model.load_state(state)
+    except ValueError as error:
+        raise ValueError(f"{path} does not belong to the model: {error}") from error
 
 
 def environment() -> dict[str, Any]:
@@ -186,22 +296,29 @@ def environment() -> dict[str, Any]:
             "threads": {name: os.environ[name] for name in names if name in os.environ}}
 
 
-def load(folder: str | os.PathLike[str]) -> Model:
+def load(folder: str | os.PathLike[str], kind: type[Model] | None = None) -> Model:
     """The trained model of a run directory, built with its settings and loaded from its newest readable
     checkpoint.
 
-    ``RunError`` if the folder is not a run directory or has no readable checkpoint.
+    ``kind`` is the model's class, if that is not one of minigen's own. ``RunError`` if the folder is not a
+    run directory, is another class's, or has no readable checkpoint.
     """
     run = Run(folder)
     config = run.config()
-    if config["model"] not in models.__all__ or config["model"] == "Model":
-        raise RunError(f"{run.config_path}: unknown model {config['model']!r}")
+    name = config["model"]
+    if kind is None:
+        if name not in models.__all__ or name == "Model":
+            raise RunError(f"{run.config_path}: unknown model {shown(name)}: if it is a class of your own, "
+                           "training.load(folder, kind) takes it")
+        kind = getattr(models, name)
+    if not isinstance(kind, type):
+        raise TypeError(f"load: kind: a class of models expected, {shown(kind)} found")
+    if kind.__name__ != name:
+        raise RunError(f"{run.config_path}: the model is a {shown(name)}, but {kind.__name__} is asked for")
     try:
-        model = getattr(models, config["model"])(**config["settings"])
-    except (TypeError, ValueError) as error:
-        raise RunError(f"{run.config_path}: not the settings of a {config['model']}: {error}") from error
-    _, state = run.newest_checkpoint()
-    if state is None:
-        raise RunError(f"{run.folder} has no readable checkpoint")
-    run._load_state(model, state)
+        model = kind(**config["settings"])
+    except Exception as error:      # wrong settings make constructors raise almost anything
+        raise RunError(f"{run.config_path}: not the settings of a {name}: {error}") from error
+    if run.restore(model)[0] == 0:
+        raise RunError(f"{run.folder} has no checkpoint yet")
     return model

@@ -1,0 +1,118 @@
+"""What ``train`` asks of its arguments. Each is refused by name, before anything on the disk is touched."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy
+
+from minigen.backend import to_host
+from minigen.core import Tensor
+
+_SHOWN = 40             # characters of a value in a message
+
+
+class ArgumentError(ValueError):
+    """An argument cannot be used as asked; the message is one line that names it."""
+
+
+def shown(value: Any) -> str:
+    """The value as a message shows it: in one short line."""
+    text = type(value).__name__
+    if isinstance(value, (str, int, float, numpy.generic, tuple, list, dict, type(None))):
+        with suppress(ValueError):      # of an int with thousands of digits
+            text = " ".join(repr(value).split())
+    return text if len(text) <= _SHOWN else text[:_SHOWN - 3] + "..."
+
+
+def refused(name: str, expected: str, found: Any) -> ArgumentError:
+    """The error for the argument ``name`` of train."""
+    return ArgumentError(f"train: {name}: {expected} expected, {shown(found)} found")
+
+
+def whole(name: str, value: Any, least: int, most: float = math.inf) -> int:
+    """The value as an int, if it is a whole number from ``least`` to ``most``; NumPy's integers are."""
+    expected = f"a whole number of at least {least}" if most == math.inf else (
+        f"a whole number from {least} to {most:,}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise refused(name, expected, value) from None
+    if isinstance(value, bool) or not least <= number <= most:
+        raise refused(name, expected, value)
+    return number
+
+
+def iterations(name: str, values: Any, last: int) -> frozenset[int]:
+    """The values as a set, if they are iterations of a run that ends at ``last``."""
+    if not isinstance(values, Iterable):
+        raise refused(name, "a collection of iterations", values)
+    return frozenset(whole(name, value, 1, last) for value in values)
+
+
+def flag(name: str, value: Any) -> bool:
+    """The value, if it is True or False."""
+    if not isinstance(value, bool):
+        raise refused(name, "True or False", value)
+    return value
+
+
+def function(name: str, value: Any) -> Any:
+    """The value, if it can be called or is None."""
+    if value is not None and not callable(value):
+        raise refused(name, "a function or None", value)
+    return value
+
+
+def arrays(images: Any, finite: bool) -> tuple[numpy.ndarray, ...]:
+    """One array, or a tuple of arrays of equal length, as a tuple; ``finite`` refuses NaN and infinity."""
+    found = images if isinstance(images, tuple) else (images,)
+    for array in found:
+        if not isinstance(array, numpy.ndarray) or array.ndim == 0 or array.dtype.kind not in "biuf":
+            raise refused("images", "a NumPy array of numbers (N, ...), or a tuple of such arrays", array)
+    lengths = {len(array) for array in found}
+    if len(lengths) != 1:
+        raise refused("images", "arrays of equal length", tuple(map(len, found)))
+    for array in found if finite else ():
+        for i in range(0, len(array), 1000):
+            if not numpy.isfinite(array[i:i + 1000]).all():
+                raise ArgumentError(f"train: images: finite numbers expected, NaN or infinity found among "
+                                    f"images {i} to {min(i + 1000, len(array)) - 1}")
+    return found
+
+
+def image_shape(value: Any) -> tuple[int, int, int] | None:
+    """(height, width) or (height, width, channels), as the latter, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
+        raise refused("image_shape", "(height, width) or (height, width, channels)", value)
+    height, width, channels = (whole("image_shape", size, 1) for size in (*value, 1)[:3])
+    return height, width, channels
+
+
+def numbers(source: str, values: Any, taken: Iterable[str] = ()) -> dict[str, Any]:
+    """The values, if they are a dict of numbers or 0-d arrays by name, none of them in ``taken``."""
+    if not isinstance(values, Mapping):
+        raise ArgumentError(f"{source}: a dict of numbers expected, {shown(values)} found")
+    for name, value in values.items():
+        if not isinstance(name, str) or name in taken:
+            raise ArgumentError(f"{source}: {shown(name)} cannot be the name of a metric: "
+                                f"{'that is one already' if isinstance(name, str) else 'a string expected'}")
+        kind = numpy.dtype(_type(value)).kind
+        if isinstance(value, Tensor) or getattr(value, "ndim", 0) or kind not in "biuf":
+            raise ArgumentError(f"{source}: a number expected as {name}, {shown(value)} found")
+    return dict(values)
+
+
+def _type(value: Any) -> Any:
+    return value.dtype if hasattr(value, "dtype") else numpy.asarray(value).dtype
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, float]:
+    """The values, numbers or 0-d arrays, as Python's numbers."""
+    return {name: to_host(value).item() for name, value in values.items()}

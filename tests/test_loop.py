@@ -1,0 +1,345 @@
+"""The loop: which images each step gets, what is logged, and what is refused before anything is touched."""
+
+import io
+import sys
+import threading
+import types
+
+import numpy
+import pytest
+from runs import IMAGES, interrupt_at, newest, record, run
+
+from minigen import Tensor, models, training
+from minigen.training import loop
+
+
+def test_each_step_gets_its_batches(tmp_path, monkeypatch):
+    seen = []
+
+    def step(self, images, rng):
+        seen.append((images, rng.random()))
+        return {"loss": numpy.zeros(())}
+    monkeypatch.setattr(models.WGAN, "step", step)
+    run(tmp_path, models.WGAN, evaluate=None, iterations=3)
+    rehearsal, *steps = seen
+    assert [images.shape for images, _ in steps] == [(40, 16)] * 3
+    assert len({number for _, number in steps}) == 3
+    assert all(any((row == image).all() for image in IMAGES) for row in steps[0][0])
+    assert (rehearsal[0] == steps[0][0]).all() and rehearsal[1] == steps[0][1]
+
+
+def test_batches_are_prepared_on_another_thread(tmp_path, monkeypatch):
+    prepared, taken = [], []
+
+    def prepare(images, rng):
+        prepared.append((threading.current_thread().name, images, rng.random()))
+        return images + 1
+
+    def step(self, images, rng):
+        taken.append(images)
+        return {"loss": numpy.zeros(())}
+    monkeypatch.setattr(models.GAN, "step", step)
+    run(tmp_path, evaluate=None, iterations=7, prepare=prepare)
+    del prepared[0], taken[0]           # of the rehearsal
+    assert len(prepared) == len(taken) == 7 and len({number for *_, number in prepared}) == 7
+    for (name, before, _), after in zip(prepared, taken):
+        assert name.startswith("batches") and (after == before + 1).all()
+
+
+def test_two_batches_are_prepared_ahead_of_their_use(tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr("minigen.training.batches.ThreadPoolExecutor", at_once)
+    prepared, at_each_step = [], []
+
+    def prepare(images, rng):
+        prepared.append(images)
+        return images
+
+    def step(self, images, rng):
+        at_each_step.append(len(prepared))
+        return {"loss": numpy.zeros(())}
+    monkeypatch.setattr(models.GAN, "step", step)
+    run(tmp_path, evaluate=None, iterations=7, prepare=prepare)
+    assert at_each_step == [1] + [1 + ready for ready in (3, 4, 5, 6, 7, 7, 7)]     # the rehearsal, and 7
+
+
+def test_a_batch_that_cannot_be_loaded_stops_the_run_with_its_cause(tmp_path):
+    failures = []
+
+    def prepare(images, rng):
+        failures.append(len(failures) + 1)
+        if len(failures) == 1 + 12:     # the first was the rehearsal
+            raise OSError("the disk is gone")
+        return images
+
+    with pytest.raises(training.LoadError,
+                       match="the images of iteration 12 could not be loaded: the disk is gone") as found:
+        run(tmp_path / "run", prepare=prepare)
+    assert isinstance(found.value.__cause__, OSError)
+    assert newest(tmp_path / "run") == 10
+    assert "batches" not in " ".join(thread.name for thread in threading.enumerate())
+
+
+def test_metrics_are_looked_at_once():
+    """Those that were looked at are let go, or a long run would fill the memory."""
+    pending = [(i, {"loss": numpy.array(float(i)), "kl": numpy.array(-1.0)}) for i in (1, 2, 3)]
+    assert loop._finite(pending) == {"loss": 3.0, "kl": -1.0} and pending == []
+    assert loop._finite(pending) == {}
+
+
+@pytest.mark.parametrize("value", [numpy.nan, numpy.inf])
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, value):
+    step, count = models.GAN.step, iter(range(100))
+
+    def poisoned(self, *args):
+        losses = step(self, *args)
+        return {**losses, "g_loss": losses["g_loss"] + (value if next(count) == 13 else 0)}
+    monkeypatch.setattr(models.GAN, "step", poisoned)
+    with pytest.raises(training.Diverged, match=f"g_loss is {value} at iteration 13"):
+        run(tmp_path)
+    assert newest(tmp_path) == 10 and len(training.load(tmp_path).state()) > 0
+
+
+@pytest.mark.parametrize("kind", [models.VAE, models.VAEGAN, models.ConstrainedVAEGAN])
+def test_images_that_are_not_finite_stop_the_vaes(tmp_path, kind):
+    def prepare(images, rng):
+        return images * numpy.float32(numpy.nan if (images == IMAGES[3]).all(axis=1).any() else 1)
+    with pytest.raises(training.Diverged, match="(d_loss|l_vae) is nan at iteration"):
+        run(tmp_path, kind, prepare=prepare)
+
+
+def poison(self, *args):
+    bias = self.networks["generator"].parameters()[1]
+    bias.data = bias.data * numpy.nan
+    return {"loss": numpy.zeros(())}
+
+
+def test_a_parameter_that_is_not_finite_is_never_saved(tmp_path, monkeypatch):
+    interrupt_at(monkeypatch, models.GAN, 3, lambda: monkeypatch.setattr(models.GAN, "update", poison))
+    with pytest.raises(training.Diverged,
+                       match="networks.generator.layers.0.bias is no longer finite at iteration 5"):
+        run(tmp_path, evaluate=None, sample_at=())
+    assert training.Run(tmp_path).checkpoints() == []
+
+
+def test_a_model_that_is_not_finite_is_neither_measured_nor_sampled(tmp_path, monkeypatch):
+    interrupt_at(monkeypatch, models.GAN, 11, lambda: monkeypatch.setattr(models.GAN, "update", poison))
+    with pytest.raises(training.Diverged, match="no longer finite at iteration 12"):
+        run(tmp_path, checkpoint_every=100)
+    assert [i for i, _ in training.Run(tmp_path).samples()] == [1]
+
+
+def test_a_step_may_log_what_the_last_did_not(tmp_path, monkeypatch):
+    def update(self, images, rng):
+        count.append(1)
+        return {"loss": 1.0} | ({"rare": numpy.float32(0.1)} if len(count) % 4 == 1 else {})
+    count = []
+    monkeypatch.setattr(models.GAN, "update", update)
+    _, result = run(tmp_path, evaluate=None, sample_at=())      # of the 31 updates, the first is rehearsed
+    assert result.curve("rare") == ([4, 8, 12, 16, 20, 24, 28], [float(numpy.float32(0.1))] * 7)
+    assert result.curve("loss")[1] == [1.0] * 11
+
+
+def test_the_speed_counts_only_the_steps_of_this_call(tmp_path, monkeypatch):
+    clock = iter([100.0, 104.0] * 3)
+    monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert run(tmp_path)[1].images_per_second == 30 * 8 / 4
+    assert run(tmp_path, iterations=40, resume=True)[1].images_per_second == 10 * 8 / 4
+    assert run(tmp_path, iterations=40, resume=True)[1].images_per_second is None
+
+
+WHOLE = "a whole number of at least"
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"iterations": 0}, "iterations: a whole number from 1 to 1,000,000,000,000 expected, 0 found"),
+    ({"iterations": 1e4}, "iterations: a whole number from .*, 10000.0 found"),
+    ({"iterations": 10 ** 30, "evaluate_at": (), "sample_at": ()}, "iterations: .*, 10000+ found"),
+    ({"batch_size": 0}, f"batch_size: {WHOLE} 1 expected, 0 found"),
+    ({"batch_size": True}, f"batch_size: {WHOLE} 1 expected, True found"),
+    ({"log_every": numpy.int64(-4)}, f"log_every: {WHOLE} 1 expected, .*-4.* found"),
+    ({"checkpoint_every": "5"}, f"checkpoint_every: {WHOLE} 1 expected, '5' found"),
+    ({"samples": 10 ** 5000 * -1}, f"samples: {WHOLE} 1 expected, int found"),
+    ({"seed": None}, f"seed: {WHOLE} 0 expected, None found"),
+    ({"seed": -1}, f"seed: {WHOLE} 0 expected, -1 found"),
+    ({"sample_at": (31,)}, "sample_at: a whole number from 1 to 30 expected, 31 found"),
+    ({"evaluate_at": (0, 4)}, "evaluate_at: a whole number from 1 to 30 expected, 0 found"),
+    ({"evaluate_at": 4}, "evaluate_at: a collection of iterations expected, 4 found"),
+    ({"evaluate": 4}, "evaluate: a function or None expected, 4 found"),
+    ({"prepare": "flip"}, "prepare: a function or None expected, 'flip' found"),
+    ({"resume": "no"}, "resume: True or False expected, 'no' found"),
+    ({"resume": True, "overwrite": True}, "resume and overwrite: one of them expected, both found"),
+    ({"image_shape": 28}, r"image_shape: \(height, width\) or .* expected, 28 found"),
+    ({"image_shape": (4, 5)}, r"image_shape: the shape of samples \(16,\) expected, \(4, 5, 1\) found"),
+    ({"image_shape": None}, r"image_shape: \(height, width\) expected, to draw samples of shape \(16,\)"),
+    ({"image_shape": (2, 4, 2)}, "one step of GAN with images float32 .*failed"),
+    ({"model": "GAN"}, "model: a Model expected, 'GAN' found"),
+    ({"images": [[0.5] * 16] * 200}, "images: a NumPy array of numbers"),
+    ({"images": IMAGES.astype(object)}, "images: a NumPy array of numbers"),
+    ({"images": (IMAGES, numpy.zeros(199))}, r"images: arrays of equal length expected, \(200, 199\) found"),
+    ({"images": numpy.where(IMAGES < 0.01, numpy.nan, IMAGES)}, "images: finite numbers expected, NaN"),
+    ({"images": IMAGES[:, :9]}, r"one step of GAN with images float32 \(8, 9\), tried beforehand, failed: "),
+    ({"prepare": lambda images, rng: images[:, :9]}, r"one step of GAN with images float32 \(8, 9\), "),
+    ({"batch_size": 201}, "batch_size: one step takes 201 images, but there are only 200"),
+    ({"batch_size": 41, "kind": models.WGAN}, "batch_size: one step takes 205 images")])
+def test_impossible_arguments_are_refused_and_nothing_is_touched(tmp_path, changes, message):
+    with pytest.raises(training.ArgumentError, match=f"^train: {message}"):
+        run(tmp_path / "new", **changes)
+    assert not (tmp_path / "new").exists()
+
+
+def test_no_path(tmp_path):
+    with pytest.raises(training.ArgumentError, match="train: out: the path of a folder expected, None found"):
+        run(None)
+
+
+def failing(images, rng):
+    raise KeyError
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_batch_that_cannot_be_prepared_touches_nothing(tmp_path, overwrite):
+    _, result = run(tmp_path, iterations=6)
+    before = record(result)
+    with pytest.raises(training.LoadError, match="the images of iteration 1 could not be loaded: KeyError"):
+        run(tmp_path, overwrite=overwrite, resume=not overwrite, prepare=failing)
+    assert record(result) == before
+
+
+def test_numpy_numbers_are_numbers(tmp_path):
+    n = numpy.int64
+    model = models.GAN(sizes=(n(16), n(8)), latent=n(3), outputs=n(2), lr=numpy.float32(0.001))
+    _, result = run(tmp_path, model=model, iterations=n(6), batch_size=n(8), seed=n(0), log_every=n(2),
+                    evaluate_at=numpy.array([6]), sample_at=[n(3)],
+                    evaluate=lambda model: {"a": numpy.float32(0.5), "b": numpy.array(2), "c": 3})
+    assert result.metrics()[-1].items() >= {"iteration": 6, "a": 0.5, "b": 2, "c": 3}.items()
+    config = result.config()
+    assert config["seed"] == 0 and config["settings"]["lr"] == float(numpy.float32(0.001))
+    assert (training.load(tmp_path).sample(3, rng=0) == model.sample(3, rng=0)).all()
+
+
+def test_evaluate_is_called_at_the_end_if_nothing_else_is_said(tmp_path):
+    _, result = run(tmp_path, evaluate_at=())
+    assert result.curve("brightness")[0] == [30]
+
+
+@pytest.mark.parametrize("found, message", [
+    (None, "a dict of numbers expected, None found"), ({"x": "high"}, "a number expected as x, 'high' found"),
+    ({"x": numpy.ones(3)}, "a number expected as x, ndarray found"), ({3: 0.5}, "3 cannot be the name"),
+    ({"x": Tensor(numpy.ones((), "float32"))}, "a number expected as x, Tensor found"),
+    ({"g_loss": 0.5}, "'g_loss' cannot be the name of a metric: that is one already"),
+    ({"iteration": 0.5}, "'iteration' cannot be the name of a metric: that is one already")])
+def test_what_evaluate_must_not_return(tmp_path, found, message):
+    with pytest.raises(training.ArgumentError, match=f"train: evaluate: {message}"):
+        run(tmp_path, evaluate=lambda model: found)
+
+
+class Points(models.Model):
+    """A user's own model: it learns the mean of the points of each class, by small steps."""
+
+    title, latent = "points", 2
+
+    def __init__(self, classes, rate=0.1):
+        self.classes, self.rate = classes, rate
+        self.networks = self.optimizers = {}
+        self.means = numpy.zeros((classes, 2))
+
+    def settings(self):
+        return {"classes": self.classes, "rate": self.rate}
+
+    def step(self, batch, rng):
+        points, labels = batch
+        for label in range(self.classes):
+            self.means[label] += self.rate * (points[labels == label] - self.means[label]).sum(axis=0)
+        return {"size": (self.means ** 2).sum()}
+
+    def sample(self, n, rng=None):
+        return self.means[numpy.random.default_rng(rng).integers(0, self.classes, n)]
+
+    def state(self):
+        return {"means": self.means.copy()}
+
+    def load_state(self, state):
+        self.means = state["means"].copy()
+
+
+def test_a_model_that_a_user_wrote_with_points_and_labels_as_data(tmp_path):
+    labels = numpy.arange(200) % 2
+    points = numpy.where(labels[:, None] == 1, [3.0, 1.0], [-2.0, 5.0])
+    model, result = run(tmp_path, model=Points(numpy.int64(2)), images=(points, labels), evaluate=None,
+                        sample_at=(30,), image_shape=(1, 2))
+    assert model.means == pytest.approx(numpy.array([[-2, 5], [3, 1]]), abs=1e-3)
+    loaded = training.load(tmp_path, Points)
+    assert (loaded.means == model.means).all() and loaded.rate == 0.1
+    assert run(tmp_path, model=Points(2), images=(points, labels), evaluate=None, sample_at=(30,),
+               image_shape=(1, 2), resume=True)[0].means.tolist() == model.means.tolist()
+    with pytest.raises(training.RunError, match=r"unknown model 'Points': .*training.load\(folder, kind\)"):
+        training.load(tmp_path)
+    with pytest.raises(training.RunError, match="the model is a 'Points', but GAN is asked for"):
+        training.load(tmp_path, models.GAN)
+    with pytest.raises(TypeError, match="load: kind: a class of models expected, Points found"):
+        training.load(tmp_path, model)
+
+
+@pytest.mark.parametrize("settings, message", [
+    ({"classes": lambda: 2}, "settings that JSON can hold expected: function found"),
+    ({"classes": numpy.inf}, "settings that JSON can hold expected: Out of range")])
+def test_settings_that_cannot_be_recorded_are_refused(tmp_path, settings, message):
+    model = Points(2)
+    model.settings = lambda: settings
+    with pytest.raises(training.ArgumentError, match=f"train: model: {message}"):
+        run(tmp_path / "new", model=model, images=(numpy.zeros((9, 2)), numpy.zeros(9)))
+    assert not (tmp_path / "new").exists()
+
+
+def test_training_outside_the_main_thread(tmp_path):
+    thread = threading.Thread(target=run, args=(tmp_path,))
+    thread.start()
+    thread.join()
+    assert newest(tmp_path) == 30
+
+
+def test_a_log_gets_a_line_for_every_tenth_of_the_run(tmp_path, capfd):
+    run(tmp_path / "gan", iterations=40, evaluate=None)
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.split(":")[1] for line in lines] == [f" iteration {i} of 40" for i in range(4, 41, 4)]
+    metrics = training.Run(tmp_path / "gan").metrics()[-1]
+    assert lines[-1] == (f"gan: iteration 40 of 40: d_loss {metrics['d_loss']:.4g}, "
+                         f"g_loss {metrics['g_loss']:.4g}")
+    run(tmp_path / "gan", iterations=42, evaluate=None, resume=True)
+    assert capfd.readouterr().err.startswith("gan: iteration 42 of 42: d_loss ")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_gets_a_bar_with_the_losses(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    run(tmp_path / "gan", evaluate=None)
+    shown = sys.stderr.getvalue()
+    assert "gan: " in shown and "30/30" in shown and "g_loss=" in shown and "iteration" not in shown
+
+
+def test_a_notebook_gets_a_bar(tmp_path, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    run(tmp_path / "gan", evaluate=None)
+    assert "30/30" in capfd.readouterr().err
+
+
+class Full(io.StringIO):
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+def closed():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("stream", [lambda: None, closed, Full], ids=["none", "closed", "full"])
+def test_training_does_not_need_a_stderr(tmp_path, monkeypatch, stream):
+    monkeypatch.setattr(sys, "stderr", stream())
+    run(tmp_path)
+    assert newest(tmp_path) == 30

@@ -1,0 +1,198 @@
+"""Runs that were interrupted, killed or stopped by an accident, and then resumed: they end as the
+uninterrupted one, byte for byte."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy
+import pytest
+from runs import Stop, assert_same, build, interrupt_at, measure, newest, record, run
+
+from minigen import models, training
+
+
+@pytest.mark.parametrize("n", [1, 5, 6, 13, 30])
+def test_ctrl_c_saves_and_the_resumed_run_ends_the_same(straight, tmp_path, monkeypatch, n):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, straight[0], n, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt, match=f"stopped at iteration {n} of 30; .*run can be resumed"):
+            run(tmp_path / "run", straight[0])
+    assert newest(tmp_path / "run") == n
+    model, result = run(tmp_path / "run", model=build(straight[0]), resume=True)
+    files, checkpoints = straight[2]
+    assert record(result)[0] == files and record(result)[1][0] == checkpoints[0]
+    assert all((model.state()[key] == value).all() for key, value in straight[1].items())
+
+
+@pytest.mark.parametrize("where", ["evaluate", "save_samples"])
+def test_ctrl_c_during_evaluation_or_sampling_saves_too(straight, tmp_path, monkeypatch, where):
+    """Iteration 1 is evaluated and sampled."""
+    with monkeypatch.context() as patch:
+        save = training.Run.save_samples
+        if where == "save_samples":
+            patch.setattr(training.Run, "save_samples",
+                          lambda *args: (signal.raise_signal(signal.SIGINT), save(*args)))
+
+        def interrupted(model):
+            if where == "evaluate":
+                signal.raise_signal(signal.SIGINT)
+            return measure(model)
+        with pytest.raises(KeyboardInterrupt, match="stopped at iteration 1 of 30"):
+            run(tmp_path / "run", straight[0], evaluate=interrupted)
+    assert newest(tmp_path / "run") == 1
+    model, result = run(tmp_path / "run", straight[0], resume=True)
+    assert record(result)[0] == straight[2][0]
+    assert all((model.state()[key] == value).all() for key, value in straight[1].items())
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path, monkeypatch):
+    def twice():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    interrupt_at(monkeypatch, models.GAN, 7, twice)
+    with pytest.raises(KeyboardInterrupt, match="^$"):
+        run(tmp_path)
+    assert newest(tmp_path) == 5
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("n", [1, 5, 6, 28])
+def test_an_accident_and_the_resumed_run_ends_the_same(straight, tmp_path, monkeypatch, n):
+    def accident():
+        raise Stop
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, straight[0], n, accident)
+        with pytest.raises(Stop):
+            run(tmp_path, straight[0])
+    assert_same(straight, *run(tmp_path, straight[0], resume=True))
+
+
+# A process that goes on with a run and kills itself at the point that ``code`` chooses.
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+import numpy
+import runs
+from minigen import models, training
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+{code}
+runs.run({out!r}, resume=True)
+"""
+STEPPED = """
+step = models.GAN.step
+def stepped(self, images, rng):
+    metrics = step(self, images, rng)
+    return kill() if self.optimizers["generator"].steps == 7 else metrics
+models.GAN.step = stepped
+"""
+LOGGED = """
+log = training.Run.log
+training.Run.log = lambda self, record: (log(self, record), record["iteration"] == 12 and kill())
+"""
+HALF_WRITTEN = """
+savez = numpy.savez
+def half(file, **arrays):
+    savez(file, **arrays)
+    if "/00000015.npz" in file.name:
+        file.truncate(file.tell() // 2)
+        kill()
+numpy.savez = half
+"""
+WRITTEN = """
+replace = os.replace
+os.replace = lambda part, path: kill() if path.name == "00000020.npz" else replace(part, path)
+"""
+NAMED = """
+replace = os.replace
+os.replace = lambda part, path: (replace(part, path), path.name == "00000025.npz" and kill())
+"""
+# At each point: the newest checkpoint that is left, and the file that is left unfinished.
+KILLS = [(STEPPED, 5, []), (LOGGED, 10, []), (HALF_WRITTEN, 10, ["00000015"]), (WRITTEN, 15, ["00000020"]),
+         (NAMED, 25, [])]
+
+
+def test_kill_9_again_and_again_and_the_resumed_run_ends_the_same(tmp_path):
+    """After a step that is not logged yet; after metrics that no checkpoint has yet; while a checkpoint is
+    written; before it gets its name; and before older checkpoints are removed."""
+    model, straight = run(tmp_path / "straight")
+    out = tmp_path / "killed" / "straight"
+    for code, checkpoint, unfinished in KILLS:
+        command = KILLED.format(tests=os.path.dirname(__file__), code=code, out=str(out))
+        assert subprocess.run([sys.executable, "-c", command]).returncode == -signal.SIGKILL
+        assert newest(out) == checkpoint
+        assert [path.name[:8] for path in out.rglob("*.part")] == unfinished
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 30, "d_lo')           # what a kill in the middle of a write leaves
+    assert_same((None, model.state(), record(straight)), *run(out, resume=True))
+
+
+def test_resume_without_a_run_begins_one(straight, tmp_path):
+    assert_same(straight, *run(tmp_path / "new", straight[0], resume=True))
+
+
+def test_resume_in_another_environment_warns(tmp_path, monkeypatch):
+    run(tmp_path, iterations=6)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    with pytest.warns(UserWarning, match="another environment.*now .*'OPENBLAS_NUM_THREADS': '7'"):
+        run(tmp_path, resume=True)
+
+
+def test_a_longer_run_drops_what_was_logged_after_its_checkpoint(tmp_path):
+    run(tmp_path, iterations=12)
+    (tmp_path / "checkpoints" / "00000012.npz").unlink()
+    found = []
+
+    def look(model):
+        result = training.Run(tmp_path)
+        found.append(([record["iteration"] for record in result.metrics()], [i for i, _ in result.samples()]))
+        return {}
+    run(tmp_path, resume=True, evaluate_at=(11,), evaluate=look)
+    assert found == [([1, 4, 7, 8], [1])]
+
+
+def test_a_missing_samples_folder_is_made_again(straight, tmp_path):
+    run(tmp_path, straight[0], iterations=6)
+    for path in (tmp_path / "samples").iterdir():
+        path.unlink()
+    (tmp_path / "samples").rmdir()
+    model, _ = run(tmp_path, straight[0], resume=True)
+    assert all((model.state()[key] == value).all() for key, value in straight[1].items())
+
+
+def test_resume_of_a_finished_run_changes_nothing(straight, tmp_path):
+    run(tmp_path, straight[0])
+    assert_same(straight, *run(tmp_path, straight[0], resume=True))
+
+
+def test_a_longer_run_continues_the_shorter_one(straight, tmp_path):
+    run(tmp_path, straight[0], iterations=20)
+    model, result = run(tmp_path, straight[0], resume=True)
+    assert all((model.state()[key] == value).all() for key, value in straight[1].items())
+    assert result.config()["iterations"] == 30
+
+
+def brighter(images, rng):
+    """Stands for anything that is done to a batch: it depends on the images and on chance."""
+    return images + numpy.float32(0.1) * rng.random(images.shape, dtype="float32")
+
+
+@pytest.mark.parametrize("n", [1, 2, 17, 29])
+def test_prepared_batches_and_resume(tmp_path, monkeypatch, n):
+    """200 images in batches of 8 are an epoch of 25 iterations: most of these stops are in the middle of
+    one."""
+    model, straight = run(tmp_path / "straight", models.VAE, prepare=brighter)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, models.VAE, n, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt, match=f"stopped at iteration {n} of 30") as stopped:
+            run(tmp_path / "run", models.VAE, prepare=brighter)
+        # The thread has ended although the error's traceback still holds the loop and its batches.
+        assert stopped.tb and "batches" not in " ".join(thread.name for thread in threading.enumerate())
+    resumed, result = run(tmp_path / "run", models.VAE, prepare=brighter, resume=True)
+    assert record(result)[0] == record(straight)[0]
+    assert all((resumed.state()[key] == value).all() for key, value in model.state().items())
+    other, _ = run(tmp_path / "other", models.VAE)
+    assert any((other.state()[key] != value).any() for key, value in model.state().items())
