@@ -61,7 +61,8 @@ def lock(path: Path, wait: bool = False) -> Iterator[bool]:
         with path.open("ab") as file:
             held = True
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                with naming(path):
+                    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
@@ -92,7 +93,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
                 os.fsync(file.fileno())
             os.replace(part, path)
         except BaseException:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):      # the first error says more
+                part.unlink()
             raise
         _sync_folder(path.parent)
 

@@ -98,12 +98,13 @@ def test_gan_vs_wgan(small_mnist, example):
     example("mnist_gan_vs_wgan", *flags, "--iterations", 12, "--resume")
 
 
-def test_ctrl_c_and_resume_give_the_same_results(small_mnist, example):
+@pytest.mark.parametrize("name, status", [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_and_resume_give_the_same_results(small_mnist, example, name, status):
     flags = ["--data", small_mnist, "--batch-size", 16, "--iterations", 12]
     example("mnist_gan_vs_wgan", *flags, "--out", "straight")
     with pytest.MonkeyPatch.context() as patch:
-        press_ctrl_c_when_logging(patch)
-        _, err = example("mnist_gan_vs_wgan", *flags, "--out", "stopped", status=130)
+        stop_when_logging(patch, signal.Signals[name])
+        _, err = example("mnist_gan_vs_wgan", *flags, "--out", "stopped", status=status)
     assert "--resume goes on" in err and "Traceback" not in err
     example("mnist_gan_vs_wgan", *flags, "--out", "stopped", "--resume")
     assert results("stopped/summary.json") == results("straight/summary.json")
@@ -111,11 +112,11 @@ def test_ctrl_c_and_resume_give_the_same_results(small_mnist, example):
         assert Path("stopped", name).read_bytes() == Path("straight", name).read_bytes(), name
 
 
-def press_ctrl_c_when_logging(patch):
-    """From now on, press Ctrl-C whenever metrics are logged, first at iteration 1."""
+def stop_when_logging(patch, number):
+    """From now on, the signal comes whenever metrics are logged, first at iteration 1."""
     log = training.Run.log
     patch.setattr(training.Run, "log",
-                  lambda self, record: (log(self, record), signal.raise_signal(signal.SIGINT)))
+                  lambda self, record: (log(self, record), signal.raise_signal(number)))
 
 
 def test_compare_models(small_mnist, example):
@@ -280,7 +281,7 @@ def test_celeba_vaegan_resumes_mid_epoch_bit_for_bit(small_celeba, example):
     flags = [*CELEBA, "--data", small_celeba, "--model", "constrained"]     # 48 images: 6 iterations an epoch
     example("celeba_vaegan", *flags, "--out", "straight")
     with pytest.MonkeyPatch.context() as patch:
-        press_ctrl_c_when_logging(patch)
+        stop_when_logging(patch, signal.SIGINT)
         _, err = example("celeba_vaegan", *flags, "--out", "stopped", status=130)
     assert "--resume goes on" in err and "Traceback" not in err
     example("celeba_vaegan", *flags, "--out", "stopped", "--resume")

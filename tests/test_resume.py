@@ -2,6 +2,7 @@
 uninterrupted one, byte for byte."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,6 +47,53 @@ def test_ctrl_c_during_evaluation_or_sampling_saves_too(straight, tmp_path, monk
     model, result = run(tmp_path / "run", straight[0], resume=True)
     assert record(result)[0] == straight[2][0]
     assert all((model.state()[key] == value).all() for key, value in straight[1].items())
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_what_asks_a_program_to_end_saves_too(straight, tmp_path, monkeypatch, name):
+    """Schedulers send SIGTERM, some of them twice; a terminal that closes sends SIGHUP."""
+    number, before = signal.Signals[name], signal.getsignal(signal.Signals[name])
+
+    def ask():
+        signal.raise_signal(number)
+        if name != "SIGINT":
+            signal.raise_signal(number)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, straight[0], 13, ask)
+        with pytest.raises(training.Interrupted, match="stopped at iteration 13 of 30") as stopped:
+            run(tmp_path / "run", straight[0])
+    assert stopped.value.signal is number and newest(tmp_path / "run") == 13
+    assert signal.getsignal(number) == before
+    model, result = run(tmp_path / "run", straight[0], resume=True)
+    assert record(result)[0] == straight[2][0] and record(result)[1][0] == straight[2][1][0]
+
+
+def test_a_signal_after_the_last_checkpoint_is_not_lost(straight, tmp_path, monkeypatch):
+    """Else a program that trains several models would go on with the next one."""
+    save = training.Run.save_checkpoint
+
+    def late(self, iteration, state):
+        save(self, iteration, state)
+        if iteration == 30:
+            signal.raise_signal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Run, "save_checkpoint", late)
+        with pytest.raises(training.Interrupted, match="stopped at iteration 30 of 30"):
+            run(tmp_path / "run", straight[0])
+    assert_same(straight, *run(tmp_path / "run", straight[0], resume=True))
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None])
+def test_a_signal_that_is_ignored_stays_so_and_handlers_come_back(tmp_path, monkeypatch, handler):
+    """A shell lets what it runs in the background ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        if handler is signal.SIG_IGN:
+            interrupt_at(monkeypatch, models.GAN, 7, lambda: signal.raise_signal(signal.SIGINT))
+        run(tmp_path)
+        assert newest(tmp_path) == 30 and signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path, monkeypatch):
@@ -128,6 +176,82 @@ def test_kill_9_again_and_again_and_the_resumed_run_ends_the_same(tmp_path):
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"iteration": 30, "d_lo')           # what a kill in the middle of a write leaves
     assert_same((None, model.state(), record(straight)), *run(out, resume=True))
+
+
+# Kills a run at every call that changes or syncs a file, one after the other, and resumes it each time.
+KILLED_EVERYWHERE = """
+import os, shutil, sys
+sys.path.insert(0, {tests!r})
+import runs
+
+def train(out):
+    runs.run(out, iterations=4, checkpoint_every=2, log_every=2, sample_at=(4,), evaluate=None, resume=True)
+
+def contents(folder):
+    paths = [os.path.join(base, name) for base, _, names in os.walk(folder) for name in names]
+    return {{os.path.relpath(path, folder): open(path, "rb").read() for path in paths}}
+
+def killed_at(n):
+    calls = []
+    def call(event, arguments):
+        if event in ("os.fsync", "os.rename", "os.remove", "os.mkdir") or (
+                event == "open" and out in str(arguments[0])):
+            calls.append(event)
+            if len(calls) == n:
+                os._exit(9)
+    fsync = os.fsync
+    os.fsync = lambda number: (call("os.fsync", ()), fsync(number))
+    sys.addaudithook(call)
+    train(out)
+    os._exit(0)
+
+train({out!r} + "/straight/run")
+expected, out, n, status = contents({out!r} + "/straight/run"), {out!r} + "/killed/run", 0, 9
+while status == 9:
+    shutil.rmtree(out, ignore_errors=True)
+    n += 1
+    child = os.fork()
+    if child == 0:
+        killed_at(n)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    train(out)
+    assert contents(out) == expected, (n, contents(out).keys(), expected.keys())
+assert status == 0
+print(n)
+"""
+
+
+def test_killed_at_every_write_and_the_resumed_run_ends_the_same(tmp_path):
+    code = KILLED_EVERYWHERE.format(tests=os.path.dirname(__file__), out=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 40
+
+
+@pytest.mark.parametrize("call, n", [("fsync", 14), ("fsync", 25), ("replace", 4), ("replace", 9)])
+def test_a_full_disk_names_the_file_and_the_run_can_be_resumed(straight, tmp_path, monkeypatch, call, n):
+    original, count = getattr(os, call), iter(range(1, 1000))
+
+    def full(*args):
+        if next(count) >= n:
+            raise OSError(28, "No space left on device")
+        return original(*args)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full)
+        with pytest.raises(OSError, match=r"No space left on device at iteration \d+; resume=True .* goes on "
+                                          fr"from iteration \d+: '{tmp_path}/run/"):
+            run(tmp_path / "run", straight[0])
+    assert not list(tmp_path.rglob("*.part")) and not (tmp_path / "run" / ".lock").exists()
+    assert_same(straight, *run(tmp_path / "run", straight[0], resume=True))
+
+
+def test_a_folder_that_is_deleted_under_a_run_does_not_come_back(straight, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, straight[0], 11, lambda: shutil.rmtree(tmp_path / "run"))
+        with pytest.raises(FileNotFoundError, match=f"at iteration 12; .* '{tmp_path}/run/metrics.jsonl'"):
+            run(tmp_path / "run", straight[0])
+    assert not (tmp_path / "run").exists()
+    assert_same(straight, *run(tmp_path / "run", straight[0], resume=True))
 
 
 def test_resume_without_a_run_begins_one(straight, tmp_path):

@@ -190,7 +190,7 @@ class _Training:
 
     def go(self, run: Run, done: int) -> None:
         """Train from the iteration after ``done`` to the end."""
-        steps = range(done + 1, self.iterations + 1)
+        i, steps = done, range(done + 1, self.iterations + 1)
         pending: list[tuple[int, Metrics]] = []     # not yet looked at: that would wait for the device
         with (signals.received() as signalled, self._loaded(steps) as batches,
               progress(run.folder.name, done, self.iterations) as shown):
@@ -199,13 +199,15 @@ class _Training:
                 shown.step()
                 with _saying_how_to_go_on(run, i):
                     self._record(run, i, pending, shown)
-                    number = signalled[0] if signalled else None
-                    if number or i % self.checkpoint_every == 0 or i == self.iterations:
+                    stopped = bool(signalled)
+                    if stopped or i % self.checkpoint_every == 0 or i == self.iterations:
                         _finite(pending)
                         run.save_checkpoint(i, _finite_state(i, self.model))
-                if number:
-                    raise signals.Interrupted(f"stopped at iteration {i} of {self.iterations}; {run.folder} "
-                                              "can be resumed", number)
+                if stopped:
+                    break
+        if signalled:       # also if that was after the last checkpoint
+            raise signals.Interrupted(f"stopped at iteration {i} of {self.iterations}; {run.folder} can be "
+                                      "resumed", signalled[0])
 
     def _record(self, run: Run, i: int, pending: list[tuple[int, Metrics]], shown: Progress) -> None:
         """Log metrics and draw samples, if this is the iteration for it."""

@@ -14,7 +14,7 @@ import os
 import platform
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,8 @@ class Run:
                     yield
                 finally:
                     if held:
-                        path.unlink(missing_ok=True)
+                        with suppress(OSError):     # a file that stays is no lock
+                            path.unlink()
         except BlockingIOError:
             raise RunError(f"{self.folder} is in use: another process or thread trains into it") from None
 
