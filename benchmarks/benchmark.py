@@ -180,7 +180,7 @@ def report(result):
 
 def parse(arguments=None):
     """The values of the flags; a wrong one, or a file that cannot be written to, ends the program."""
-    flags = cli.Parser(description=__doc__.splitlines()[0])
+    flags = cli.Parser(description="The training steps of minigen and of PyTorch.")
     flags.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file too")
     flags.add_argument("--warm-up", type=cli.non_negative_int, default=1000, metavar="N",
                        help="steps of each model before the measurement (default: 1000)")

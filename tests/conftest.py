@@ -7,7 +7,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import numpy
 import pytest
-import runs
+import short_runs
 import threadpoolctl
 from hypothesis import settings
 
@@ -60,8 +60,8 @@ def at_once():
     models.GAN, models.WGAN, models.VAE, models.VAEGAN, models.ConstrainedVAEGAN])
 def straight(request, tmp_path_factory):
     """An uninterrupted run: kind of model, final state, record."""
-    model, result = runs.run(tmp_path_factory.mktemp("straight") / "run", request.param)
-    return request.param, model.state(), runs.record(result)
+    model, result = short_runs.run(tmp_path_factory.mktemp("straight") / "run", request.param)
+    return request.param, model.state(), short_runs.record(result)
 
 
 @pytest.fixture(scope="session")

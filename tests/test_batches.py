@@ -60,6 +60,18 @@ def test_no_thread_is_left_when_batches_remain():
     assert "batches" not in " ".join(thread.name for thread in threading.enumerate())
 
 
+def test_a_process_that_may_have_no_more_threads(monkeypatch):
+    class NoThreads(Executor):
+        def __init__(self, *args, **options):
+            super().__init__()
+
+        def submit(self, work, *args):
+            raise RuntimeError("can't start new thread")
+    monkeypatch.setattr("minigen.training.batches.ThreadPoolExecutor", NoThreads)
+    with pytest.raises(LoadError, match="iteration 4 could not be loaded: can't start new thread"):
+        next(prefetch(numpy.array, range(4, 9)))
+
+
 def test_batches_that_are_no_longer_wanted_are_not_loaded(monkeypatch):
     futures = []
 

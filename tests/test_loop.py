@@ -7,7 +7,7 @@ import types
 
 import numpy
 import pytest
-from runs import IMAGES, interrupt_at, newest, record, run
+from short_runs import IMAGES, interrupt_at, newest, record, run
 
 from minigen import Tensor, models, training
 from minigen.training import loop
@@ -150,6 +150,10 @@ def test_the_speed_counts_only_the_steps_of_this_call(tmp_path, monkeypatch):
 WHOLE = "a whole number of at least"
 
 
+class Once(models.GAN):
+    batches_per_step = 0
+
+
 @pytest.mark.parametrize("changes, message", [
     ({"iterations": 0}, "iterations: a whole number from 1 to 1,000,000,000,000 expected, 0 found"),
     ({"iterations": 1e4}, "iterations: a whole number from .*, 10000.0 found"),
@@ -172,6 +176,7 @@ WHOLE = "a whole number of at least"
     ({"image_shape": (4, 5)}, r"image_shape: the shape of samples \(16,\) expected, \(4, 5, 1\) found"),
     ({"image_shape": None}, r"image_shape: \(height, width\) expected, to draw samples of shape \(16,\)"),
     ({"image_shape": (2, 4, 2)}, "one step of GAN with images float32 .*failed"),
+    ({"model": Once()}, f"model.batches_per_step: {WHOLE} 1 expected, 0 found"),
     ({"model": "GAN"}, "model: a Model expected, 'GAN' found"),
     ({"images": [[0.5] * 16] * 200}, "images: a NumPy array of numbers"),
     ({"images": IMAGES.astype(object)}, "images: a NumPy array of numbers"),

@@ -10,7 +10,7 @@ import threading
 
 import numpy
 import pytest
-from runs import Stop, assert_same, build, interrupt_at, measure, newest, record, run
+from short_runs import Stop, assert_same, build, interrupt_at, measure, newest, record, run
 
 from minigen import models, training
 
@@ -123,12 +123,12 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 import numpy
-import runs
+import short_runs
 from minigen import models, training
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
 {code}
-runs.run({out!r}, resume=True)
+short_runs.run({out!r}, resume=True)
 """
 STEPPED = """
 step = models.GAN.step
@@ -182,10 +182,11 @@ def test_kill_9_again_and_again_and_the_resumed_run_ends_the_same(tmp_path):
 KILLED_EVERYWHERE = """
 import os, shutil, sys
 sys.path.insert(0, {tests!r})
-import runs
+import short_runs
 
 def train(out):
-    runs.run(out, iterations=4, checkpoint_every=2, log_every=2, sample_at=(4,), evaluate=None, resume=True)
+    short_runs.run(out, iterations=4, checkpoint_every=2, log_every=2, sample_at=(4,), evaluate=None,
+                   resume=True)
 
 def contents(folder):
     paths = [os.path.join(base, name) for base, _, names in os.walk(folder) for name in names]

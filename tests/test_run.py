@@ -7,9 +7,10 @@ import zipfile
 
 import numpy
 import pytest
-from runs import IMAGES, SETTINGS, assert_same, newest, record, run
+from short_runs import IMAGES, SETTINGS, assert_same, newest, record, run
 
 from minigen import models, storage, training
+from minigen.training import loop
 
 
 def test_the_record(straight):
@@ -225,6 +226,40 @@ def test_a_folder_in_use_is_refused(tmp_path):
         return {}
     _, result = run(tmp_path, evaluate=inner)
     assert newest(tmp_path) == 30 and not (tmp_path / ".lock").exists()
+
+
+def test_a_run_that_begins_during_the_rehearsal_is_not_lost(tmp_path, monkeypatch):
+    rehearse = loop._Training.rehearse
+
+    def slow(self):
+        rehearse(self)
+        monkeypatch.setattr(loop._Training, "rehearse", rehearse)
+        before.append(record(run(tmp_path, seed=5)[1]))
+    before = []
+    monkeypatch.setattr(loop._Training, "rehearse", slow)
+    with pytest.raises(training.RunError, match="holds a run already"):
+        run(tmp_path)
+    assert record(training.Run(tmp_path)) == before[0]
+
+
+def test_metrics_are_on_the_disk_before_the_checkpoint_that_vouches_for_them(tmp_path, monkeypatch):
+    fsync, replace, synced, checked = os.fsync, os.replace, {}, []
+
+    def note_sync(number):
+        status = os.fstat(number)
+        synced[status.st_ino] = status.st_size
+        fsync(number)
+
+    def check(part, path):
+        if path.suffix == ".npz":
+            status = (tmp_path / "metrics.jsonl").stat()
+            assert synced[status.st_ino] == status.st_size
+            checked.append(path.name)
+        replace(part, path)
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", check)
+    run(tmp_path)
+    assert len(checked) == 6
 
 
 def test_a_lock_that_a_killed_process_left_is_no_obstacle(tmp_path):

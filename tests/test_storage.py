@@ -98,6 +98,13 @@ def test_text_is_appended_to_a_file_that_exists(tmp_path):
     assert path.read_text("utf-8") == "one\nzw\xf6lf\n"
 
 
+def test_new_folders_are_on_the_disk_too(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr("os.fsync", lambda number: synced.append(os.fstat(number).st_ino))
+    storage.make_folder(tmp_path / "a" / "b")
+    assert synced == [tmp_path.stat().st_ino, (tmp_path / "a").stat().st_ino]
+
+
 def test_a_lock_keeps_others_out_until_it_ends(tmp_path):
     path = tmp_path / "lock"
     with storage.lock(path) as held:

@@ -53,11 +53,17 @@ class Batches:
 def prefetch(load: Callable[[int], Any], iterations: range) -> Iterator[Any]:
     """load(i) for each iteration in turn, loaded on another thread while earlier batches are in use."""
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
-        waiting = deque(thread.submit(load, i) for i in iterations[:_AHEAD])
+        waiting = deque()
+
+        def begin(iteration: int) -> None:
+            with loading(iteration):        # it may not be allowed another thread
+                waiting.append(thread.submit(load, iteration))
         try:
+            for i in iterations[:_AHEAD]:
+                begin(i)
             for i in iterations:
                 if i + _AHEAD in iterations:
-                    waiting.append(thread.submit(load, i + _AHEAD))
+                    begin(i + _AHEAD)
                 with loading(i):
                     images = waiting.popleft().result()
                 yield images

@@ -49,7 +49,8 @@ def read(path: Path, expected: dict[str, Any]) -> tuple[dict[str, numpy.ndarray]
 def checksum(state: dict[str, numpy.ndarray]) -> str:
     """A checksum of all names, dtypes, shapes and values."""
     found = 0
-    for name, array in state.items():
+    for name, value in state.items():
+        array = numpy.asarray(value)
         found = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), found)
         found = zlib.crc32(numpy.ascontiguousarray(array), found)
     return f"crc32 {found:08x}"

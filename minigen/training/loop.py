@@ -126,7 +126,8 @@ class _Training:
             self.evaluate_at = {self.iterations}
         self.image_shape = checks.image_shape(self.image_shape)
         self.arrays = checks.arrays(self.images, finite=self.prepare is None)
-        self.batch, n = self.batch_size * self.model.batches_per_step, len(self.arrays[0])
+        per_step = checks.whole("model.batches_per_step", self.model.batches_per_step, 1)
+        self.batch, n = self.batch_size * per_step, len(self.arrays[0])
         if self.batch > n:
             raise ArgumentError(f"train: batch_size: one step takes {self.batch} images, but there are only "
                                 f"{n}")
