@@ -12,15 +12,18 @@ from typing import Any
 
 import numpy
 
+from minigen import checks
 from minigen.nn import (BatchNorm, Conv2d, ConvTranspose2d, Initialiser, Linear, Module, ReLU, Reshape,
                         Sequential, Sigmoid, Tanh, fan_in_uniform)
 
 SIZES = (784, 392, 196, 98)     # the paper's layers, from the image inwards
+_WIDTHS = "(0, 1000]"           # beyond it no machine could hold the weights
 
 
 def fully_connected(sizes: Sequence[int], rng: numpy.random.Generator,
                     init: Initialiser = fan_in_uniform) -> Sequential:
-    """Linear layers of the given sizes, with ReLU between them but not after the last."""
+    """Linear layers of the given sizes, at least two, with ReLU between them but not after the last."""
+    sizes = checks.sizes("fully_connected", "sizes", sizes, fewest=2)
     layers: list[Module] = []
     for n_in, n_out in zip(sizes, sizes[1:]):
         layers += [Linear(n_in, n_out, rng=rng, init=init), ReLU()]
@@ -34,14 +37,19 @@ class FullyConnected:
     sizes: Sequence[int] = SIZES
     image_range = (0.0, 1.0)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sizes", checks.sizes("FullyConnected", "sizes", self.sizes))
+
     def encoder(self, outputs: int, rng: numpy.random.Generator,
                 init: Initialiser = fan_in_uniform) -> Sequential:
         """Images (N, sizes[0]) to (N, outputs)."""
+        outputs = checks.whole("FullyConnected", "outputs", outputs)
         return fully_connected((*self.sizes, outputs), rng, init)
 
     def decoder(self, latent: int, rng: numpy.random.Generator,
                 init: Initialiser = fan_in_uniform) -> Sequential:
         """Latents (N, latent) to images: the encoder's layers in reverse order, with a sigmoid at the end."""
+        latent = checks.whole("FullyConnected", "latent", latent)
         return Sequential(*fully_connected((latent, *reversed(self.sizes)), rng, init).layers, Sigmoid())
 
     def discriminator(self, outputs: int, rng: numpy.random.Generator,
@@ -77,9 +85,13 @@ class Larsen:
     width: float = 1.0
     image_range = (-1.0, 1.0)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "width", checks.real("Larsen", "width", self.width, _WIDTHS))
+
     def encoder(self, outputs: int, rng: numpy.random.Generator,
                 init: Initialiser = fan_in_uniform) -> Sequential:
         """Images to (N, outputs): convolutions of stride 2 to 64, 128 and 256 channels; then 1,024 units."""
+        outputs = checks.whole("Larsen", "outputs", outputs)
         a, b, c, units = map(self.scaled, (64, 128, 256, 1024))
         return Sequential(*_down(3, a, rng, init), *_down(a, b, rng, init), *_down(b, c, rng, init),
                           Reshape(8 * 8 * c), *_dense(8 * 8 * c, units, rng, init),
@@ -92,6 +104,7 @@ class Larsen:
         The dense layer makes 8 x 8 x 256. The transposed convolutions have stride 2 and make 256, 128 and 32
         channels. The convolution makes 3.
         """
+        latent = checks.whole("Larsen", "latent", latent)
         a, b, c = map(self.scaled, (256, 128, 32))
         return Sequential(*_dense(latent, 8 * 8 * a, rng, init), Reshape(8, 8, a), *_up(a, a, rng, init),
                           *_up(a, b, rng, init), *_up(b, c, rng, init),
@@ -104,6 +117,7 @@ class Larsen:
         All convolutions but the first have stride 2. The features, (N, 8, 8, 256), are the output of the
         fourth, before BatchNorm.
         """
+        outputs = checks.whole("Larsen", "outputs", outputs)
         a, b, c, units = map(self.scaled, (32, 128, 256, 512))
         features = Sequential(Conv2d(3, a, 5, padding=2, rng=rng, init=init), ReLU(),
                               *_down(a, b, rng, init), *_down(b, c, rng, init),
@@ -135,17 +149,17 @@ def _dense(n_in: int, n_out: int, rng: numpy.random.Generator, init: Initialiser
 def architecture(name: str, sizes: Sequence[int] = SIZES, width: float = 1.0) -> FullyConnected | Larsen:
     """The architecture ``"fully_connected"`` with layers of ``sizes``, or ``"larsen"`` scaled by ``width``.
 
-    ``ValueError`` for another name, a width that is not positive and finite, or a setting that the
+    ``ValueError`` or ``TypeError`` for another name, sizes or a width that cannot be, or a setting that the
     architecture lacks.
     """
+    sizes = checks.sizes("architecture", "sizes", sizes)
+    width = checks.real("architecture", "width", width, _WIDTHS)
     if name == "fully_connected":
         if width != 1:
             raise ValueError(f"architecture 'fully_connected' has sizes, not a width: width {width} found")
         return FullyConnected(sizes)
     if name == "larsen":
-        if tuple(sizes) != SIZES:
-            raise ValueError(f"architecture 'larsen' has a width, not sizes: sizes {tuple(sizes)} found")
-        if not 0 < width < float("inf"):
-            raise ValueError(f"a positive, finite width expected, {width} found")
+        if sizes != SIZES:
+            raise ValueError(f"architecture 'larsen' has a width, not sizes: sizes {sizes} found")
         return Larsen(width)
     raise ValueError(f"architecture 'fully_connected' or 'larsen' expected, {name!r} found")

@@ -7,7 +7,7 @@ from minigen import networks, nn
 from minigen.core import to_host
 
 
-def sizes(network):
+def sizes_of(network):
     return [layer.weight.shape for layer in network.layers if isinstance(layer, nn.Linear)]
 
 
@@ -15,10 +15,10 @@ PAPER = networks.FullyConnected()
 
 
 def test_the_papers_layers(rng):
-    assert sizes(PAPER.discriminator(100, rng)) == [(784, 392), (392, 196), (196, 98), (98, 100)]
-    assert sizes(PAPER.encoder(200, rng)) == [(784, 392), (392, 196), (196, 98), (98, 200)]
-    assert sizes(PAPER.decoder(100, rng)) == [(100, 98), (98, 196), (196, 392), (392, 784)]
-    assert sizes(networks.FullyConnected((9, 5)).decoder(7, rng)) == [(7, 5), (5, 9)]
+    assert sizes_of(PAPER.discriminator(100, rng)) == [(784, 392), (392, 196), (196, 98), (98, 100)]
+    assert sizes_of(PAPER.encoder(200, rng)) == [(784, 392), (392, 196), (196, 98), (98, 200)]
+    assert sizes_of(PAPER.decoder(100, rng)) == [(100, 98), (98, 196), (196, 392), (392, 784)]
+    assert sizes_of(networks.FullyConnected((9, 5)).decoder(7, rng)) == [(7, 5), (5, 9)]
 
 
 def test_relu_between_and_what_ends_them(rng):
@@ -87,8 +87,46 @@ def test_an_architecture_by_name():
     ({"name": "resnet"}, "architecture 'fully_connected' or 'larsen' expected, 'resnet' found"),
     ({"name": "fully_connected", "width": 0.5}, "'fully_connected' has sizes, not a width: width 0.5 found"),
     ({"name": "larsen", "sizes": (9, 5)}, r"'larsen' has a width, not sizes: sizes \(9, 5\) found"),
-    ({"name": "larsen", "width": 0.0}, "a positive, finite width expected, 0.0 found"),
-    ({"name": "larsen", "width": float("inf")}, "a positive, finite width expected, inf found")])
+    ({"name": "larsen", "width": 0.0}, r"^architecture: a number width in \(0, 1000\] expected, 0.0 found"),
+    ({"name": "larsen", "width": float("inf")}, "width in .* inf found"),
+    ({"name": "larsen", "width": float("nan")}, "width in .* nan found"),
+    ({"name": "larsen", "width": 1e308}, r"width in .* 1e\+308 found"),
+    ({"name": "larsen", "width": "x"}, "width in .* 'x' found"),
+    ({"name": "fully_connected", "width": True}, "width in .* True found"),
+    ({"name": "fully_connected", "sizes": (9, 0)}, r"an integer sizes\[1\] of at least 1 expected, 0 found"),
+    ({"name": "fully_connected", "sizes": ()}, r"a sequence sizes of 1 or more integers .* \(\) found"),
+    ({"name": "larsen", "sizes": 9}, "a sequence sizes of 1 or more integers expected, 9 found")])
 def test_an_architecture_that_cannot_be(settings, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         networks.architecture(**settings)
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda rng: networks.fully_connected((3, -1), rng), r"^fully_connected: an integer sizes\[1\] .* -1"),
+    (lambda rng: networks.fully_connected((3, 2.5, 1), rng), r"an integer sizes\[1\] .* 2.5 found"),
+    (lambda rng: networks.fully_connected((3,), rng), r"a sequence sizes of 2 or more .* \(3,\) found"),
+    (lambda rng: networks.fully_connected("32", rng), "'32' found"),
+    (lambda rng: networks.FullyConnected((9, True)), r"^FullyConnected: an integer sizes\[1\] .* True found"),
+    (lambda rng: networks.FullyConnected(784), "a sequence sizes of 1 or more .* 784 found"),
+    (lambda rng: networks.Larsen(-0.5), r"^Larsen: a number width in \(0, 1000\] expected, -0.5 found")],
+    ids=range(7))
+def test_sizes_and_widths_that_cannot_be(make, message, rng):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make(rng)
+
+
+@pytest.mark.parametrize("architecture", [networks.FullyConnected((9, 5)), networks.Larsen(1000)])
+@pytest.mark.parametrize("role, name", [("encoder", "outputs"), ("decoder", "latent"),
+                                        ("discriminator", "outputs")])
+@pytest.mark.parametrize("size", [0, -1, 2.0, True, "3", None, 10 ** 20], ids=str)
+def test_outputs_and_latents_are_looked_at_before_anything_is_made(architecture, role, name, size, rng):
+    with pytest.raises((TypeError, ValueError),
+                       match=f"^{type(architecture).__name__}: an integer {name} of .* {size!r} found"):
+        getattr(architecture, role)(size, rng)
+
+
+def test_sizes_may_be_numpys(rng):
+    sizes = list(numpy.array([9, 5]))
+    assert networks.FullyConnected(sizes) == networks.FullyConnected((9, 5))
+    assert [type(size) for size in networks.FullyConnected(sizes).sizes] == [int, int]
+    assert sizes_of(networks.fully_connected(sizes, rng)) == [(9, 5)]

@@ -345,7 +345,7 @@ def test_convolutional_models_encode_decode_and_show_pictures(rng):
     (lambda: models.ConstrainedVAEGAN(gan_weight=math.inf), "at least 0 expected, inf found"),
     (lambda: models.ConstrainedVAEGAN(d=math.nan), "ConstrainedVAEGAN: a finite d expected, nan found"),
     (lambda: models.ConstrainedVAEGAN(d=-math.inf), "a finite d expected, -inf found"),
-    (lambda: models.VAE(architecture="larsen", width=0.0), "^a positive, finite width expected, 0.0 found"),
+    (lambda: models.VAE(architecture="larsen", width=0.0), "a number width in .* 0.0 found"),
     *[(lambda kind=kind: kind(width=0.05), "'fully_connected' has sizes, not a width: width 0.05 found")
       for kind in KINDS],
     *[(lambda kind=kind: kind(architecture="larsen", sizes=(12, 9)),
