@@ -6,13 +6,14 @@ Everything is computed in float64.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy
 
-from minigen import ops
+from minigen import checks, ops
 from minigen.backend import to_device
 from minigen.core import Tensor, grad, to_host
 
@@ -26,7 +27,7 @@ def check_grad(f: Callable[..., Tensor], args: Sequence[Any], order: int = 1, to
 
     ``f`` maps Tensors to a Tensor of any shape. Each of ``args`` is an array or a Tensor. A Tensor is varied
     in place, so ``check_grad(lambda *_: loss(), model.parameters())`` checks a whole model. Everything is
-    computed in float64; afterwards Tensors get their own values and dtype back.
+    computed in float64; afterwards Tensors get their own values and dtype back. f must depend on all of them.
 
     If inputs and outputs are few, the full Jacobian is compared, entry by entry. Otherwise a random
     combination of the outputs is differentiated along a random direction, argument by argument. Order n + 1
@@ -35,9 +36,14 @@ def check_grad(f: Callable[..., Tensor], args: Sequence[Any], order: int = 1, to
     with respect to that argument, plus the rounding of the finite differences, 1e-10 of f's largest value.
     Smaller derivatives cannot be checked.
     """
-    leaves = [a if isinstance(a, Tensor) else Tensor(a, "float64") for a in args]
+    order = checks.whole("check_grad", "order", order)
+    tolerance = checks.real("check_grad", "tolerance", tolerance, "(0, inf)")
+    if not isinstance(args, (list, tuple)) or not args:
+        raise TypeError(f"check_grad: a list of 1 or more arguments expected, {reprlib.repr(args)} found")
+    leaves = [_leaf(f"check_grad: argument {i}", a) for i, a in enumerate(args)]
     rng = numpy.random.default_rng(seed)
     with _in_float64(leaves):
+        _value("check_grad", f, leaves)
         for n in range(1, order + 1):
             if n > 1:
                 f = _gradient_of(f, leaves, rng)
@@ -51,9 +57,9 @@ def check_subgradient(f: Callable[[Tensor], Tensor], x: Any, seed: int = 0) -> N
     at random. ``AssertionError`` names the first y that violates it.
     """
     rng = numpy.random.default_rng(seed)
-    leaf = Tensor(x, "float64")
+    leaf = _leaf("check_subgradient: x", x)
     x = to_host(leaf)
-    value = f(leaf)
+    value = _value("check_subgradient", f, [leaf])
     g = to_host(grad(value, leaf))
     steps = [row.reshape(x.shape) for row in numpy.eye(x.size)] + list(rng.standard_normal((20, *x.shape)))
     for step in steps:
@@ -61,9 +67,42 @@ def check_subgradient(f: Callable[[Tensor], Tensor], x: Any, seed: int = 0) -> N
             y = x + size * step
             bound = value.item() + math.fsum((g * (y - x)).ravel())
             found = f(Tensor(to_device(y))).item()
-            assert found >= bound - 1e-12 * (1 + abs(bound)), (
-                f"check_subgradient: at y = {y.tolist()} f is {found}, below its supporting line {bound} "
-                f"(gradient {g.tolist()})")
+            if not found >= bound - 1e-12 * (1 + abs(bound)):
+                raise AssertionError(f"check_subgradient: at y = {y.tolist()} f is {found}, below its "
+                                     f"supporting line {bound} (gradient {g.tolist()})")
+
+
+def _leaf(name: str, a: Any) -> Tensor:
+    """A Tensor as it is, and anything else as a Tensor of float64."""
+    if isinstance(a, Tensor):
+        if a.op is not None:
+            raise ValueError(f"{name} is a result of {a.op.name}, but a leaf expected")
+        return a
+    dtype = a.dtype if hasattr(a, "dtype") else numpy.asarray(a).dtype
+    if dtype.kind != "f":
+        raise TypeError(f"{name}: floats expected, {dtype} found: what is not varied belongs into f")
+    return Tensor(a, "float64")
+
+
+def _value(owner: str, f: Callable[..., Tensor], leaves: list[Tensor]) -> Tensor:
+    """f(*leaves), which must be a Tensor of float64 that was computed from all leaves."""
+    if not callable(f):
+        raise TypeError(f"{owner}: a function f expected, {type(f).__name__} found")
+    y = f(*leaves)
+    if not isinstance(y, Tensor):
+        raise TypeError(f"{owner}: a Tensor expected from f, {type(y).__name__} found")
+    if y.dtype != numpy.float64:
+        raise AssertionError(f"{owner}: f returns {y.dtype} for float64 arguments")
+    seen, stack = {id(y)}, [y]
+    while stack:
+        node = stack.pop()
+        new = [a for a in (node.args if node.op else ()) if isinstance(a, Tensor) and id(a) not in seen]
+        seen.update(map(id, new))
+        stack += new
+    for i, leaf in enumerate(leaves):
+        if id(leaf) not in seen:
+            raise ValueError(f"{owner}: f does not depend on argument {i}: no op of f takes it")
+    return y
 
 
 @contextmanager
@@ -98,7 +137,6 @@ def _gradient_of(f: Callable[..., Tensor], leaves: list[Tensor],
 def _check_first_order(f: Callable[..., Tensor], leaves: list[Tensor], order: int, tolerance: float,
                        rng: numpy.random.Generator) -> None:
     y = f(*leaves)
-    assert y.dtype == numpy.float64, f"check_grad: f returns {y.dtype} for float64 arguments"
     full = y.size <= _FULL and math.fsum(leaf.size for leaf in leaves) <= _FULL
     if not full:
         f = _combination(f, leaves, rng)

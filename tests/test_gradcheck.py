@@ -1,10 +1,13 @@
 """The checks themselves: they pass what is right and refuse what is planted."""
 
+import subprocess
+import sys
+
 import numpy
 import pytest
 
 from minigen import nn, ops
-from minigen.core import Op, Tensor, grad
+from minigen.core import Op, Tensor, grad, no_grad
 from minigen.gradcheck import check_grad, check_subgradient
 
 
@@ -89,3 +92,63 @@ def test_gradients_of_arrays_leave_the_arrays_alone(rng):
     kept = a.copy()
     check_grad(ops.exp, [a])
     assert (a == kept).all() and grad(ops.sum(Tensor(a)), Tensor(a)).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("f, args, settings, kind, message", [
+    (ops.exp, Tensor([1.0]), {}, TypeError, "check_grad: a list of 1 or more arguments expected, Tensor"),
+    (ops.exp, numpy.ones(2), {}, TypeError, r"array\(\[1., 1.\]\) found"),
+    (ops.exp, [], {}, TypeError, r"\[\] found"),
+    (ops.exp, [numpy.arange(3)], {}, TypeError, "check_grad: argument 0: floats expected, int64 found"),
+    (ops.mul, [1.0, "x"], {}, TypeError, "argument 1: floats expected, <U1 found"),
+    (ops.mul, [1.0, None], {}, TypeError, "argument 1: floats expected, object found"),
+    (ops.exp, [2 * Tensor([1.0])], {}, ValueError, "argument 0 is a result of mul, but a leaf expected"),
+    (ops.exp, [1.0], {"order": 0}, ValueError, "check_grad: an integer order of at least 1 .* 0 found"),
+    (ops.exp, [1.0], {"order": 1.5}, TypeError, "order of at least 1 expected, 1.5 found"),
+    (ops.exp, [1.0], {"tolerance": 0}, ValueError, r"a number tolerance in \(0, inf\) .* 0 found"),
+    (ops.exp, [1.0], {"tolerance": numpy.nan}, ValueError, "nan found"),
+    (1.0, [1.0], {}, TypeError, "check_grad: a function f expected, float found"),
+    (lambda a: 1.0, [1.0], {}, TypeError, "check_grad: a Tensor expected from f, float found"),
+    (lambda a: a.data, [[1.0]], {}, TypeError, "a Tensor expected from f, ndarray found"),
+    (lambda a, b: a * a, [1.0, 2.0], {}, ValueError, "check_grad: f does not depend on argument 1: no op"),
+    (lambda a: Tensor(a.data) * 2, [[1.0]], {}, ValueError, "f does not depend on argument 0"),
+    (no_grad()(lambda a: a * 2), [[1.0]], {}, ValueError, "f does not depend on argument 0")])
+def test_what_cannot_be_checked_is_refused(f, args, settings, kind, message):
+    with pytest.raises(kind, match=message):
+        check_grad(f, args, **settings)
+
+
+@pytest.mark.parametrize("f, x, kind, message", [
+    (ops.sum, [1, 2], TypeError, "check_subgradient: x: floats expected, int64 found"),
+    (lambda x: 0.0, [1.0], TypeError, "check_subgradient: a Tensor expected from f, float found"),
+    (lambda x: Tensor(1.0, "float64") * 2, [1.0], ValueError, "check_subgradient: f does not depend on"),
+    (None, [1.0], TypeError, "check_subgradient: a function f expected, NoneType found")])
+def test_what_has_no_subgradient_is_refused(f, x, kind, message):
+    with pytest.raises(kind, match=message):
+        check_subgradient(f, x)
+
+
+def test_a_refused_check_gives_the_parameters_back(rng):
+    layer = nn.Linear(3, 2, rng=rng)
+    before = layer.state()
+    with pytest.raises(ValueError, match="does not depend on argument 1"):
+        check_grad(lambda w, b: ops.sum(w), layer.parameters())
+    assert all((layer.state()[name] == before[name]).all() and layer.state()[name].dtype == "float32"
+               for name in before)
+
+
+def test_checks_hold_without_assertions():
+    """python -O drops assert statements."""
+    code = """
+import numpy
+from minigen import Op, Tensor, ops
+from minigen.gradcheck import check_grad, check_subgradient
+wrong = Op("wrong(a) = a", lambda a: a * 1.0, lambda g, y, a: g * 3.0)
+for check in (lambda: check_grad(wrong, [1.0]), lambda: check_subgradient(lambda a: ops.sum(wrong(a)), [1.0]),
+              lambda: check_grad(lambda a: Tensor(1.0) * 2, [1.0])):
+    try:
+        check()
+    except AssertionError:
+        print("found")
+"""
+    found = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["found"] * 3
