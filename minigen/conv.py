@@ -24,7 +24,7 @@ def _turn(w: Any) -> Any:
     return w.transpose((0, 1, 3, 2))
 
 
-_conv2d = Op(
+_conv2d: Op = Op(
     "conv2d(x, w, bias, stride, padding) = y[n, h, w', :] = bias + sum over i, j of "
     "x[n, h stride + i - padding, w' stride + j - padding, :] w[i, j]",
     correlation.output,
@@ -34,7 +34,7 @@ _conv2d = Op(
         x, g, stride=stride, padding=padding, kernel=w.shape[:2]),
     lambda g, *_, stride, padding: column_sums(g))
 
-_conv_transpose2d = Op(
+_conv_transpose2d: Op = Op(
     "conv_transpose2d(x, w, bias, stride, padding, size) = bias + the gradient of a conv2d with respect to "
     "its input, which has this size",
     correlation.input_gradient,
@@ -43,7 +43,7 @@ _conv_transpose2d = Op(
         _conv_weight(g, x, stride=stride, padding=padding, kernel=w.shape[:2])),
     lambda g, *_, stride, padding, size: column_sums(g))
 
-_conv_weight = Op(
+_conv_weight: Op = Op(
     "conv_weight(x, y, stride, padding, kernel) = the gradient of a conv2d with respect to its weights, "
     "whose height and width are `kernel`",
     correlation.weight_gradient,

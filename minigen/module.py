@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import reprlib
 import threading
-from collections import deque
+from collections import UserDict, UserList, deque
 from collections.abc import Iterator, Mapping
+from types import GeneratorType
 from typing import Any, TypeVar
 
 import numpy
@@ -25,6 +26,8 @@ class _Running(threading.local):
 
 
 _running = _Running()
+_HOLDING = (dict, list, tuple, deque, UserDict, UserList)
+_HIDING = (GeneratorType, map, filter, zip, type({}.values()), type({}.items()))
 
 
 class Module:
@@ -45,6 +48,10 @@ class Module:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        if isinstance(cls.buffers, str):
+            raise TypeError(f"{cls.__name__}.buffers: a tuple of names expected, {cls.buffers!r} found")
+        if vars(cls).get("__slots__"):
+            raise TypeError(f"{cls.__name__}: __slots__ would hide parameters: leave them out")
         for name, part in _items(cls.__name__, dict(vars(cls))):
             raise TypeError(f"{name} is shared by all instances, so it is no part of any: "
                             "assign it in __init__")
@@ -60,12 +67,16 @@ class Module:
             _running.modules.pop()
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if callable(getattr(Module, name, None)) and not callable(value):
+            raise TypeError(f"{type(self).__name__}: {name} is a method of every module: choose another name")
         if name in self.buffers:
             self._check_buffer(name, value)
         elif any(module is self for module in _running.modules):
             self._keep(name, value)
         elif name in self._kept:
             object.__setattr__(self, "_kept", self._kept - {name})
+        elif isinstance(vars(self).get(name), Tensor) and value is not None and not _holds(value):
+            raise TypeError(f"{type(self).__name__}: {name} is a Tensor: assign an array to {name}.data")
         object.__setattr__(self, name, value)
 
     def _check_buffer(self, name: str, value: Any) -> None:
@@ -80,7 +91,7 @@ class Module:
         who = f"{type(self).__name__}.forward"
         if any(isinstance(part, Module) for _, part in _items(name, value)):
             raise TypeError(f"{who}: {name} is a module, which no optimiser would know: make it in __init__")
-        if name not in self._kept and any(True for _ in _items(name, vars(self).get(name))):
+        if name not in self._kept and _holds(vars(self).get(name)):
             raise TypeError(f"{who}: {name} is a part of the module, which forward cannot replace: "
                             "choose another name, or keep an array")
         object.__setattr__(self, "_kept", self._kept | {name})
@@ -192,8 +203,15 @@ def _items(name: str, value: Any, within: tuple[int, ...] = ()) -> Iterator[tupl
     """The Tensors and modules that ``value`` is, or holds in dicts, lists and tuples, with their names."""
     if isinstance(value, (Tensor, Module)):
         yield name, value
-    elif isinstance(value, (dict, list, tuple, deque)) and id(value) not in within:
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+    elif isinstance(value, _HOLDING) and id(value) not in within:
+        for key, item in value.items() if isinstance(value, (dict, UserDict)) else enumerate(value):
             yield from _items(f"{name}.{key}", item, (*within, id(value)))
-    elif isinstance(value, (set, frozenset)) and any(isinstance(item, (Tensor, Module)) for item in value):
-        raise TypeError(f"{name}: a set has no order: keep Tensors and modules in a list")
+    elif isinstance(value, _HIDING) or isinstance(value, (set, frozenset)) and any(
+            isinstance(item, (Tensor, Module)) for item in value):
+        raise TypeError(f"{name}: a {type(value).__name__} hides its Tensors and modules, or their order: "
+                        "keep them in a list")
+
+
+def _holds(value: Any) -> bool:
+    """Whether ``value`` is or holds a Tensor or a module."""
+    return any(True for _ in _items("", value))

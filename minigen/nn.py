@@ -17,7 +17,7 @@ from minigen import checks, ops
 from minigen.backend import Array, to_device
 from minigen.batch_norm import check_channels
 from minigen.core import Tensor
-from minigen.module import Module
+from minigen.module import Module as Module     # also under this name
 
 Initialiser = Callable[[numpy.random.Generator, tuple[int, ...]], numpy.ndarray]
 
@@ -244,6 +244,8 @@ class Reshape(Module):
         self.shape = tuple(-1 if inferred and n == -1 else checks.whole("Reshape", "size", n) for n in shape)
 
     def forward(self, x: Any) -> Any:
+        if not getattr(x, "shape", ()):
+            raise TypeError(f"Reshape: an array or Tensor (N, ...) expected, {reprlib.repr(x)} found")
         return ops.reshape(x, (x.shape[0], *self.shape))
 
     def extra_repr(self) -> str:

@@ -75,7 +75,7 @@ class Optimizer:
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={getattr(self, name)}" for name in self.hyperparameters)
         return (f"{type(self).__name__}({settings}), {sum(p.size for p in self.parameters):,} parameters, "
-                f"{self.steps:,} steps")
+                f"step {self.steps:,}")
 
     def minimize(self, loss: Tensor) -> None:
         """Take one step down the gradient of the scalar ``loss`` with respect to the parameters.

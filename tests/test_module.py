@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections import deque
+from collections import UserDict, UserList, deque
 from contextlib import nullcontext
 
 import numpy
@@ -130,15 +130,15 @@ def test_parts_are_found_in_dicts_lists_and_tuples_to_any_depth(rng):
     net = nn.Module()
     net.blocks = {"b": [linear(rng), (linear(rng),)], "a": {0: linear(rng)}, 7: Tensor(1.0),
                   "n": [1, "x", None]}
-    net.queue = deque([linear(rng)])
+    net.queue, net.user = deque([linear(rng)]), UserDict(a=UserList([linear(rng)]))
     net.loop = [Tensor(2.0)]
     net.loop.append(net.loop)
     found = ["blocks.b.0.weight", "blocks.b.1.0.weight", "blocks.a.0.weight", "blocks.7", "queue.0.weight",
-             "loop.0"]
+             "user.a.0.weight", "loop.0"]
     assert names(net) == found == list(net.state())
     assert not any(module.training for _, module in net.eval().named_modules())
     assert [name for name, _ in net.named_modules()] == ["", "blocks.b.0.", "blocks.b.1.0.", "blocks.a.0.",
-                                                         "queue.0."]
+                                                         "queue.0.", "user.a.0."]
     state = {name: array + 1 for name, array in net.state().items()}
     net.load_state(state)
     assert net.blocks[7].item() == 2 and (net.queue[0].weight.data == state["queue.0.weight"]).all()
@@ -147,13 +147,38 @@ def test_parts_are_found_in_dicts_lists_and_tuples_to_any_depth(rng):
 def test_parts_without_an_order_or_a_name_of_their_own_are_refused(rng):
     net = nn.Module()
     net.blocks = {linear(rng)}
-    with pytest.raises(TypeError, match="^blocks: a set has no order: keep Tensors and modules in a list$"):
-        net.parameters()
+    for hiding, kind in (({linear(rng)}, "set"), (frozenset([Tensor(1.0)]), "frozenset"),
+                         ((linear(rng) for _ in range(2)), "generator"), (map(str, []), "map"),
+                         ({"a": linear(rng)}.values(), "dict_values")):
+        net.blocks = hiding
+        with pytest.raises(TypeError, match=f"^blocks: a {kind} hides its Tensors and modules, or their"):
+            net.parameters()
     net.blocks = {1: linear(rng), "1": linear(rng)}
     with pytest.raises(ValueError, match=r"two parts with one name: \['blocks.1.weight', 'blocks"):
         net.state()
     with pytest.raises(TypeError, match=r"^Shared.layers.0 is shared by all instances"):
         type("Shared", (nn.Module,), {"layers": [linear(rng)]})
+    with pytest.raises(TypeError, match="^Hidden: __slots__ would hide parameters: leave them out$"):
+        type("Hidden", (nn.Module,), {"__slots__": ("w",)})
+    with pytest.raises(TypeError, match="^Letters.buffers: a tuple of names expected, 'mean' found$"):
+        type("Letters", (nn.Module,), {"buffers": "mean"})
+
+
+def test_attributes_that_would_break_a_module_are_refused(rng):
+    net = linear(rng)
+    for name in ("state", "parameters", "forward"):
+        with pytest.raises(TypeError, match=f"^Linear: {name} is a method of every module"):
+            setattr(net, name, numpy.ones(2))
+    with pytest.raises(TypeError, match="^Keeper: state is a method of every module"):
+        Keeper(rng)(numpy.ones((1, 2), "float32"), keep=lambda net, h: setattr(net, "state", h))
+    net.forward = lambda x: 2 * x       # another function is no mistake
+    assert net(3) == 6
+    for value in (numpy.ones((2, 2), "float32"), [[1.0, 1.0]], 1.0):
+        with pytest.raises(TypeError, match="^Linear: weight is a Tensor: assign an array to weight.data$"):
+            net.weight = value
+    net.weight = Tensor(numpy.ones((2, 2), "float32"))
+    net.weight = None
+    assert names(net) == []
 
 
 def test_a_child_may_know_its_parent(rng):
