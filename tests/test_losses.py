@@ -48,6 +48,13 @@ def test_adversarial_losses(loss, logits, expected, dtype, rtol):
     check_grad(loss, [numpy.array(rows) / 10 for rows in logits], order=2)
 
 
+def test_batches_of_real_and_generated_images_may_differ_in_size():
+    real, fake = numpy.array([[1.0]]), numpy.array([[2.0], [4.0]])
+    assert losses.wgan_critic(real, fake) == 3 - 1
+    assert losses.gan_discriminator(real, fake) == pytest.approx(
+        minus_log_d(1.0) + (minus_log_not_d(2.0) + minus_log_not_d(4.0)) / 2, rel=1e-12)
+
+
 @pytest.mark.parametrize("logit", [-50.0, 50.0])
 def test_extreme_logits_keep_value_and_gradient(logit):
     x = Tensor([logit], "float64")

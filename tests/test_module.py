@@ -47,6 +47,7 @@ def test_state_round_trip_is_a_copy(rng):
     other.scale.data = other.scale.data * 2
     other.a.weight.data = other.a.weight.data * 0
     assert state["scale"] == 1 and state["a.weight"].any()
+    assert not any(numpy.shares_memory(state["a.weight"], one.a.weight.data) for one in (net, other))
 
 
 @pytest.mark.parametrize("change, message", [
@@ -85,6 +86,8 @@ def test_buffers_are_in_the_state_but_no_parameters(rng):
     other.load_state(state)
     for one in (net, other):
         one.eval()
+        buffer = one[1][0].running_mean
+        assert not numpy.shares_memory(state["layers.1.layers.0.running_mean"], buffer) and buffer.any()
     x = rng.normal(size=(4, 3)).astype("float32")
     assert (to_host(net(x)) == to_host(other(x))).all() and state["layers.1.layers.0.running_mean"].any()
     del state["layers.1.layers.0.running_var"]
@@ -224,6 +227,17 @@ def test_what_forward_keeps_is_no_parameter(rng, keep, context):
     net.load_state(net.state())
     net.h = Tensor(1.0)     # assigned outside forward, it is one
     assert names(net) == ["inner.weight", "h"]
+
+
+def test_only_the_modules_in_forward_keep_what_is_assigned(rng):
+    net, child, made = Keeper(rng), Keeper(rng), []
+    child.parent = net
+
+    def keep(net, h):
+        made.append(linear(numpy.random.default_rng(0)))        # built in forward, but complete
+        child(h, keep=lambda child, h: setattr(child.parent, "h", Tensor(1.0)))
+    net(numpy.ones((1, 2), "float32"), keep=keep)
+    assert names(net) == ["inner.weight"] and names(made[0]) == ["weight"]
 
 
 def test_what_forward_assigned_is_no_parameter_of_a_copy_either(rng):

@@ -101,6 +101,8 @@ RNG = numpy.random.default_rng(0)
     (lambda: nn.Conv2d(3, 4, 5, stride=(2, 2), rng=RNG), TypeError, r"integer stride of .* \(2, 2\) found"),
     (lambda: nn.Conv2d(3, 4, 5, stride=0, rng=RNG), ValueError, "stride of at least 1 expected, 0 found"),
     (lambda: nn.Conv2d(3, 4, 5, padding="same", rng=RNG), TypeError, "integer padding of .* 'same' found"),
+    (lambda: nn.ConvTranspose2d(3, 4, 5, stride=2.0, rng=RNG), TypeError, "ConvTranspose2d: an integer st"),
+    (lambda: nn.ConvTranspose2d(3, 4, 5, padding=-1, rng=RNG), ValueError, "integer padding of .* -1 found"),
     (lambda: nn.ConvTranspose2d(3, 4, 5, output_padding=-1, rng=RNG), ValueError,
      "^ConvTranspose2d: an integer output_padding of at least 0 expected, -1 found"),
     (lambda: nn.BatchNorm(0), ValueError, "^BatchNorm: an integer n of at least 1 expected, 0 found"),

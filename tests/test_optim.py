@@ -167,9 +167,11 @@ def test_state_round_trip_goes_on_bit_for_bit(rng, kind):
     resumed = Tensor(straight.data.copy())
     three = kind([resumed], lr=0.1)
     three.load_state(state)
+    kept = {name: array.copy() for name, array in state.items()}
     for g in gradients[3:]:
         one.step([g])
         three.step([g])
+    assert all((array == kept[name]).all() for name, array in state.items())
     assert (straight.data == resumed.data).all() and three.steps == 6
 
 
@@ -333,6 +335,8 @@ def test_clip_weights():
     loss = ops.sum(p * p)
     optim.clip_weights([p], 0.01)
     numpy.testing.assert_allclose(p.data, [-0.01, -0.01, 0, 0.005, 0.01], rtol=1e-6)
+    optim.clip_weights([p], numpy.float64(0.005))
+    assert p.dtype == "float32" and p.data.max() == numpy.float32(0.005)
     with pytest.raises(RuntimeError, match="changed after"):
         grad(loss, p)
 
