@@ -18,6 +18,14 @@ _MOST = 2 ** 31 - 1     # of anything that is counted: a larger size is a mistak
 _FLOATS = {numpy.dtype("float32"), numpy.dtype("float64")}
 
 
+def shown(value: Any) -> str:
+    """The value as a message shows it: on one line, and shortened if it is long."""
+    try:
+        return " ".join(reprlib.repr(value).split())
+    except ValueError:      # Python does not write an int of thousands of digits
+        return "a huge number"
+
+
 def whole(owner: str, name: str, value: Any, least: int = 1) -> int:
     """``value``, an integer of Python's or NumPy's, as an int of at least ``least``."""
     try:
@@ -28,7 +36,7 @@ def whole(owner: str, name: str, value: Any, least: int = 1) -> int:
         return number
     bound = f"at least {least}" if number is None or number < least else f"at most {_MOST}"
     raise (TypeError if number is None else ValueError)(
-        f"{owner}: an integer {name} of {bound} expected, {reprlib.repr(value)} found")
+        f"{owner}: an integer {name} of {bound} expected, {shown(value)} found")
 
 
 def real(owner: str, name: str, value: Any, interval: str = "(-inf, inf)") -> float:
@@ -42,14 +50,14 @@ def real(owner: str, name: str, value: Any, interval: str = "(-inf, inf)") -> fl
     if low < number < high or number == low and interval[0] == "[" or number == high and interval[-1] == "]":
         return number
     raise (ValueError if right_kind else TypeError)(
-        f"{owner}: a number {name} in {interval} expected, {reprlib.repr(value)} found")
+        f"{owner}: a number {name} in {interval} expected, {shown(value)} found")
 
 
 def sizes(owner: str, name: str, value: Any, fewest: int = 1) -> tuple[int, ...]:
     """``value``, a sequence of at least ``fewest`` sizes, as a tuple of ints of at least 1."""
-    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) < fewest:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or len(value) < fewest:
         raise TypeError(f"{owner}: a sequence {name} of {fewest} or more integers expected, "
-                        f"{reprlib.repr(value)} found")
+                        f"{shown(value)} found")
     return tuple(whole(owner, f"{name}[{i}]", size) for i, size in enumerate(value))
 
 
@@ -58,7 +66,7 @@ def floats(owner: str, **arrays: Any) -> None:
     dtypes = [getattr(a, "dtype", type(a).__name__) for a in arrays.values()]
     if dtypes[0] not in _FLOATS or any(dtype != dtypes[0] for dtype in dtypes):
         raise TypeError(f"{owner}: {', '.join(arrays)} of one dtype, float32 or float64, expected, "
-                        f"{', '.join(map(str, dtypes))} found")
+                        f"{', '.join(map(str, dtypes))} found: convert arrays with astype")
 
 
 def state(owner: str, expected: Mapping[str, numpy.ndarray], found: Any) -> None:

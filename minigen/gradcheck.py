@@ -6,7 +6,6 @@ Everything is computed in float64.
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -39,7 +38,7 @@ def check_grad(f: Callable[..., Tensor], args: Sequence[Any], order: int = 1, to
     order = checks.whole("check_grad", "order", order)
     tolerance = checks.real("check_grad", "tolerance", tolerance, "(0, inf)")
     if not isinstance(args, (list, tuple)) or not args:
-        raise TypeError(f"check_grad: a list of 1 or more arguments expected, {reprlib.repr(args)} found")
+        raise TypeError(f"check_grad: a list of 1 or more arguments expected, {checks.shown(args)} found")
     leaves = [_leaf(f"check_grad: argument {i}", a) for i, a in enumerate(args)]
     rng = numpy.random.default_rng(seed)
     with _in_float64(leaves):

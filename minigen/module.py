@@ -139,7 +139,7 @@ class Module:
         """
         if not isinstance(mode, (bool, numpy.bool_)):
             raise TypeError(f"{type(self).__name__}.train, which sets the mode: True or False expected, "
-                            f"{reprlib.repr(mode)} found")
+                            f"{checks.shown(mode)} found")
         for _, module in self.named_modules():
             module.training = bool(mode)
         return self

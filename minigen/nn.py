@@ -7,7 +7,6 @@ from an explicit NumPy random generator, so the same seed gives the same network
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -56,7 +55,7 @@ def _fans(owner: str, rng: numpy.random.Generator, shape: tuple[int, ...]) -> tu
 def _check_rng(owner: str, rng: Any) -> None:
     if not isinstance(rng, numpy.random.Generator):
         raise TypeError(f"{owner}: rng, a random generator such as numpy.random.default_rng(0), expected, "
-                        f"{reprlib.repr(rng)} found")
+                        f"{checks.shown(rng)} found")
 
 
 def _precision(owner: str, dtype: Any) -> str:
@@ -245,7 +244,7 @@ class Reshape(Module):
 
     def forward(self, x: Any) -> Any:
         if not getattr(x, "shape", ()):
-            raise TypeError(f"Reshape: an array or Tensor (N, ...) expected, {reprlib.repr(x)} found")
+            raise TypeError(f"Reshape: an array or Tensor (N, ...) expected, {checks.shown(x)} found")
         return ops.reshape(x, (x.shape[0], *self.shape))
 
     def extra_repr(self) -> str:
@@ -262,7 +261,7 @@ class Sequential(Module):
         for layer in layers:
             if isinstance(layer, type) or not callable(layer):
                 raise TypeError("Sequential: modules or functions expected, one by one, "
-                                f"{reprlib.repr(layer)} found")
+                                f"{checks.shown(layer)} found")
         self.layers = list(layers)
 
     def forward(self, x: Any) -> Any:

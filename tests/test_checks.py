@@ -64,7 +64,8 @@ def test_sizes_become_a_tuple(value):
 
 @pytest.mark.parametrize("value, message", [
     ((), r"^f: a sequence sizes of 2 or more integers expected, \(\) found"), ((4,), r"\(4,\) found"),
-    ("42", "'42' found"), (42, "42 found"), ({4, 2}, "{2, 4} found"), (numpy.array([4, 2]), "array"),
+    ("42", "'42' found"), (b"42", "b'42' found"), (42, "42 found"), ({4, 2}, "{2, 4} found"),
+    (numpy.array([4, 2]), "array"),
     ((4, 0), r"an integer sizes\[1\] of at least 1 expected, 0 found"), ((2.5, 4), r"integer sizes\[0\]"),
     ((4, "2"), r"integer sizes\[1\]")], ids=str)
 def test_what_are_no_sizes_is_refused(value, message):
@@ -90,6 +91,12 @@ def test_what_are_not_floats_of_one_dtype_is_refused(arrays, found):
     names = ", ".join(arrays)
     with pytest.raises(TypeError, match=f"^f: {names} of one dtype, float32 or float64, expected, {found}"):
         checks.floats("f", **arrays)
+
+
+def test_values_are_shown_on_one_short_line():
+    assert checks.shown(10 ** 5000) == "a huge number"
+    assert checks.shown(numpy.eye(2)[:, :1]) == "array([[1.], [0.]])" and checks.shown(None) == "None"
+    assert len(checks.shown(list(range(10_000)))) < 60 and len(checks.shown("x" * 1000)) < 60
 
 
 MINE = {"a": numpy.zeros(2, "float32"), "n": numpy.array(1)}

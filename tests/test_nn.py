@@ -171,5 +171,5 @@ def test_batch_norm_takes_its_number_of_channels_only():
 def test_batch_norm_takes_its_own_dtype_only(mode, dtype):
     layer = nn.BatchNorm(2).train(mode)
     with pytest.raises(TypeError, match="^BatchNorm: x, weight, bias of one dtype, .* expected, "
-                                        f"{dtype}, float32, float32 found$"):
+                                        f"{dtype}, float32, float32 found: convert arrays with astype$"):
         layer(numpy.ones((4, 2), dtype))
