@@ -27,7 +27,7 @@ class _Running(threading.local):
 
 _running = _Running()
 _HOLDING = (dict, list, tuple, deque, UserDict, UserList)
-_HIDING = (GeneratorType, map, filter, zip, type({}.values()), type({}.items()))
+_HIDING: tuple[type, ...] = (GeneratorType, map, filter, zip, type({}.values()), type({}.items()))
 
 
 class Module:
