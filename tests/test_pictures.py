@@ -14,7 +14,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from minigen import datasets
+from minigen import datasets, storage
 from minigen.datasets import pictures
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -182,7 +182,7 @@ def test_a_picture_that_cannot_be_read_now_is_not_remembered_as_damaged(tmp_path
 
     def read(path, most):
         if path.name == "7.png":
-            with pictures.files.naming(path):
+            with storage.naming(path):
                 raise error
         return original(path, most)
     with monkeypatch.context() as patch:

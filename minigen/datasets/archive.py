@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from minigen import storage
 from minigen.datasets import files
 
 # Limits for one member, and for the list of them: a photograph in CelebA has 10 kB, its list 202,599 members
@@ -50,7 +51,7 @@ class Archive:
         """The content of a member. ``ValueError`` if it is damaged, which leaves it to the caller to name
         it."""
         archive, member = self.members[name]
-        with files.naming(self.path):
+        with storage.naming(self.path):
             try:
                 with archive.open(member) as file:
                     return file.read(member.file_size)
@@ -60,7 +61,7 @@ class Archive:
                 raise ValueError(str(error) or type(error).__name__) from error
 
     def _open(self, span: _Span) -> zipfile.ZipFile:
-        with files.naming(self.path):
+        with storage.naming(self.path):
             try:
                 return zipfile.ZipFile(span)
             except (MemoryError, OSError):
@@ -102,7 +103,7 @@ class Archive:
                              "compressed twice")
         if member.header_offset < 0:
             raise ValueError(f"{self.path}: the member {member.filename!r} begins before the archive does")
-        with files.naming(self.path):
+        with storage.naming(self.path):
             self.file.seek(member.header_offset + 26)
             lengths = self.file.read(4).ljust(4, b"\0")         # of the name and the extra field before it
         start = member.header_offset + 30 + sum(struct.unpack("<2H", lengths))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from minigen import storage
 from minigen.datasets import files, pictures
 from minigen.datasets.archive import Archive
 from minigen.datasets.dataset import Dataset
@@ -46,7 +47,7 @@ def celeba(root: str | os.PathLike[str], side: int = 64) -> Dataset:
     first five. ``FileNotFoundError`` says where to get CelebA; ``ValueError`` says what differs from this
     description.
     """
-    root = files.expanded(root)
+    root = storage.expand(root)
     place = _place(root)
     if place is None:
         raise FileNotFoundError(f"{root}: no CelebA in this folder: {_LAYOUT}")

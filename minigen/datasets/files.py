@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from minigen import storage
 
 _KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device",
           stat.S_IFBLK: "device"}
-
-
-def expanded(path: str | os.PathLike[str]) -> Path:
-    """The path, with the home folder for a ``~`` at its start."""
-    return Path(os.path.expanduser(path))
 
 
 def state(path: Path) -> tuple[int, int]:
@@ -32,16 +26,5 @@ def read(path: Path, most: int) -> bytes:
     size, _ = state(path)
     if size > most:
         raise ValueError(f"{path}: at most {most:,} bytes expected, {size:,} found")
-    with naming(path), path.open("rb") as file:
+    with storage.naming(path), path.open("rb") as file:
         return file.read(most)
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Let an ``OSError`` that names no file name this one."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
-        raise

@@ -6,7 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from minigen.datasets import files, pictures
+from minigen import storage
+from minigen.datasets import pictures
 from minigen.datasets.dataset import Dataset
 
 
@@ -25,7 +26,7 @@ def folder(path: str | os.PathLike[str], size: int = 64, channels: int = 3) -> D
     and names the first five. ``FileNotFoundError`` if there is no such folder; ``ValueError`` if it is not a
     folder or holds fewer than two pictures.
     """
-    root = files.expanded(path)
+    root = storage.expand(path)
     if not root.is_dir():
         if root.exists():
             raise ValueError(f"{root}: a folder of pictures expected, a file found (unpack it if it is an "

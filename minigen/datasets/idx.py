@@ -11,6 +11,7 @@ from typing import IO
 
 import numpy
 
+from minigen import storage
 from minigen.datasets import files
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0b: ">i2", 0x0c: ">i4"}
@@ -32,7 +33,7 @@ def read_idx(path: Path, dimensions: tuple[int, ...], rows: int | None = None) -
     dimension fastest, and nothing after them.
     """
     size, _ = files.state(path)
-    with files.naming(path), path.open("rb") as file:
+    with storage.naming(path), path.open("rb") as file:
         compressed = file.peek(2)[:2] == _GZIP
         read = _gunzip(file) if compressed else file.read
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from minigen.datasets import files
+from minigen import storage
 from minigen.datasets.celeba import celeba, recognised
 from minigen.datasets.dataset import Dataset
 from minigen.datasets.folder import folder
@@ -13,4 +13,4 @@ from minigen.datasets.folder import folder
 def photographs(path: str | os.PathLike[str], side: int = 64) -> Dataset:
     """``celeba`` of an archive, or of a folder that holds one or numbered images of CelebA's size, 178 x 218
     pixels; ``folder`` of any other folder. Images (N, side, side, 3) uint8."""
-    return celeba(path, side) if recognised(files.expanded(path)) else folder(path, side)
+    return celeba(path, side) if recognised(storage.expand(path)) else folder(path, side)

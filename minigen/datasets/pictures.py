@@ -79,7 +79,8 @@ def load(source: Source, parts: Sequence[Sequence[str]], side: int, channels: in
     cache = storage.cache_folder() / f"images_{hashlib.sha256(recipe.encode()).hexdigest()[:24]}.bin"
     index = _index(cache)
     if index is None:
-        with _alone(cache):
+        storage.make_folder(cache.parent)
+        with storage.lock(cache.with_suffix(".lock"), wait=True):
             index = _index(cache)       # somebody else may have made it by now
             if index is None:
                 index = _build(cache, source, parts, shape, crop)
@@ -101,7 +102,7 @@ def _index(cache: Path) -> dict[str, Any] | None:
     if not cache.exists():
         return None
     size, _ = files.state(cache)
-    with files.naming(cache), cache.open("rb") as file:
+    with storage.naming(cache), cache.open("rb") as file:
         checksum, left = 0, size - _CHECKSUM.size
         while left > 0 and (chunk := file.read(min(left, 1 << 22))):
             checksum, left = zlib.crc32(chunk, checksum), left - len(chunk)
@@ -114,28 +115,6 @@ def _index(cache: Path) -> dict[str, Any] | None:
     cache.unlink(missing_ok=True)
     warnings.warn(f"{cache} is damaged: it is made again", stacklevel=4)
     return None
-
-
-@contextmanager
-def _alone(cache: Path) -> Iterator[None]:
-    """Wait while another thread or process makes this cache; then remove what killed ones left of it."""
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with cache.with_suffix(".lock").open("wb") as file:
-        if _locked(file):
-            for part in cache.parent.glob(f"{cache.name}.*.part"):
-                part.unlink(missing_ok=True)
-        yield
-
-
-def _locked(file: IO[bytes]) -> bool:
-    """Wait for the lock of the file, which is released when it is closed. False where files have no locks, as
-    on Windows and some network file systems."""
-    try:
-        import fcntl
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except (ImportError, OSError):
-        return False
-    return True
 
 
 def _build(cache: Path, source: Source, parts: Sequence[Sequence[str]], shape: tuple[int, int, int],
