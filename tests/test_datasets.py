@@ -94,9 +94,17 @@ def test_the_layout_of_torchvision(tmp_path, given):
     check(datasets.mnist(tmp_path / given), name="FashionMNIST")
 
 
-@pytest.mark.parametrize("folder", ["raw", "gzip", "MNIST/raw"])
+@pytest.mark.parametrize("folder", ["x/raw", "x/gzip", "x/MNIST/raw"])
 def test_the_folders_that_archives_unpack_to(tmp_path, folder):
     write(tmp_path / folder)
+    check(datasets.mnist(tmp_path / "x"))
+    write(tmp_path / "x", images=1 + IMAGES[:, :, :9] // 2)             # comes before what is below
+    check(datasets.mnist(tmp_path / "x"), images=1 + IMAGES[:, :, :9] // 2)
+
+
+def test_a_file_with_the_name_of_such_a_folder_is_passed_over(tmp_path):
+    (tmp_path / "raw").write_text("no folder")
+    write(tmp_path / "gzip")
     check(datasets.mnist(tmp_path))
 
 

@@ -42,10 +42,10 @@ def celeba(root: str | os.PathLike[str], side: int = 64) -> Dataset:
     cropped to the square of rows 40 to 188 and columns 15 to 163, an image of another size in proportion. The
     crop is then made smaller with antialiasing.
 
-    This is done once, on all processors. The result is a file in ``storage.cache_folder()``, which is mapped
-    into memory, not read. Images that cannot be decoded are left out; a warning counts them and names the
-    first five. ``FileNotFoundError`` says where to get CelebA; ``ValueError`` says what differs from this
-    description.
+    This is done once, on all processors. The result is a file in ``storage.cache_folder()``, which is checked
+    and mapped into memory. Images that cannot be decoded are left out; a warning counts them and names the
+    first five; one that cannot be read is an ``OSError``. ``FileNotFoundError`` says where to get CelebA;
+    ``ValueError`` says what differs from this description.
     """
     root = storage.expand(root)
     place = _place(root)

@@ -22,9 +22,9 @@ def folder(path: str | os.PathLike[str], size: int = 64, channels: int = 3) -> D
     decide which, so it is always the same.
 
     The pictures are decoded once, on all processors. The result is a file in ``storage.cache_folder()``,
-    which is mapped into memory, not read. Those that cannot be decoded are left out; a warning counts them
-    and names the first five. ``FileNotFoundError`` if there is no such folder; ``ValueError`` if it is not a
-    folder or holds fewer than two pictures.
+    which is checked and mapped into memory. Those that cannot be decoded are left out; a warning counts them
+    and names the first five; one that cannot be read is an ``OSError``. ``FileNotFoundError`` if there is no
+    such folder; ``ValueError`` if it is not a folder or holds fewer than two pictures.
     """
     root = storage.expand(path)
     if not root.is_dir():

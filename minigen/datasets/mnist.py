@@ -17,7 +17,7 @@ EMBEDDED = Path(__file__).parent / "mnist_idx"
 
 _NAME = re.compile(r"(?:(?P<prefix>.+)[-._])?(?P<part>train|t10k|test)[-._](?P<what>images|labels)"
                    r"[-._]idx\d[-._]\w+?(\.gz|\.zip)?", re.IGNORECASE)
-_FOLDERS = ("", "raw", "*/raw", "gzip")         # torchvision's, and EMNIST's archive
+_BELOW = ("raw", "*/raw", "gzip")       # folders in torchvision's, and in EMNIST's archive
 _FILES = "train-images-idx3-ubyte, train-labels-idx1-ubyte and the two t10k- files, each raw or as .gz"
 
 
@@ -92,14 +92,16 @@ def _sets(root: Path) -> dict[tuple[Path, str], dict[tuple[str, str], Path]]:
     elif not root.exists():
         raise FileNotFoundError(f"{root}: no such folder; one with {_FILES} expected")
     sets: dict[tuple[Path, str], dict[tuple[str, str], Path]] = {}
-    for pattern in _FOLDERS[:1] if chosen else _FOLDERS:
-        for place in sorted(folder.glob(pattern)) if pattern else [folder]:
-            for path in sorted(place.iterdir()):        # the raw file is before the same one as .gz
-                name = _NAME.fullmatch(path.name)
-                if name and not path.is_dir():
-                    prefix, part = (name["prefix"] or "").lower(), name["part"].lower()
-                    key = "train" if part == "train" else "test", name["what"].lower()
-                    sets.setdefault((place, prefix), {}).setdefault(key, path)
+    for places in ([folder], *(sorted(folder.glob(pattern)) for pattern in _BELOW)):
+        # The raw file comes before the same one as .gz.
+        for path in (path for place in places if place.is_dir() for path in sorted(place.iterdir())):
+            name = _NAME.fullmatch(path.name)
+            if name and not path.is_dir():
+                prefix, part = (name["prefix"] or "").lower(), name["part"].lower()
+                key = "train" if part == "train" else "test", name["what"].lower()
+                sets.setdefault((path.parent, prefix), {}).setdefault(key, path)
+        if sets:
+            break               # what is in the folder itself comes before what is below
     if chosen:
         only = folder, (chosen["prefix"] or "").lower()
         return {only: sets[only]}
