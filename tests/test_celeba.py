@@ -179,6 +179,12 @@ def test_other_suffixes_go_with_the_same_partition(contents, tmp_path, suffix):
         assert_close(image, i)
 
 
+def test_too_few_images_are_refused(contents, tmp_path):
+    few = {name: contents[name] for name in NAMES[:5]}
+    with pytest.raises(ValueError, match="c: images for test expected, none found among the 5 in .*c: "):
+        datasets.celeba(make_folder(tmp_path / "c", few))
+
+
 def test_images_are_in_the_order_of_their_numbers(contents, tmp_path):
     renamed = {name.lstrip("0"): content for name, content in contents.items()}
     data = datasets.celeba(make_folder(tmp_path / "c", renamed))
@@ -225,7 +231,7 @@ def test_the_partition(contents, tmp_path, where):
     (b"9" * 5000 + b".jpg 0", "line 1: .* '9{80}' found"), ("\u0664.jpg 0".encode(), "line 1: "),
     ("000001.jpg 0".encode("utf-16"), "line 1: "),
     (b"".join(b"%06d.jpg 0\n" % i for i in range(1, 21)),
-     "partition.txt: none of the 20 images in .*c is for test: unpack more, or move it away"),
+     "partition.txt: images for test expected, none found among the 20 in .*c: unpack more of them"),
 ])
 def test_an_invalid_partition_is_refused(contents, tmp_path, lines, message):
     with pytest.raises(ValueError, match=message):

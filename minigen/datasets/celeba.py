@@ -127,10 +127,26 @@ def _beside(*folders: Path) -> tuple[str, bytes] | None:
 
 def _parts(place: Path, names: dict[int, str], partition: tuple[str, bytes] | None) -> list[list[str]]:
     """The names of the images for training and for test."""
-    ordered = list(names.values())
+    ordered, where = list(names.values()), str(place)
     if partition is None:
-        return [ordered[:round(_TRAIN * len(ordered))], ordered[len(ordered) - round(_TEST * len(ordered)):]]
-    where, content = partition
+        parts = [ordered[:round(_TRAIN * len(ordered))], ordered[len(ordered) - round(_TEST * len(ordered)):]]
+    else:
+        where, content = partition
+        part_of = _partition(where, content)
+        unknown = [name for number, name in names.items() if number not in part_of]
+        if unknown:
+            raise ValueError(f"{where}: {len(unknown)} of the {len(names)} images in {place} are not in it, "
+                             f"the first of them {unknown[0]}")
+        parts = [[name for number, name in names.items() if part_of[number] == part] for part in ("0", "2")]
+    for part, what in zip(parts, ("training", "test")):
+        if not part:
+            raise ValueError(f"{where}: images for {what} expected, none found among the {len(names)} in "
+                             f"{place}: unpack more of them")
+    return parts
+
+
+def _partition(where: str, content: bytes) -> dict[int, str]:
+    """The part, 0 for training, 1 for validation or 2 for test, by the number of the image."""
     part_of: dict[int, str] = {}
     for i, line in enumerate(content.decode("utf-8-sig", errors="replace").splitlines(), 1):
         words = re.split(r"[,\s]+", line.strip())
@@ -143,13 +159,4 @@ def _parts(place: Path, names: dict[int, str], partition: tuple[str, bytes] | No
         if part_of.setdefault(int(image[1]), words[1]) != words[1]:
             raise ValueError(f"{where}, line {i}: {words[0]} is in part {words[1]} here, and in part "
                              f"{part_of[int(image[1])]} before")
-    unknown = [name for number, name in names.items() if number not in part_of]
-    if unknown:
-        raise ValueError(f"{where}: {len(unknown)} of the {len(names)} images in {place} are not in it, the "
-                         f"first of them {unknown[0]}")
-    parts = [[name for number, name in names.items() if part_of[number] == part] for part in ("0", "2")]
-    for part, what in zip(parts, ("training", "test")):
-        if not part:
-            raise ValueError(f"{where}: none of the {len(names)} images in {place} is for {what}: unpack "
-                             "more, or move it away")
-    return parts
+    return part_of
