@@ -42,8 +42,8 @@ def layers(width):
 
 
 def images():
-    """A batch of noise (BATCH, 64, 64, 3) in [-1, 1]."""
-    return numpy.random.default_rng(1).uniform(-1, 1, (BATCH, 64, 64, 3)).astype("float32")
+    """A batch of noise (BATCH, 64, 64, 3) in [0, 1]."""
+    return numpy.random.default_rng(1).random((BATCH, 64, 64, 3), dtype="float32")
 
 
 # minigen
@@ -140,7 +140,7 @@ def pytorch_larsen(width, memory_format):
 
     def make(name):
         if name == "step":
-            return pytorch.larsen_step(images(), width, LATENT, chosen)
+            return pytorch.larsen_step(2 * images() - 1, width, LATENT, chosen)
         return pytorch.layer(BATCH, chosen, *layers(width)[name])
     return make
 

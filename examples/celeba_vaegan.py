@@ -13,7 +13,7 @@ from minigen.metrics import frechet
 
 EPOCHS, WIDTH = 25, 1.0                         # the paper's
 SMALL_ITERATIONS, SMALL_WIDTH = 600, 0.125      # ten minutes on two processor cores
-HELD_OUT = 1000                                 # images to measure with
+HELD_OUT, SHOWN = 1000, 6                       # test images to measure with, and the fewest to show
 MODELS = {"vaegan": models.VAEGAN, "constrained": models.ConstrainedVAEGAN}
 CURVES = {"reconstruction_error": "squared error of an image", "kl": "KL divergence (nats)",
           "l_gan": "$L_{GAN}$ (nats)", "d_loss": "D's loss (nats)", "inside": "share inside the constraint",
@@ -32,13 +32,17 @@ def load(path):
     if path is None:
         print(NO_CELEBA, flush=True)
         return datasets.faces()
-    return datasets.celeba(path)
+    data = datasets.photographs(path)
+    if len(data.test_images) < SHOWN:
+        raise ValueError(f"{path}: at least {SHOWN} images for test expected, to show and to measure with, "
+                         f"{len(data.test_images)} found")
+    return data
 
 
 def parse():
     flags = cli.parser("VAE-GAN and constrained VAE-GAN on faces.", iterations=None, full=None,
                        out="runs/celeba_vaegan",
-                       data="CelebA: img_align_celeba.zip, or the unpacked folder; without it, drawn faces")
+                       data="CelebA's archive or folder, or any folder of pictures; without it, drawn faces")
     flags.add_argument("--full", action="store_true",
                        help=f"the paper's width {WIDTH:g} and {EPOCHS} epochs, as with --gpu")
     flags.add_argument("--model", choices=[*MODELS, "both"], default="both", help="the model to train")
@@ -91,14 +95,13 @@ def main():
         trained[model.title] = model
 
     # Figure 7, reconstructions and interpolations.
-    faces, walks, to_unit_range = {}, {}, model.to_unit_range
+    faces, walks = {}, {}
     originals = held_out[:10]
-    reconstructions = {"held out": to_unit_range(originals)}
+    reconstructions = {"held out": originals}
     for name, model in trained.items():
-        faces[name] = to_unit_range(model.sample(64, rng=1))
-        reconstructions[name] = to_unit_range(model.reconstruct(originals))
-        steps = to_host(model.interpolate(originals[:3], originals[3:6], steps=10))
-        walks[name] = to_unit_range(numpy.concatenate(steps))
+        faces[name] = model.sample(64, rng=1)
+        reconstructions[name] = model.reconstruct(originals)
+        walks[name] = numpy.concatenate(to_host(model.interpolate(originals[:3], originals[3:6], steps=10)))
     lab.figure("figure7.png", figures.grids, faces,
                title=f"Generated faces after {args.iterations:,} iterations")
     lab.figure("reconstructions.png", figures.image_rows, reconstructions,

@@ -8,7 +8,7 @@ import math
 
 import numpy
 
-from minigen import cli, figures, models, to_host
+from minigen import cli, figures, models
 from minigen.experiment import SAMPLES, Experiment, spread
 
 MODELS = {"gan": models.GAN, "wgan": models.WGAN, "vae": models.VAE, "vaegan": models.VAEGAN}
@@ -31,18 +31,17 @@ def main():
     lab.figure("figure4.png", figures.image_rows, images, labels,
                title=f"Ten images of each model, with the classifier's labels (seed {args.seed})")
     entropies = {name: judged.image_entropies for name, judged in first.items()}
-    lab.figure("figure5.png", figures.image_entropies, entropies,
+    lab.figure("figure5.png", figures.image_entropies, entropies, classes=data.classes,
                title=f"How sure the classifier is of an image (seed {args.seed})")
 
-    # Reconstructions and interpolations of test images, one per digit.
+    # Reconstructions and interpolations of test images, one per class.
     _, places = numpy.unique(data.test_labels, return_index=True)
     originals = data.test_images[places]
-    reconstructions, walks = {"test images": originals}, {}
+    reconstructions, walks = {"test images": lab.pictures(originals)}, {}
     for name, judged in first.items():
         if isinstance(judged.model, models.VAE):
-            reconstructions[name] = judged.model.reconstruct(originals)
-            steps = judged.model.interpolate(originals[:2], originals[[-1, -2]], steps=10)
-            walks[name] = numpy.concatenate(to_host(steps))
+            reconstructions[name] = lab.pictures(judged.model.reconstruct(originals))
+            walks[name] = lab.pictures(judged.model.interpolate(originals[:2], originals[[-1, -2]], steps=10))
     lab.figure("reconstructions.png", figures.image_rows, reconstructions,
                title="Images of the test set, encoded and decoded")
     lab.figure("interpolations.png", figures.image_rows, walks,
@@ -54,10 +53,10 @@ def main():
         modes = [one.entropies["mode_entropy"] for one in judged]
         images = [one.entropies["image_entropy"] for one in judged]
         table[name] = {"mode_entropy": modes, "image_entropy": images}
-        rows[MODELS[name].title] = {"mode entropy": spread(modes), "paper": f"{PAPER[name]:.3f}",
+        rows[MODELS[name].title] = {"mode entropy": spread(modes), **lab.paper(f"{PAPER[name]:.3f}"),
                                     "image entropy": spread(images)}
-    lab.table(f"Table 1: entropies of {SAMPLES:,} generated images, in nats; log 10 = {math.log(10):.3f}; "
-              f"mean (standard deviation) over {args.seeds} seeds", rows)
+    lab.table(f"Table 1: entropies of {SAMPLES:,} generated images, in nats; log {data.classes} = "
+              f"{math.log(data.classes):.3f}; mean (standard deviation) over {args.seeds} seeds", rows)
     lab.finish(table1=table)
 
 

@@ -48,7 +48,7 @@ def compare(lab, args):
     images = {name: judged[0].images for name, judged in both.items()}
     lab.figure("figure7.png", figures.grids, images, title=f"64 images of each (seed {args.seed})")
     entropies = {name: [one.image_entropies for one in judged] for name, judged in both.items()}
-    lab.figure("figure8.png", figures.entropy_histogram, entropies,
+    lab.figure("figure8.png", figures.entropy_histogram, entropies, classes=lab.data.classes,
                title=f"Image entropies of {SAMPLES:,} images, mean and range over {args.seeds} seeds")
 
     # The differences, pair by pair.

@@ -7,9 +7,12 @@ use, so ``use("cupy")`` also switches code that is already imported. No other mo
 from __future__ import annotations
 
 import importlib
+import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, wraps
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -105,6 +108,21 @@ def to_device(array: Any) -> Array:
 def to_host(array: Array) -> numpy.ndarray:
     """The array as a NumPy array. On a GPU this waits for the device, and copies."""
     return array.get() if hasattr(array, "get") else numpy.asarray(array)
+
+
+def free_memory() -> float:
+    """The bytes that can be allocated on the device in use, as far as the system tells."""
+    if _module is not numpy:
+        return float(_module.cuda.runtime.memGetInfo()[0])
+    free = math.inf
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = 1024.0 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+    with suppress(OSError, ValueError):     # a container's limit; "max" is none
+        folder = Path("/sys/fs/cgroup")
+        limit, used = ((folder / f"memory.{name}").read_text() for name in ("max", "current"))
+        free = min(free, float(int(limit) - int(used)))
+    return free
 
 
 def read_only(array: Array) -> Array:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy
 
 _MOST = 2 ** 31 - 1     # of anything that is counted: a larger size is a mistake
+_ROUNDING = 1e-4        # of images, by which they may leave [0, 1]
 _FLOATS = {numpy.dtype("float32"), numpy.dtype("float64")}
 
 
@@ -87,3 +88,19 @@ def state(owner: str, expected: Mapping[str, numpy.ndarray], found: Any) -> None
                              f"{array.dtype} {array.shape} found")
         if not numpy.isfinite(array).all():
             raise ValueError(f"{owner}: {name} is not finite")
+
+
+def images(owner: str, found: Any, shape: Sequence[Any]) -> None:
+    """``found`` must be images: an array (N, *shape) of floats in [0, 1]; None in ``shape`` is any size."""
+    wanted = f"({', '.join(['N', *('...' if n is None else str(n) for n in shape)])})"
+    kind, size = numpy.dtype(getattr(found, "dtype", object)), getattr(found, "shape", None)
+    fits = size is not None and len(size) == 1 + len(shape) and all(
+        n in (None, m) for n, m in zip(shape, size[1:]))
+    if not fits or kind.newbyteorder("=") not in _FLOATS:
+        remedy = ": datasets.scale makes them from uint8" if kind == numpy.uint8 else ""
+        raise ValueError(f"{owner}: images {wanted} of floats in [0, 1] expected, "
+                         f"{type(found).__name__ if size is None else f'{kind} {size}'} found{remedy}")
+    low, high = (float(found.min()), float(found.max())) if math.prod(size) else (0.0, 1.0)
+    if not (-_ROUNDING <= low and high <= 1 + _ROUNDING):       # NaN is neither
+        values = "NaN" if math.isnan(low) else f"{low:.4g} to {high:.4g}"
+        raise ValueError(f"{owner}: images in [0, 1] expected, {values} found")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shlex
 import sys
 import time
@@ -19,6 +20,7 @@ from minigen.core import to_host
 from minigen.datasets import Dataset
 from minigen.metrics import classifier, entropy
 from minigen.models import Model
+from minigen.networks import SIZES
 from minigen.training.run import environment
 
 SAMPLES = 10_000        # generated images that the entropies are measured on
@@ -27,7 +29,8 @@ KEPT = 64               # of them that are kept
 
 @dataclass(frozen=True)
 class Judged:
-    """A trained model, its run, ``KEPT`` of its ``SAMPLES`` images, and their class probabilities."""
+    """A trained model, its run, ``KEPT`` of its ``SAMPLES`` images (KEPT, height, width, channels), and their
+    class probabilities."""
 
     model: Model
     run: training.Run
@@ -64,10 +67,30 @@ class Experiment:
         self.files: list[str] = []
         self.results: dict[str, Any] = {}
         if judged:
-            self.judge = classifier.trained(data.train_images, data.train_labels)
+            sizes = (self.sizes[0], classifier.Classifier.sizes[1], data.classes)
+            self.judge = classifier.trained(data.train_images, data.train_labels, sizes=sizes)
             accuracy = self.judge.accuracy(data.test_images, data.test_labels)
-            self.results = {"samples": SAMPLES, "classifier_accuracy": accuracy}
-            print(f"classifier: {accuracy:.2%} of the test images right (the paper's: 95.4%)")
+            self.results = {"data": data.name, "samples": SAMPLES, "classifier_accuracy": accuracy}
+            print(f"classifier: {accuracy:.2%} of the test images right"
+                  + " (the paper's: 95.4%)" * self.is_mnist)
+
+    @property
+    def is_mnist(self) -> bool:
+        """Whether the data are the paper's."""
+        return self.data.name == "MNIST"
+
+    def paper(self, number: str) -> dict[str, str]:
+        """A table's column with the paper's ``number``, if it is about the same data."""
+        return {"paper": number} if self.is_mnist else {}
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The paper's layers, for images of this data set's size."""
+        return (math.prod(self.data.image_shape), *SIZES[1:])
+
+    def pictures(self, images: Any) -> numpy.ndarray:
+        """Rows of pixels as images (N, height, width, channels), on the host."""
+        return to_host(images).reshape(-1, *self.data.image_shape)
 
     def train(self, model: Model, folder: str, **options: Any) -> training.Run:
         """Train ``model`` with its own seed, recorded in ``folder``; ``options`` are ``training.train``'s."""
@@ -76,17 +99,18 @@ class Experiment:
         every = args.checkpoint_every or min(1000, max(1, args.iterations // 20))
         return training.train(model, self.data.train_images, iterations=args.iterations, seed=model.seed,
                               batch_size=args.batch_size, resume=args.resume, overwrite=args.overwrite,
-                              out=args.out / folder, checkpoint_every=every, **options)
+                              out=args.out / folder, checkpoint_every=every,
+                              image_shape=self.data.image_shape, **options)
 
     def train_seeds(self, kind: Callable[..., Model], folder: str, **settings: Any) -> list[Judged]:
         """A model of this ``kind`` and ``settings`` for each of the seeds, trained and judged."""
         results = []
         for seed in range(self.args.seed, self.args.seed + self.args.seeds):
-            model = kind(seed=seed, **settings)
+            model = kind(seed=seed, sizes=self.sizes, **settings)
             run = self.train(model, f"{folder}_seed{seed}")
             images = model.sample(SAMPLES, rng=0)
             probabilities = to_host(self.judge.predict_proba(images))
-            results.append(Judged(model, run, to_host(images[:KEPT]).copy(), probabilities))
+            results.append(Judged(model, run, self.pictures(images[:KEPT]).copy(), probabilities))
         return results
 
     def entropies(self, model: Model) -> dict[str, float]:

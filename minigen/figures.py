@@ -21,20 +21,21 @@ COLOURS = {"GAN": "#D55E00", "WGAN": "#0072B2", "VAE": "#CC79A7", "VAE-GAN": "#0
            "constrained VAE-GAN": "#E69F00"}
 _CEILING = "#777777"
 _MARKERS = "osD^vPX*"
+_ROUNDING = 1e-4        # by which images may leave [0, 1]
 
 Target = str | os.PathLike[str]                         # the file to write
 Curve = tuple[Sequence[int], Sequence[float]]           # iterations and values
 
 
-def tile(images: Any, columns: int | None = None) -> numpy.ndarray:
+def tile(images: Any, columns: int | None = None, shape: Sequence[int] | None = None) -> numpy.ndarray:
     """One picture (height, width[, 3]) of the images in rows, left to right, with a white line between them.
 
-    ``images`` is (N, side * side) or (N, H, W, C), in [0, 1]. Without ``columns`` the grid is about square.
+    ``images`` are floats in [0, 1] or uint8: (N, H, W, C) or (N, H, W), in colour (C = 3) or grey, or rows of
+    pixels (N, pixels). These have the ``shape`` (H, W, C) or (H, W), as a data set's ``image_shape``; without
+    it they are square and grey. Without ``columns`` the grid is about square. ``ValueError`` if the images
+    are none of these.
     """
-    images = to_host(images)
-    if images.ndim == 2:
-        side = math.isqrt(images.shape[1])
-        images = images.reshape(len(images), side, side, 1)
+    images = _in_unit_range(_shaped(to_host(images), shape))
     n, height, width, channels = images.shape
     columns = columns or max(1, math.ceil(math.sqrt(n)))
     rows = math.ceil(n / columns)
@@ -45,9 +46,41 @@ def tile(images: Any, columns: int | None = None) -> numpy.ndarray:
     return picture.squeeze(2) if channels == 1 else picture
 
 
-def save_grid(path: Target, images: Any, columns: int | None = None) -> None:
-    """Write ``tile(images, columns)`` as a PNG, without scaling."""
-    imsave(path, numpy.clip(tile(images, columns), 0, 1), cmap="gray", vmin=0, vmax=1)
+def _shaped(images: numpy.ndarray, shape: Sequence[int] | None) -> numpy.ndarray:
+    """The images as (N, height, width, channels)."""
+    if shape is None and images.ndim == 2:
+        shape = (math.isqrt(images.shape[1]),) * 2
+        if math.prod(shape) != images.shape[1]:
+            raise ValueError(f"tile: rows of {images.shape[1]} pixels are no square images: give their shape "
+                             "(height, width, channels)")
+    if shape is not None:
+        if math.prod(images.shape[1:]) != math.prod(shape):
+            raise ValueError(f"tile: images of shape {tuple(shape)} expected, {images.shape[1:]} found")
+        images = images.reshape(len(images), *shape)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise ValueError("tile: images (N, height, width, channels) with 1 or 3 channels expected, "
+                         f"{images.shape} found")
+    return images
+
+
+def _in_unit_range(images: numpy.ndarray) -> numpy.ndarray:
+    if images.dtype == numpy.uint8:
+        return images / numpy.float32(255)
+    if images.dtype.kind != "f":
+        raise ValueError(f"tile: floats in [0, 1] or uint8 expected, {images.dtype} found")
+    low, high = images.min(initial=0), images.max(initial=1)
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):       # NaN is neither
+        values = "NaN" if math.isnan(low) else f"{low:.4g} to {high:.4g}"
+        raise ValueError(f"tile: images in [0, 1] expected, {values} found")
+    return images
+
+
+def save_grid(path: Target, images: Any, columns: int | None = None,
+              shape: Sequence[int] | None = None) -> None:
+    """Write ``tile(images, columns, shape)`` as a PNG, without scaling."""
+    imsave(path, numpy.clip(tile(images, columns, shape), 0, 1), cmap="gray", vmin=0, vmax=1, format="png")
 
 
 def sample_grids(path: Target, rows: Mapping[str, Sequence[tuple[int, Path]]], title: str) -> None:
@@ -63,23 +96,24 @@ def sample_grids(path: Target, rows: Mapping[str, Sequence[tuple[int, Path]]], t
         for ax, (iteration, grid) in zip(row, grids):
             ax.imshow(imread(grid), interpolation="nearest")
             ax.set_title(f"iteration {iteration:,}", fontsize=11)
-        row[0].set_ylabel(name, fontsize=14, color=COLOURS[name], fontweight="bold")
+        row[0].set_ylabel(name, fontsize=14, color=_colour(name), fontweight="bold")
     figure.savefig(path)
 
 
-def entropy_curves(path: Target, curves: Mapping[str, Curve], title: str) -> None:
-    """The paper's Figure 3: the mode entropy against training iterations, a line per model."""
+def entropy_curves(path: Target, curves: Mapping[str, Curve], title: str, *, classes: int) -> None:
+    """The paper's Figure 3: the mode entropy, at most log ``classes``, against training iterations, a line
+    per model."""
     figure = Figure(figsize=(7.5, 4.2), dpi=110, layout="constrained")
     ax = figure.subplots()
-    ceiling = math.log(10)
+    ceiling = math.log(classes)
     ax.axhline(ceiling, color=_CEILING, linestyle="--", linewidth=1)
-    ax.annotate("log 10: ten digits equally often", (1, ceiling), (-4, 4), xycoords=("axes fraction", "data"),
-                textcoords="offset points", ha="right", color=_CEILING)
+    ax.annotate(f"log {classes}: all {classes} classes equally often", (1, ceiling), (-4, 4),
+                xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", color=_CEILING)
     for name, (iterations, entropies) in curves.items():
-        ax.plot(iterations, entropies, label=name, color=COLOURS[name], linewidth=1.8, marker="o",
+        ax.plot(iterations, entropies, label=name, color=_colour(name), linewidth=1.8, marker="o",
                 markersize=3)
     ax.set(title=title, xlabel="training iterations", ylabel="mode entropy (nats)",
-           ylim=(-0.06, 2.6), xlim=(0, None))
+           ylim=(-0.025 * ceiling, 1.13 * ceiling), xlim=(0, None))
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.25)
@@ -102,26 +136,26 @@ def image_rows(path: Target, rows: Mapping[str, Any], labels: Mapping[str, Seque
         _image(ax, strip)
         ax.set_xlim(-0.5, width - 0.5)
         ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=12, fontweight="bold",
-                      color=COLOURS.get(name, "black"))
+                      color=_colour(name))
         side = (strip.shape[1] - 1) / 10
         for i, label in enumerate(labels[name] if labels else ()):
             ax.text((i + 0.5) * side, strip.shape[0], str(label), ha="center", va="top", fontsize=12)
     figure.savefig(path)
 
 
-def image_entropies(path: Target, entropies: Mapping[str, Any], title: str) -> None:
+def image_entropies(path: Target, entropies: Mapping[str, Any], title: str, *, classes: int) -> None:
     """The paper's Figure 5: the image entropies of ten images per model, and their distribution over all its
-    images."""
+    images, up to log ``classes``."""
     figure = Figure(figsize=(10, 4.2), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=14)
     few, all_ = figure.subplots(1, 2)
     for i, (name, values) in enumerate(entropies.items()):
-        few.plot(range(1, 11), values[:10], label=name, color=COLOURS[name], marker=_MARKERS[i],
+        few.plot(range(1, 11), values[:10], label=name, color=_colour(name), marker=_MARKERS[i],
                  linewidth=1.2)
-        all_.ecdf(values, label=f"{name}: mean {numpy.mean(values):.2f}", color=COLOURS[name], linewidth=2)
+        all_.ecdf(values, label=f"{name}: mean {numpy.mean(values):.2f}", color=_colour(name), linewidth=2)
     few.set(title="the ten images of Figure 4", xlabel="image", ylabel="image entropy (nats)",
             xticks=range(1, 11))
-    all_.set(title=f"all {len(values):,} images", xlabel="image entropy (nats)", xlim=(0, math.log(10)),
+    all_.set(title=f"all {len(values):,} images", xlabel="image entropy (nats)", xlim=(0, math.log(classes)),
              ylim=(0, 1.02), ylabel="share of images up to this entropy")
     all_.legend(loc="lower right", frameon=False)
     for ax in (few, all_):
@@ -135,7 +169,7 @@ def grids(path: Target, panels: Mapping[str, Any], title: str) -> None:
     figure.suptitle(title, fontsize=14)
     for ax, (name, images) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         _image(ax, tile(images))
-        ax.set_title(name, fontsize=13, color=COLOURS[name], fontweight="bold")
+        ax.set_title(name, fontsize=13, color=_colour(name), fontweight="bold")
     figure.savefig(path)
 
 
@@ -146,7 +180,7 @@ def training_curves(path: Target, panels: Mapping[str, Mapping[str, Curve]], tit
     axes = figure.subplots(2, math.ceil(len(panels) / 2), squeeze=False).ravel()
     for ax, (measure, lines) in zip(axes, panels.items()):
         for name, (iterations, values) in lines.items():
-            ax.plot(iterations, values, label=name, color=COLOURS[name], linewidth=1.6, markersize=4,
+            ax.plot(iterations, values, label=name, color=_colour(name), linewidth=1.6, markersize=4,
                     marker="o" if len(values) < 20 else None)
         ax.set(title=measure, xlabel="training iterations", ylim=(0, None))
         ax.xaxis.set_major_formatter("{x:,.0f}")
@@ -157,19 +191,20 @@ def training_curves(path: Target, panels: Mapping[str, Mapping[str, Curve]], tit
     figure.savefig(path)
 
 
-def entropy_histogram(path: Target, entropies: Mapping[str, Any], title: str) -> None:
-    """The paper's Figure 8: a histogram of image entropies; ``entropies`` has (runs, images) per model.
+def entropy_histogram(path: Target, entropies: Mapping[str, Any], title: str, *, classes: int) -> None:
+    """The paper's Figure 8: a histogram of image entropies, up to log ``classes``; ``entropies`` has (runs,
+    images) per model.
 
     The line is the mean over the runs; the band reaches from their minimum to their maximum.
     """
     figure = Figure(figsize=(7.5, 4.4), dpi=110, layout="constrained")
     ax = figure.subplots()
-    edges = numpy.arange(0, math.log(10) + 0.05, 0.05)
+    edges = numpy.arange(0, math.log(classes) + 0.05, 0.05)
     for name, runs in entropies.items():
         counts = numpy.array([numpy.histogram(run, edges)[0] for run in runs])
-        ax.stairs(counts.max(axis=0), edges, baseline=counts.min(axis=0), fill=True, color=COLOURS[name],
+        ax.stairs(counts.max(axis=0), edges, baseline=counts.min(axis=0), fill=True, color=_colour(name),
                   alpha=0.3)
-        ax.stairs(counts.mean(axis=0), edges, label=name, color=COLOURS[name], linewidth=2)
+        ax.stairs(counts.mean(axis=0), edges, label=name, color=_colour(name), linewidth=2)
     ax.set(title=title, xlabel="image entropy (nats)", ylabel="images per 0.05 nats", yscale="log",
            xlim=(0, edges[-1]))
     ax.yaxis.set_major_formatter("{x:,.0f}")
@@ -253,6 +288,10 @@ def moving_apart(path: Target, distances: Any, curves: Mapping[str, Any], title:
         _plain(ax)
     _legend_below(figure, value, len(curves))
     figure.savefig(path)
+
+
+def _colour(name: str) -> str:
+    return COLOURS.get(name, "black")
 
 
 def _image(ax: Any, picture: numpy.ndarray) -> None:

@@ -32,10 +32,17 @@ def fully_connected(sizes: Sequence[int], rng: numpy.random.Generator,
 
 @dataclass(frozen=True)
 class FullyConnected:
-    """The paper's fully connected networks for images (N, sizes[0]) in [0, 1]."""
+    """The paper's fully connected networks for images (N, sizes[0]).
+
+    ``output_range`` holds the values of black and white for the networks; for a model they are 0 and 1.
+    """
 
     sizes: Sequence[int] = SIZES
-    image_range = (0.0, 1.0)
+    output_range = (0.0, 1.0)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        return (self.sizes[0],)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sizes", checks.sizes("FullyConnected", "sizes", self.sizes))
@@ -75,7 +82,7 @@ class Discriminator(Module):
 
 @dataclass(frozen=True)
 class Larsen:
-    """Larsen et al.'s networks for images (N, 64, 64, 3) in [-1, 1].
+    """Larsen et al.'s networks for images (N, 64, 64, 3), from -1 (black) to 1 within the networks.
 
     All kernels are 5 x 5, and all hidden layers end in ReLU. ``width`` multiplies the number of channels and
     of units in every hidden layer; 1 is the original. BatchNorm follows every layer except the
@@ -83,7 +90,8 @@ class Larsen:
     """
 
     width: float = 1.0
-    image_range = (-1.0, 1.0)
+    output_range = (-1.0, 1.0)
+    image_shape = (64, 64, 3)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "width", checks.real("Larsen", "width", self.width, _WIDTHS))

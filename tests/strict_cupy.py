@@ -299,7 +299,8 @@ cupy.empty_like = lambda a: empty(a.shape, a.dtype)
 cupy.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=function(
     "as_strided", numpy.lib.stride_tricks.as_strided, NAMES["stride_tricks"]["as_strided"])))
 cupy.cuda = types.SimpleNamespace(
-    runtime=types.SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1))
+    runtime=types.SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1,
+                                  memGetInfo=lambda: (1 << 40, 1 << 40)))
 
 
 def operators(word, ufunc):

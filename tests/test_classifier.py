@@ -3,6 +3,7 @@
 import numpy
 import pytest
 
+from minigen import storage
 from minigen.core import to_host
 from minigen.metrics import classifier
 from minigen.metrics.classifier import Classifier
@@ -14,11 +15,11 @@ def blobs():
     """Ten well separated clusters in 20 dimensions."""
     rng = numpy.random.default_rng(0)
     labels = numpy.arange(600) % 10
-    images = 2 * rng.normal(size=(10, 20))[labels] + 0.3 * rng.normal(size=(600, 20))
-    return images.astype("float32"), labels
+    images = 0.25 * rng.normal(size=(10, 20))[labels] + 0.03 * rng.normal(size=(600, 20)) + 0.5
+    return numpy.clip(images, 0, 1).astype("float32"), labels
 
 
-SMALL = {"sizes": (20, 16, 10), "epochs": 20, "batch_size": 50}
+SMALL = {"sizes": (20, 16, 10), "epochs": 60, "batch_size": 50}
 
 
 def test_mnist_is_learnt(mnist):
@@ -38,7 +39,7 @@ def test_probabilities_and_labels(blobs):
 
 
 def test_images_of_another_size_are_refused(blobs):
-    with pytest.raises(ValueError, match=r"\(N, 20\) expected, \(3, 5\) found"):
+    with pytest.raises(ValueError, match=r"images \(N, 20\) of floats in .* float32 \(3, 5\) found"):
         Classifier(**SMALL).predict_proba(numpy.zeros((3, 5), "float32"))
 
 
@@ -58,7 +59,7 @@ def test_trained_once_for_the_same_data_and_settings(blobs, fits, tmp_path):
     again = classifier.trained(images, labels, **SMALL)
     assert len(fits) == 1 and len(list(tmp_path.iterdir())) == 1
     assert (to_host(first.predict_proba(images)) == to_host(again.predict_proba(images))).all()
-    classifier.trained(images + 1e-3, labels, **SMALL)
+    classifier.trained(images * numpy.float32(0.999), labels, **SMALL)
     classifier.trained(images, labels[::-1].copy(), **SMALL)
     classifier.trained(images, labels, **{**SMALL, "lr": 1e-3})
     assert len(fits) == 4 and len(list(tmp_path.iterdir())) == 4
@@ -113,3 +114,45 @@ def test_a_damaged_cache_is_replaced_with_a_warning(blobs, tmp_path, monkeypatch
         again = classifier.trained(*blobs, **SMALL)
     assert (to_host(first.predict_proba(blobs[0])) == to_host(again.predict_proba(blobs[0]))).all()
     classifier.trained(*blobs, **SMALL)
+
+
+@pytest.mark.parametrize("spoil, message", [
+    (lambda x, y: ((255 * x).astype("uint8"), y), "uint8 .*datasets.scale"),
+    (lambda x, y: (2 * x - 1, y), "in .0, 1. expected, -1 to 1 found"),
+    (lambda x, y: (x * numpy.nan, y), "NaN found"),
+    (lambda x, y: (x, y[:-1]), r"integer labels \(600,\) expected, one per image, .* \(599,\) found"),
+    (lambda x, y: (x, y.astype("float32")), "integer labels .* float32"),
+    (lambda x, y: (x, y - 1), "labels from 0 to 9 expected, -1 to 8 found")])
+def test_what_cannot_be_learnt_is_refused(blobs, spoil, message):
+    judge = Classifier(**SMALL)
+    before = judge.network.state()
+    images, labels = spoil(*blobs)
+    with pytest.raises(ValueError, match=f"^Classifier.fit: .*{message}"):
+        judge.fit(images, labels)
+    assert all((judge.network.state()[key] == before[key]).all() for key in before)
+    if "label" not in message:
+        with pytest.raises(ValueError, match=message):
+            judge.predict(images)
+
+
+def test_accuracy_needs_a_label_per_image(blobs):
+    with pytest.raises(ValueError, match=r"labels of shape \(600,\) expected, one per image, \(1,\) found"):
+        Classifier(**SMALL).accuracy(blobs[0], blobs[1][:1])
+
+
+@pytest.mark.parametrize("settings", [{"sizes": (20,)}, {"sizes": (20, 0, 10)}, {"epochs": 0},
+                                      {"batch_size": 2.5}, {"lr": 0.0}, {"seed": -1}])
+def test_settings_that_cannot_be_are_named(settings):
+    with pytest.raises((TypeError, ValueError), match=f"^Classifier: .*{next(iter(settings))}.* expected"):
+        Classifier(**{**SMALL, **settings})
+
+
+def test_a_cached_classifier_with_nan_is_trained_again(blobs, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIGEN_CACHE", str(tmp_path))
+    first = classifier.trained(*blobs, **SMALL)
+    path, = tmp_path.glob("*.npz")
+    state = storage.load(path)
+    storage.save(path, {key: value * numpy.float32(numpy.nan) for key, value in state.items()})
+    with pytest.warns(UserWarning, match="is trained again: .*not finite"):
+        again = classifier.trained(*blobs, **SMALL)
+    assert again.accuracy(*blobs) == first.accuracy(*blobs)

@@ -48,3 +48,25 @@ def test_measure():
     assert measure(probabilities) == {"mode_entropy": pytest.approx(modes),
                                       "image_entropy": pytest.approx(math.fsum(images) / 3)}
     assert all(type(value) is float for value in measure(probabilities.astype("float32")).values())
+
+
+@pytest.mark.parametrize("rows, message", [
+    ([[2.0, -1.0, 0.5]], "row 0 begins"), ([[0.2, 0.8], [0.5, 0.6]], "row 1 begins"),
+    ([[0.5, 0.5], [numpy.nan, 0.5]], "row 1 begins"), ([[0.0, 0.0]], "row 0 begins"),
+    ([[1.5, -0.5]], "row 0 begins"), ([0.5, 0.5], r"\(N, classes\) expected, \(2,\) found"),
+    (numpy.zeros((2, 0)), r"\(2, 0\) found")])
+def test_rows_that_are_no_probabilities_are_refused(rows, message):
+    for f in (image_entropy, measure):
+        with pytest.raises(ValueError, match=f"^image_entropy: .*{message}"):
+            f(numpy.array(rows))
+
+
+def test_rounded_probabilities_are_taken():
+    rows = numpy.array([[1 / 3, 1 / 3, 1 / 3], [0.1, 0.2, 0.7]], "float16").astype("float32")
+    assert image_entropy(rows)[0] == pytest.approx(math.log(3), abs=1e-3)
+
+
+def test_labels_that_are_no_integers_are_refused():
+    for labels in (numpy.array([0.0, 1.0]), numpy.array([True, False])):
+        with pytest.raises(ValueError, match="integer labels"):
+            mode_entropy(labels)

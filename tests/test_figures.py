@@ -34,7 +34,7 @@ def test_tile_keeps_each_image_upright():
 
 
 def test_save_grid_writes_pixel_for_pixel(tmp_path):
-    images = numpy.array([[0.0, 0.5, 1.0, 2.0]])
+    images = numpy.array([[0.0, 0.5, 1.0, 1.0]])
     figures.save_grid(tmp_path / "x.png", images)
     picture = imread(tmp_path / "x.png")
     assert picture.shape == (4, 4, 4)
@@ -43,7 +43,7 @@ def test_save_grid_writes_pixel_for_pixel(tmp_path):
 
 def test_entropy_curves_draw_what_they_are_given(drawn):
     curves = {"GAN": ([1, 2, 3], [0.5, 0.1, 0.0]), "WGAN": ([1, 2], [1.0, 2.2])}
-    figures.entropy_curves("x.png", curves, "title")
+    figures.entropy_curves("x.png", curves, "title", classes=10)
     ax, = drawn[0].axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
     assert lines["GAN"] == [[1, 0.5], [2, 0.1], [3, 0.0]] and lines["WGAN"] == [[1, 1.0], [2, 2.2]]
@@ -79,7 +79,7 @@ def test_image_rows_put_each_label_under_its_image(drawn):
 
 def test_image_entropies(drawn, rng):
     values = {name: rng.random(100) for name in figures.COLOURS}        # all models fit into one figure
-    figures.image_entropies("x.png", values, "title")
+    figures.image_entropies("x.png", values, "title", classes=10)
     few, all_ = drawn[0].axes
     for line, curve, (name, expected) in zip(few.lines, all_.lines, values.items()):
         assert line.get_label() == name and line.get_ydata().tolist() == expected[:10].tolist()
@@ -97,7 +97,7 @@ def test_grids(drawn):
 
 def test_entropy_histogram_shows_mean_and_range(drawn):
     runs = [[0.01, 0.02, 0.06], [0.01, 0.06, 0.07]]
-    figures.entropy_histogram("x.png", {"VAE-GAN": runs}, "title")
+    figures.entropy_histogram("x.png", {"VAE-GAN": runs}, "title", classes=10)
     band, line = (patch.get_data() for patch in drawn[0].axes[0].patches)
     assert line.values[:3].tolist() == [1.5, 1.5, 0] and line.edges[1] == 0.05
     assert band.values[:3].tolist() == [2, 2, 0] and band.baseline[:3].tolist() == [1, 1, 0]
@@ -143,13 +143,13 @@ def test_plots_are_written(tmp_path):
     grids = [(1, tmp_path / "a.png"), (2000, tmp_path / "a.png")]
     figures.sample_grids(tmp_path / "grids.png", {"GAN": grids, "WGAN": grids[:1]}, "title")
     curves = {"GAN": ([1, 2], [0.1, 0.0]), "WGAN": ([1], [2.2])}
-    figures.entropy_curves(tmp_path / "curves.png", curves, "title")
+    figures.entropy_curves(tmp_path / "curves.png", curves, "title", classes=10)
     rows = {"VAE": numpy.zeros((10, 9)), "GAN": numpy.zeros((10, 9))}
     entropies = {"VAE": numpy.ones(50), "VAE-GAN": numpy.ones(50)}
     figures.image_rows(tmp_path / "rows.png", rows, rows, title="title")
-    figures.image_entropies(tmp_path / "entropies.png", entropies, "title")
+    figures.image_entropies(tmp_path / "entropies.png", entropies, "title", classes=47)
     runs = {name: [values] for name, values in entropies.items()}
-    figures.entropy_histogram(tmp_path / "histogram.png", runs, "title")
+    figures.entropy_histogram(tmp_path / "histogram.png", runs, "title", classes=47)
     for name in ("grids.png", "curves.png", "rows.png", "entropies.png", "histogram.png"):
         picture = imread(tmp_path / name)
         assert min(picture.shape[:2]) > 300 and picture[..., :3].std() > 0.01
@@ -158,3 +158,43 @@ def test_plots_are_written(tmp_path):
 @pytest.mark.parametrize("name", [name for name in models.__all__ if name != "Model"])
 def test_every_model_has_its_colour(name):
     assert figures.COLOURS[getattr(models, name).title].startswith("#")
+
+
+def test_tile_takes_the_shape_of_a_data_set():
+    image = numpy.arange(8.0)[None] / 10
+    for shape in ((2, 4), (2, 4, 1)):
+        picture = figures.tile(image, shape=shape)
+        assert picture[1:3, 1:5].tolist() == [[0, 0.1, 0.2, 0.3], [0.4, 0.5, 0.6, 0.7]]
+    assert figures.tile(numpy.zeros((1, 24)), shape=(2, 4, 3)).shape == (4, 6, 3)
+    assert figures.tile(image.reshape(1, 2, 4))[1:3, 1:5].tolist() == image.reshape(2, 4).tolist()
+
+
+def test_tile_takes_stored_images():
+    assert figures.tile(numpy.array([[0, 51, 102, 255]], "uint8"))[1:3, 1:3] == pytest.approx(
+        numpy.array([[0, 0.2], [0.4, 1]]))
+
+
+@pytest.mark.parametrize("images, shape, message", [
+    (numpy.zeros((2, 600)), None, "rows of 600 pixels are no square images: give their shape"),
+    (numpy.zeros((2, 600)), (30, 10), r"images of shape \(30, 10\) expected, \(600,\) found"),
+    (numpy.zeros((2, 4, 4, 2)), None, r"with 1 or 3 channels expected, \(2, 4, 4, 2\) found"),
+    (numpy.zeros(4), None, r"\(4,\) found"),
+    (2 * numpy.eye(4) - 1, None, r"images in \[0, 1\] expected, -1 to 1 found"),
+    (numpy.full((1, 4), numpy.nan), None, "NaN found"),
+    (numpy.zeros((1, 4), int), None, "int64 found")])
+def test_what_is_no_picture_is_refused(images, shape, message, tmp_path):
+    with pytest.raises(ValueError, match=f"^tile: .*{message}"):
+        figures.save_grid(tmp_path / "x.png", images, shape=shape)
+    assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize("model", [models.GAN(sizes=(16, 8)), models.WGAN(sizes=(16, 8)),
+                                   models.VAE(sizes=(16, 8)),
+                                   models.VAEGAN(architecture="larsen", width=0.03, latent=3)],
+                         ids=["GAN", "WGAN", "VAE", "larsen"])
+def test_the_readmes_recipe_draws_every_model(model, tmp_path):
+    sample = model.sample(4, rng=0)
+    figures.save_grid(tmp_path / "x.png", sample)
+    first = imread(tmp_path / "x.png")[1:-1, 1:-1][:1, :2, :3]
+    expected = sample[0].reshape(-1)[:2] if sample.ndim == 2 else sample[0, 0, :2]
+    numpy.testing.assert_allclose(first[0], numpy.broadcast_to(expected.reshape(2, -1), (2, 3)), atol=1 / 128)

@@ -38,12 +38,12 @@ def test_the_same_samples_are_at_distance_0(rng):
 
 def test_features_see_blur_noise_and_lost_modes(rng):
     data = datasets.faces(n_train=400, n_test=400, seed=5)
-    train, test = (images / numpy.float32(127.5) - 1 for images in (data.train_images, data.test_images))
+    train, test = (images / numpy.float32(255) for images in (data.train_images, data.test_images))
     wanted = frechet.features(test)
     assert wanted.shape == (400, frechet.FEATURES) and wanted.dtype == "float64"
     good = frechet.distance(frechet.features(train), wanted)
     blurred = sum(numpy.roll(train, (i, j), axis=(1, 2)) for i in (-1, 0, 1) for j in (-1, 0, 1)) / 9
-    noisy = train + 0.2 * rng.normal(size=train.shape).astype("float32")
+    noisy = numpy.clip(train + 0.1 * rng.normal(size=train.shape).astype("float32"), 0, 1)
     same = numpy.concatenate([train[:5]] * 80)
     for spoilt in (blurred, noisy, same):
         assert frechet.distance(frechet.features(spoilt), wanted) > 3 * good
@@ -53,3 +53,32 @@ def test_features_see_blur_noise_and_lost_modes(rng):
 def test_features_that_do_not_match_are_refused(shapes):
     with pytest.raises(ValueError, match=r"two arrays \(N, features\) with N > 1 expected"):
         frechet.distance(*map(numpy.ones, shapes))
+
+
+def test_a_set_is_at_distance_0_or_more_from_itself(rng):
+    for scale in (1e-3, 1.0, 1e3):
+        a = scale * rng.normal(size=(40, frechet.FEATURES)) + scale
+        assert 0 <= frechet.distance(a, a) < 1e-9 * scale ** 2
+
+
+def test_grey_images_are_colour_images_of_equal_channels(rng):
+    grey = rng.random((3, 28, 28, 1), dtype="float32")
+    numpy.testing.assert_array_equal(frechet.features(grey), frechet.features(grey.repeat(3, axis=3)))
+
+
+@pytest.mark.parametrize("images, message", [
+    (numpy.zeros((2, 784), "float32"), r"\(N, ..., ..., 3\) .* expected, float32 \(2, 784\) found"),
+    (numpy.zeros((2, 8, 8, 3), "uint8"), "uint8 .*datasets.scale"),
+    (numpy.full((2, 8, 8, 3), -1.0), "-1 to -1 found"),
+    (numpy.full((2, 8, 8, 3), numpy.nan), "NaN found"),
+    (numpy.zeros((2, 8, 8, 4)), r"\(2, 8, 8, 4\) found"), ([[0.0]], "list found")])
+def test_what_are_no_images_is_refused(images, message):
+    with pytest.raises(ValueError, match=f"^frechet.features: images .*{message}"):
+        frechet.features(images)
+
+
+def test_features_that_are_not_finite_are_refused():
+    a = numpy.ones((3, 2))
+    for bad in (numpy.nan, numpy.inf):
+        with pytest.raises(ValueError, match="finite features expected"):
+            frechet.distance(a, a * bad)

@@ -27,3 +27,9 @@ def test_intervals_are_students(n, level, t):
 def test_mistakes_are_errors(values, level, message):
     with pytest.raises(ValueError, match=message):
         confidence_interval(values, level)
+
+
+def test_values_that_are_not_finite_are_refused():
+    for bad in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="finite values expected"):
+            confidence_interval([1.0, bad, 2.0])

@@ -10,6 +10,7 @@ from cases import FULLY_CONNECTED, SMALL, build
 from minigen import losses, models, nn, ops, optim, threads
 from minigen.core import Tensor, grad, to_host
 from minigen.gradcheck import check_grad
+from minigen.models.model import infer
 
 every_model = pytest.mark.parametrize("model", FULLY_CONNECTED.values(), ids=list(FULLY_CONNECTED))
 every_gan = pytest.mark.parametrize("name", ["non-saturating", "minimax", "wgan"])
@@ -203,12 +204,124 @@ def test_seeds_and_the_papers_sizes():
 
 @pytest.mark.parametrize("make, message", [
     (lambda: models.GAN(objective="hinge"), "'non-saturating' or 'minimax' expected, 'hinge' found"),
-    (lambda: models.WGAN(critic_steps=0), "at least 1 critic step expected, 0 found"),
-    (lambda: models.WGAN(clip=0.0), "a positive clip expected, 0.0 found"),
+    (lambda: models.WGAN(critic_steps=0), "an integer critic_steps of at least 1 expected, 0 found"),
+    (lambda: models.WGAN(clip=0.0), r"a number clip in \(0, inf\) expected, 0.0 found"),
     (lambda: models.GAN(init="zeros"),
      "init one of he_normal, glorot_uniform, fan_in_uniform expected, 'zeros' found"),
-    (lambda: models.GAN(lr=-1.0), r"Adam: a number lr in \(0, inf\) expected, -1.0 found"),
+    (lambda: models.GAN(lr=-1.0), r"GAN: a number lr in \(0, inf\) expected, -1.0 found"),
 ])
 def test_impossible_settings_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+UNFIT = {
+    "uint8": (lambda x: (255 * x).astype("uint8"), "images .* expected, uint8 .*datasets.scale"),
+    "bool": (lambda x: x > 0.5, "images .* expected, bool"),
+    "float16": (lambda x: x.astype("float16"), "images .* expected, float16"),
+    "minus one": (lambda x: 2 * x - 1, r"images in \[0, 1\] expected, -0.9"),
+    "255": (lambda x: 255 * x, r"images in \[0, 1\] expected, .* to 25"),
+    "nan": (lambda x: numpy.where(x == x.max(), numpy.nan, x).astype("float32"), "images .* NaN found"),
+    "shape": (lambda x: x[:, :9], r"images \(N, 16\) .* expected, float32 \(\d+, 9\) found"),
+    "list": (lambda x: x.tolist(), r"images \(N, 16\) .* expected, list found"),
+}
+
+
+@pytest.mark.parametrize("spoil, message", UNFIT.values(), ids=list(UNFIT))
+@every_model
+def test_images_of_another_kind_are_refused_wherever_they_go_in(model, spoil, message, rng):
+    model, x = build(model), images(model, rng, 64)
+    unfit = spoil(x)
+    before = model.state()
+    entrances = [lambda: model.step(unfit, rng)]
+    if isinstance(model, models.VAE) and not isinstance(unfit, list):
+        entrances += [lambda: model.encode(unfit), lambda: model.reconstruct(unfit),
+                      lambda: model.interpolate(x, unfit, 3)]
+    for enter in entrances:
+        with pytest.raises(ValueError, match=f"^{type(model).__name__}: {message}"):
+            enter()
+    assert not any(changed(before, model.state()).values())
+    model.step(x, rng)
+
+
+@every_model
+def test_samples_are_images_in_the_unit_interval(model, rng):
+    sample = build(model).sample(7, rng=0)
+    assert sample.shape == (7, 16) and 0 <= sample.min() <= sample.max() <= 1
+    with pytest.raises(TypeError, match="sample: an integer n of at least 0 expected, 2.5 found"):
+        build(model).sample(2.5)
+
+
+def test_latents_of_another_shape_are_refused():
+    model = models.VAE(sizes=(16, 8), latent=4)
+    with pytest.raises(ValueError, match=r"latents \(N, \d\) expected, \(2, 9\) found"):
+        model.decode(numpy.zeros((2, 9), "float32"))
+
+
+def test_a_state_that_does_not_fit_changes_nothing():
+    vae, vaegan = models.VAE(sizes=(16, 8), latent=3), models.VAEGAN(sizes=(16, 8), latent=3, outputs=1)
+    before = vae.state()
+    spoilt = {**before, "optimizers.autoencoder.steps": numpy.array(-1)}
+    lost = dict(list(before.items())[:-1])
+    for state, message in ((vaegan.state(), "unknown: .*discriminator"), (spoilt, "steps of"),
+                           (lost, "missing")):
+        with pytest.raises(ValueError, match=message):
+            vae.load_state({key: value + 1 if value.shape else value for key, value in state.items()})
+        assert all((vae.state()[key] == before[key]).all() for key in before)
+
+
+@pytest.mark.parametrize("name, value", [
+    ("latent", 0), ("latent", 2.0), ("latent", True), ("latent", "3"), ("outputs", -1), ("lr", True),
+    ("lr", None), ("lr", "0.1"), ("lr", numpy.nan), ("lr", 10 ** 400), ("beta1", None), ("beta1", 1.0),
+    ("seed", -1), ("seed", None), ("seed", 1.5), ("sizes", (16, 0)), ("sizes", 16), ("sizes", ()),
+    ("sizes", "16"), ("init", None), ("objective", 3)])
+def test_a_setting_that_cannot_be_is_named(name, value):
+    with pytest.raises((TypeError, ValueError), match=f"^GAN: .*{name}.* expected"):
+        models.GAN(**{name: value})
+
+
+def test_a_setting_of_another_type_is_named():
+    for settings in ({"learned_similarity": 1}, {"width": "x"}, {"architecture": None}, {"gan_weight": [1]}):
+        with pytest.raises((TypeError, ValueError), match=next(iter(settings))):
+            models.VAEGAN(**settings)
+
+
+def test_numbers_of_numpy_become_those_of_python():
+    model = models.GAN(sizes=numpy.array([16, 8]).tolist(), latent=numpy.int64(3), lr=numpy.float32(0.5),
+                       seed=numpy.uint8(2))
+    assert model.settings() == {"objective": "non-saturating", "outputs": 100, "latent": 3, "sizes": (16, 8),
+                                "init": "fan_in_uniform", "lr": 0.5, "beta1": 0.0, "seed": 2}
+    assert all(type(model.settings()[name]) is kind for name, kind in {"latent": int, "lr": float}.items())
+
+
+def test_networks_that_do_not_fit_into_memory_are_refused_before_they_are_made(monkeypatch):
+    parameters = 16 * 8 + 8 * 2 + 3 * 8 + 8 * 16        # weights; biases are few
+    settings = {"sizes": (16, 8), "latent": 3, "outputs": 2}
+    monkeypatch.setattr("minigen.backend.free_memory", lambda: 20 * parameters)
+    models.GAN(**settings)
+    monkeypatch.setattr("minigen.backend.free_memory", lambda: 20 * parameters - 1)
+    with pytest.raises(ValueError, match="GAN: smaller networks expected: .* GB of memory, .* GB free"):
+        models.GAN(**settings)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="VAE: smaller networks expected: .* TB|GB of memory"):
+        models.VAE(architecture="larsen", width=1000.0)
+
+
+def test_a_failed_inference_leaves_the_modes_as_they_were(rng):
+    network = nn.Sequential(nn.Linear(2, 3, rng=rng), nn.BatchNorm(3), nn.BatchNorm(3))
+    network[1].eval()
+    for x in (numpy.zeros((4, 2), "float32"), numpy.zeros((4, 5), "float32")):
+        try:
+            infer(network, x)
+        except ValueError:
+            assert x.shape == (4, 5)
+        assert [module.training for _, module in network.named_modules()] == [True, True, False, True]
+
+
+def test_a_model_that_is_no_dataclass_says_so():
+    class Mine(models.Model):
+        pass
+    with pytest.raises(TypeError, match="Mine: a dataclass expected, whose fields are the model's settings"):
+        Mine().settings()
+    with pytest.raises(NotImplementedError, match="Mine defines no update"):
+        Mine().step(numpy.zeros((2, 2)), None)

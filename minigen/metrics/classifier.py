@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-from minigen import losses, networks, ops, storage
+from minigen import checks, losses, networks, ops, storage
 from minigen.backend import Array, to_device, xp
 from minigen.core import no_grad
 from minigen.optim import Adam
@@ -34,14 +34,25 @@ class Classifier:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self.sizes = checks.sizes("Classifier", "sizes", self.sizes, fewest=2)
+        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
+            setattr(self, name, checks.whole("Classifier", name, getattr(self, name), least))
+        self.lr = checks.real("Classifier", "lr", self.lr, "(0, inf)")
         self.network = networks.fully_connected(self.sizes, numpy.random.default_rng(self.seed))
 
     def fit(self, images: Any, labels: Any) -> Classifier:
-        """Train on images (N, features) float32 and integer labels (N,), and return the classifier itself."""
+        """Train on images (N, features) of floats in [0, 1] and integer labels (N,); return the classifier.
+
+        ``ValueError`` for images or labels of another kind, number or range.
+        """
         labels = numpy.asarray(labels)
+        checks.images("Classifier.fit", images, self.sizes[:1])
+        if labels.shape != images.shape[:1] or labels.size == 0 or labels.dtype.kind not in "iu":
+            raise ValueError(f"Classifier.fit: integer labels ({len(images)},) expected, one per image, "
+                             f"{labels.dtype} {labels.shape} found")
         if labels.min() < 0 or labels.max() >= self.sizes[-1]:
-            raise ValueError(f"Classifier: labels from 0 to {self.sizes[-1] - 1} expected, {labels.min()} to "
-                             f"{labels.max()} found")
+            raise ValueError(f"Classifier.fit: labels from 0 to {self.sizes[-1] - 1} expected, "
+                             f"{labels.min()} to {labels.max()} found")
         optimizer = Adam(self.network.parameters(), self.lr)
         starts = range(0, len(images) - self.batch_size + 1, self.batch_size) or range(1)
         for epoch in range(self.epochs):
@@ -56,11 +67,9 @@ class Classifier:
 
     @no_grad()
     def predict_proba(self, images: Any) -> Array:
-        """The probability of each class for each image: (N, features) to (N, classes)."""
+        """The probability of each class for each image: (N, features) in [0, 1] to (N, classes)."""
         images = to_device(images)
-        if images.ndim != 2 or images.shape[1] != self.sizes[0]:
-            raise ValueError(f"Classifier: images of shape (N, {self.sizes[0]}) expected, {images.shape} "
-                             "found")
+        checks.images("Classifier", images, self.sizes[:1])
         chunks = [ops.softmax(self.network(images[i:i + _CHUNK])).data
                   for i in range(0, max(len(images), 1), _CHUNK)]
         return xp.concatenate(chunks)
@@ -70,8 +79,13 @@ class Classifier:
         return xp.argmax(self.predict_proba(images), axis=1)
 
     def accuracy(self, images: Any, labels: Any) -> float:
-        """The share of images whose most probable class is their label."""
-        return float(xp.mean(self.predict(images) == to_device(labels)))
+        """The share of images whose most probable class is their label; ``ValueError`` if one lacks its
+        label."""
+        found, labels = self.predict(images), to_device(labels)
+        if labels.shape != found.shape or labels.size == 0:
+            raise ValueError(f"Classifier.accuracy: labels of shape {found.shape} expected, one per image, "
+                             f"{labels.shape} found")
+        return float(xp.mean(found == labels))
 
 
 def trained(images: numpy.ndarray, labels: numpy.ndarray, **settings: Any) -> Classifier:

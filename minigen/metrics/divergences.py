@@ -71,10 +71,9 @@ def wasserstein_1(p: Any, q: Any, positions: Any) -> float:
     if not p.shape == q.shape == x.shape:
         raise ValueError(f"p, q and positions of one length expected, {p.shape}, {q.shape} and {x.shape} "
                          "found")
-    gaps = numpy.diff(x)
-    if not (gaps > 0).all():
-        raise ValueError("wasserstein_1: ascending positions expected")
-    return float(numpy.sum(abs(numpy.cumsum(p - q))[:-1] * gaps))
+    if not (numpy.isfinite(x).all() and (x[1:] > x[:-1]).all()):
+        raise ValueError("wasserstein_1: finite, ascending positions expected")
+    return float(numpy.sum(abs(numpy.cumsum(p - q))[:-1] * numpy.diff(x)))
 
 
 def _t_log_t(t: numpy.ndarray) -> numpy.ndarray:

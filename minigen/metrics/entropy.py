@@ -5,19 +5,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigen.backend import Array, to_device, xp
+from minigen import checks
+from minigen.backend import Array, to_device, to_host, xp
+
+_ROUNDING = 1e-3        # of a row's sum, as float32 and other libraries leave it
 
 
 def mode_entropy(labels: Any, classes: int = 10) -> float:
     """-sum_i p_i log p_i with 0 log 0 = 0, where p_i is the share of images classified as i (section 3.2).
 
-    ``labels`` (N,) are integers in [0, classes). The result is largest, log(classes) or 2.3026 for ten, when
-    all modes are equally frequent; 0 means that a single mode is left. This plug-in estimate is too low by
-    about (classes - 1) / 2N.
+    ``labels`` (N,) are integers in [0, classes); anything else is a ``ValueError``. The result is largest,
+    log(classes) or 2.3026 for ten, when all modes are equally frequent; 0 means that a single mode is left.
+    This plug-in estimate is too low by about (classes - 1) / 2N.
     """
-    labels = to_device(labels)
-    if labels.ndim != 1 or labels.size == 0:
-        raise ValueError(f"mode_entropy: labels of shape (N,), N > 0, expected, {labels.shape} found")
+    labels, classes = to_device(labels), checks.whole("mode_entropy", "classes", classes)
+    if labels.ndim != 1 or labels.size == 0 or labels.dtype.kind not in "iu":
+        raise ValueError(f"mode_entropy: integer labels of shape (N,), N > 0, expected, {labels.dtype} "
+                         f"{labels.shape} found")
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"mode_entropy: labels from 0 to {classes - 1} expected, "
                          f"{int(labels.min())} to {int(labels.max())} found")
@@ -30,14 +34,22 @@ def image_entropy(probabilities: Any) -> Array:
     3.3).
 
     The paper prints sum_i p_i log p_i; an entropy is minus that. The image entropy is low if the classifier
-    is sure of the image.
+    is sure of the image. ``ValueError`` if a row holds no probabilities, such as logits or NaN.
     """
     p = to_device(probabilities)
+    if p.ndim != 2 or p.shape[1] == 0:
+        raise ValueError(f"image_entropy: probabilities (N, classes) expected, {p.shape} found")
+    fits = (xp.abs(xp.sum(p, axis=1) - 1) <= _ROUNDING) & (xp.min(p, axis=1) >= -_ROUNDING)
+    if not bool(fits.all()):        # NaN fits nothing
+        row = int(xp.argmin(fits))
+        raise ValueError(f"image_entropy: probabilities that add up to 1 in each row expected, but row {row} "
+                         f"begins {to_host(p[row, :5]).tolist()}")
     return xp.maximum(-xp.sum(p * xp.log(xp.where(p > 0, p, 1)), axis=-1), 0)
 
 
 def measure(probabilities: Any) -> dict[str, float]:
     """``mode_entropy`` and the mean ``image_entropy`` of images with class probabilities (N, classes)."""
     probabilities = to_device(probabilities)
+    images = image_entropy(probabilities)
     return {"mode_entropy": mode_entropy(xp.argmax(probabilities, axis=1), probabilities.shape[1]),
-            "image_entropy": float(xp.mean(image_entropy(probabilities)))}
+            "image_entropy": float(xp.mean(images))}

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy
 
-from minigen.backend import to_device
+from minigen import checks
+from minigen.backend import to_device, xp
 from minigen.core import no_grad, to_host
 from minigen.nn import Conv2d, ReLU, Sequential, he_normal
 
@@ -21,17 +22,23 @@ _CHUNK = 250        # images per pass, which bounds the memory for hidden layers
 
 @no_grad()
 def features(images: Any) -> numpy.ndarray:
-    """The features (N, FEATURES) float64 of images (N, H, W, 3) in [-1, 1].
+    """The features (N, FEATURES) float64 of images in [0, 1]: (N, H, W, 3), or (N, H, W, 1) if grey.
 
     They come from three 5 x 5 convolutions of stride 2, each with a ReLU, and the mean over all positions.
+    ``ValueError`` for anything else; rows of pixels must be reshaped to images.
     """
+    channels = getattr(images, "shape", (0,))[-1]
+    checks.images("frechet.features", images, (None, None, 1 if channels == 1 else 3))
     rng = numpy.random.default_rng(0)
     layers = [layer for n_in, n_out in ((3, 32), (32, 64), (64, FEATURES))
               for layer in (Conv2d(n_in, n_out, 5, stride=2, padding=2, rng=rng, init=he_normal), ReLU())]
     network = Sequential(*layers)
-    chunks = [to_host(network(to_device(images[i:i + _CHUNK]))).mean(axis=(1, 2))
-              for i in range(0, len(images), _CHUNK)]
-    return numpy.concatenate(chunks).astype("float64")
+    means = []
+    for i in range(0, len(images), _CHUNK):
+        x = to_device(images[i:i + _CHUNK]).astype("float32")
+        colours = xp.concatenate([x] * 3, axis=-1) if channels == 1 else x
+        means.append(to_host(network(2 * colours - 1)).mean(axis=(1, 2)))
+    return numpy.concatenate(means).astype("float64")
 
 
 def distance(first: Any, second: Any) -> float:
@@ -40,19 +47,22 @@ def distance(first: Any, second: Any) -> float:
 
     With means m and covariances C, it is |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Dowson and Landau,
     1982). Between two sets from the same distribution, it is 0 only in the limit of many samples.
-    ``ValueError`` if a set has fewer than two samples, or if the numbers of features differ.
+    It is at least 0, also where rounding would make it less. ``ValueError`` if a set has fewer than two
+    samples, if the numbers of features differ, or if a feature is not finite.
     """
-    first, second = numpy.asarray(first, "float64"), numpy.asarray(second, "float64")
+    first, second = (numpy.asarray(to_host(a), "float64") for a in (first, second))
     alike = first.ndim == second.ndim == 2 and first.shape[1] == second.shape[1]
     if not alike or min(len(first), len(second)) < 2:
-        raise ValueError("distance: two arrays (N, features) with N > 1 expected, "
-                         f"{first.shape} and {second.shape} found")
+        raise ValueError("frechet.distance: two arrays (N, features) with N > 1 expected, as from "
+                         f"features, {first.shape} and {second.shape} found")
+    if not (numpy.isfinite(first).all() and numpy.isfinite(second).all()):
+        raise ValueError("frechet.distance: finite features expected, NaN or infinity found")
     root = _root(numpy.cov(first.T).reshape(first.shape[1], -1))
     other = numpy.cov(second.T).reshape(first.shape[1], -1)
     # C1 C2 has the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric.
     shared = numpy.sqrt(numpy.maximum(numpy.linalg.eigvalsh(root @ other @ root), 0)).sum()
     means = first.mean(axis=0) - second.mean(axis=0)
-    return float(means @ means + numpy.trace(root @ root) + numpy.trace(other) - 2 * shared)
+    return max(0.0, float(means @ means + numpy.trace(root @ root) + numpy.trace(other) - 2 * shared))
 
 
 def _root(covariance: numpy.ndarray) -> numpy.ndarray:

@@ -26,6 +26,7 @@ class GAN(Model):
     """
 
     title = "GAN"
+    intervals = {"lr": "(0, inf)", "beta1": "[0, 1)"}
     objective: str = "non-saturating"
     outputs: int = 100
     latent: int = 100
@@ -36,15 +37,19 @@ class GAN(Model):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.objective not in _GENERATOR_LOSSES:
             raise ValueError("GAN: objective 'non-saturating' or 'minimax' expected, "
                              f"{self.objective!r} found")
         rng, init = numpy.random.default_rng(self.seed), self.initialiser(self.init)
-        architecture = networks.FullyConnected(self.sizes)
+        architecture = self.build()
         self.networks = {"discriminator": architecture.discriminator(self.outputs, rng, init),
                          "generator": architecture.decoder(self.latent, rng, init)}
         self.optimizers = {role: Adam(network.parameters(), self.lr, self.beta1)
                            for role, network in self.networks.items()}
+
+    def build(self) -> networks.FullyConnected:
+        return networks.FullyConnected(self.sizes)
 
     def update(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
         D, G = self.networks["discriminator"], self.networks["generator"]

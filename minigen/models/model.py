@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 import numpy
 
-from minigen import ops, threads
+from minigen import backend, checks, ops, threads
 from minigen.backend import Array, to_device, xp
 from minigen.core import no_grad
+from minigen.networks import FullyConnected, Larsen
 from minigen.nn import INITIALISERS, BatchNorm, Initialiser, Module
 from minigen.optim import Optimizer
 
 _CHUNK = 250        # rows per pass, which bounds the memory for hidden layers
+_BYTES_PER_WEIGHT = 20      # float32: the weight, its gradient, its next value, two states of an optimiser
 
 
 @no_grad()
 def infer(network: Module, x: Array) -> Array:
     """network(x) in evaluation mode, for any number of rows, as a raw array."""
-    training = network.training
+    modes = [(module, module.training) for _, module in network.named_modules()]
     network.eval()
-    y = xp.concatenate([network(x[i:i + _CHUNK]).data for i in range(0, max(len(x), 1), _CHUNK)])
-    if training:
-        network.train()
-    return y
+    try:
+        return xp.concatenate([network(x[i:i + _CHUNK])._data for i in range(0, max(len(x), 1), _CHUNK)])
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def joint_forward(network: Module, *batches: Any) -> list[Any]:
@@ -48,38 +53,87 @@ class Model:
     They fill ``networks`` and ``optimizers``, keyed by role, and define ``update``, one training iteration.
     ``generator`` is the role of the network that makes images. Each iteration takes ``batches_per_step``
     batches of images. ``title`` is the model's name in print.
+
+    Images are floats in [0, 1] for every model whose ``build`` says what its networks take: where they go in,
+    anything else is refused, and so they come out. A model without ``build`` may be trained on any arrays.
     """
 
     title: str
     batches_per_step = 1
     generator = "generator"
+    intervals: dict[str, str] = {}      # of the settings that are numbers, where not every number is allowed
     latent: int
     networks: dict[str, Module]
     optimizers: dict[str, Optimizer]
+    _checked = False        # whether a batch has been
+
+    def __post_init__(self) -> None:
+        """Check the settings by their types; NumPy's numbers become Python's. An error names the setting."""
+        owner = type(self).__name__
+        for field in fields(self):
+            name, kind, value = field.name, field.type, getattr(self, field.name)
+            if kind in ("int", int):
+                value = checks.whole(owner, name, value, least=0 if name == "seed" else 1)
+            elif kind in ("float", float):
+                value = checks.real(owner, name, value, self.intervals.get(name, "(-inf, inf)"))
+            elif name == "sizes":
+                value = checks.sizes(owner, name, value)
+            elif kind in ("bool", "str") and type(value).__name__ != kind:
+                raise TypeError(f"{owner}: {name}: a {kind} expected, {value!r} found")
+            setattr(self, name, value)
+
+    def build(self) -> FullyConnected | Larsen | None:
+        """The architecture that the settings describe; it makes the networks."""
+        return None
 
     def initialiser(self, name: str) -> Initialiser:
-        """The initialiser in ``nn`` with this name; if there is none, ``ValueError`` lists the names."""
+        """The initialiser in ``nn`` with this name, which refuses more weights than there is memory for.
+
+        ``ValueError`` lists the names if there is none with this name, or says how much memory is needed.
+        """
         if name not in INITIALISERS:
             raise ValueError(f"{type(self).__name__}: init one of {', '.join(INITIALISERS)} expected, "
                              f"{name!r} found")
-        return INITIALISERS[name]
+        free, needed = backend.free_memory(), 0
+
+        def initialise(rng: numpy.random.Generator, shape: tuple[int, ...]) -> numpy.ndarray:
+            nonlocal needed
+            needed += _BYTES_PER_WEIGHT * math.prod(shape)
+            if needed > free:
+                raise ValueError(f"{type(self).__name__}: smaller networks expected: to train these needs at "
+                                 f"least {needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB free")
+            return INITIALISERS[name](rng, shape)
+        return initialise
 
     def settings(self) -> dict[str, Any]:
         """The arguments that build this model again, in a form that JSON can hold."""
+        if not is_dataclass(self):
+            raise TypeError(f"{type(self).__name__}: a dataclass expected, whose fields are the model's "
+                            "settings, or a method `settings` of its own")
         return asdict(self)
 
-    def step(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
+    def check(self, images: Any) -> None:
+        """``ValueError`` if ``images`` are not what this model is for: (N, ...) floats in [0, 1]."""
+        architecture = self.build()
+        if architecture is not None:
+            checks.images(type(self).__name__, images, architecture.image_shape)
+
+    def step(self, images: Any, rng: numpy.random.Generator) -> dict[str, Array]:
         """One training iteration on ``images`` (batches_per_step * batch, ...).
 
         Returns its metrics as 0-d arrays; losses are in nats. With images (N, H, W, C), all threads are kept
-        for the convolutions, which are most of the work.
+        for the convolutions, which are most of the work. The first batch is checked, see ``check``; to check
+        each would make a GPU wait.
         """
-        with threads.large_arrays() if images.ndim == 4 else nullcontext():
-            return self.update(images, rng)
+        if not self._checked:
+            self.check(images)
+            self._checked = True
+        with threads.large_arrays() if getattr(images, "ndim", 0) == 4 else nullcontext():
+            return self.update(self._to_networks(images), rng)
 
-    def update(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
-        """The equations of one training iteration; ``step`` calls it."""
-        raise NotImplementedError
+    def update(self, images: Any, rng: numpy.random.Generator) -> dict[str, Array]:
+        """The equations of one training iteration; ``step`` calls it, with images in the networks' range."""
+        raise NotImplementedError(f"{type(self).__name__} defines no update")
 
     def noise(self, n: int, rng: numpy.random.Generator) -> Array:
         """n latents (n, latent) from the prior N(0, I), drawn on the host."""
@@ -87,23 +141,41 @@ class Model:
 
     def sample(self, n: int, rng: numpy.random.Generator | int | None = None) -> Array:
         """n images (n, ...) generated from prior latents; ``rng`` is a random generator, a seed, or None."""
-        return infer(self.networks[self.generator], self.noise(n, numpy.random.default_rng(rng)))
+        n = checks.whole(f"{type(self).__name__}.sample", "n", n, least=0)
+        latents = self.noise(n, numpy.random.default_rng(rng))
+        return self._from_networks(infer(self.networks[self.generator], latents))
 
-    def to_unit_range(self, images: Any) -> Array:
-        """The images with black at 0 and white at 1, as ``figures`` expects them."""
-        return images
+    def _range(self) -> tuple[float, float]:
+        architecture = self.build()
+        return architecture.output_range if architecture else (0.0, 1.0)
+
+    def _to_networks(self, images: Any) -> Any:
+        low, high = self._range()
+        return images if (low, high) == (0, 1) else images * (high - low) + low
+
+    def _from_networks(self, images: Any) -> Any:
+        low, high = self._range()
+        return images if (low, high) == (0, 1) else (images - low) / (high - low)
+
+    def _parts(self) -> dict[str, Any]:
+        return {f"{kind}.{name}.": part for kind in ("networks", "optimizers")
+                for name, part in getattr(self, kind).items()}
 
     def state(self) -> dict[str, numpy.ndarray]:
         """Everything that training changes, by name and on the host: states of networks and optimisers."""
-        return {f"{kind}.{name}.{key}": value
-                for kind, parts in (("networks", self.networks), ("optimizers", self.optimizers))
-                for name, part in parts.items() for key, value in part.state().items()}
+        return {prefix + key: value for prefix, part in self._parts().items()
+                for key, value in part.state().items()}
 
-    def load_state(self, state: dict[str, numpy.ndarray]) -> None:
-        """Restore ``state``, as returned by ``state()``; ``ValueError`` if it belongs to a model with other
-        settings."""
-        for kind, parts in (("networks", self.networks), ("optimizers", self.optimizers)):
-            for name, part in parts.items():
-                prefix = f"{kind}.{name}."
-                own = {key: value for key, value in state.items() if key.startswith(prefix)}
-                part.load_state({key.removeprefix(prefix): value for key, value in own.items()})
+    def load_state(self, state: Mapping[str, numpy.ndarray]) -> None:
+        """Restore ``state``, as returned by ``state()``.
+
+        If it belongs to another model, or to one with other settings, or if a number in it is not finite,
+        ``ValueError`` names the difference, and nothing changes.
+        """
+        checks.state(f"{type(self).__name__}.load_state", self.state(), state)
+        parts = {prefix: {key.removeprefix(prefix): value for key, value in state.items()
+                          if key.startswith(prefix)} for prefix in self._parts()}
+        for prefix, part in self._parts().items():
+            part.check_state(parts[prefix])
+        for prefix, part in self._parts().items():
+            part.load_state(parts[prefix])

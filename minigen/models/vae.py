@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy
 
-from minigen import losses, networks, ops
+from minigen import checks, losses, networks, ops
 from minigen.backend import Array, to_device
 from minigen.core import Tensor
 from minigen.models.model import Model, infer
@@ -30,6 +29,7 @@ class VAE(Model):
 
     title = "VAE"
     generator = "decoder"
+    intervals = {"lr": "(0, inf)", "reconstruction_weight": "[0, inf)", "width": "(0, inf)"}
     reconstruction_weight: float = 1.0
     latent: int = 100
     architecture: str = "fully_connected"
@@ -41,9 +41,7 @@ class VAE(Model):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.reconstruction_weight < math.inf:
-            raise ValueError(f"{type(self).__name__}: a finite reconstruction_weight of at least 0 expected, "
-                             f"{self.reconstruction_weight} found")
+        super().__post_init__()
         rng, init = numpy.random.default_rng(self.seed), self.initialiser(self.init)
         architecture = self.build()
         encoder = architecture.encoder(2 * self.latent, rng, init)
@@ -53,7 +51,6 @@ class VAE(Model):
         self.optimizers = {"autoencoder": self.build_optimizer(parameters, self.lr)}
 
     def build(self) -> networks.FullyConnected | networks.Larsen:
-        """The architecture that ``architecture``, ``sizes`` and ``width`` describe; it makes the networks."""
         return networks.architecture(self.architecture, self.sizes, self.width)
 
     def build_optimizer(self, parameters: Sequence[Tensor], lr: float) -> Optimizer:
@@ -85,20 +82,21 @@ class VAE(Model):
 
     def encode(self, images: Any) -> tuple[Array, Array]:
         """The posterior's mu and logvar, each (N, latent), of images (N, ...)."""
-        return self._halves(infer(self.networks["encoder"], to_device(images)))
+        images = to_device(images)
+        self.check(images)
+        return self._halves(infer(self.networks["encoder"], self._to_networks(images)))
 
     def decode(self, latents: Any) -> Array:
         """Images (N, ...), the mean of p(x | z), from latents (N, latent)."""
-        return infer(self.networks["decoder"], to_device(latents))
+        latents = to_device(latents)
+        if latents.ndim != 2 or latents.shape[1] != self.latent:
+            raise ValueError(f"{type(self).__name__}: latents (N, {self.latent}) expected, {latents.shape} "
+                             "found")
+        return self._from_networks(infer(self.networks["decoder"], latents))
 
     def reconstruct(self, images: Any) -> Array:
         """Images (N, ...) encoded to mu and decoded again."""
         return self.decode(self.encode(images)[0])
-
-    def to_unit_range(self, images: Any) -> Array:
-        """The images with black at 0 and white at 1, as ``figures`` expects them."""
-        low, high = self.build().image_range
-        return (images - low) / (high - low)
 
     def interpolate(self, first: Any, second: Any, steps: int) -> Array:
         """Images (N, steps, ...), decoded along the line from each mu of ``first`` to that of ``second``.
@@ -106,8 +104,7 @@ class VAE(Model):
         ``first`` and ``second`` are images (N, ...). The first and the last step are their reconstructions.
         ``ValueError`` for fewer than 2 steps.
         """
-        if steps < 2:
-            raise ValueError(f"{type(self).__name__}.interpolate: at least 2 steps expected, {steps} found")
+        steps = checks.whole(f"{type(self).__name__}.interpolate", "steps", steps, least=2)
         start, end = self.encode(first)[0][:, None], self.encode(second)[0][:, None]
         t = to_device(numpy.linspace(0, 1, steps, dtype="float32"))[:, None]
         images = self.decode(((1 - t) * start + t * end).reshape(-1, self.latent))

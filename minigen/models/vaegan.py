@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +27,7 @@ class VAEGAN(VAE):
     """
 
     title = "VAE-GAN"
+    intervals = VAE.intervals | {"gan_weight": "[0, inf)", "d_lr": "(0, inf)"}
     gan_weight: float = 0.2
     outputs: int = 100
     d_lr: float = 1e-4
@@ -35,9 +35,6 @@ class VAEGAN(VAE):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.gan_weight < math.inf:
-            raise ValueError(f"{type(self).__name__}: a finite gan_weight of at least 0 expected, "
-                             f"{self.gan_weight} found")
         rng = numpy.random.default_rng((self.seed, 1))     # weights that differ from the encoder's
         D = self.build().discriminator(self.outputs, rng, self.initialiser(self.init))
         if self.learned_similarity and not isinstance(D, networks.Discriminator):
@@ -95,11 +92,6 @@ class ConstrainedVAEGAN(VAEGAN):
     title = "constrained VAE-GAN"
     d: float = 6.0
     per_sample: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not math.isfinite(self.d):
-            raise ValueError(f"{type(self).__name__}: a finite d expected, {self.d} found")
 
     def objective(self, l_vae: Any, l_gan: Any) -> Any:
         return losses.constrained(l_vae, l_gan, self.d, self.gan_weight, self.per_sample)

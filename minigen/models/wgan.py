@@ -25,6 +25,7 @@ class WGAN(Model):
     """
 
     title = "WGAN"
+    intervals = {"lr": "(0, inf)", "clip": "(0, inf)"}
     critic_steps: int = 5
     clip: float = 0.01
     outputs: int = 100
@@ -35,16 +36,16 @@ class WGAN(Model):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.critic_steps < 1:
-            raise ValueError(f"WGAN: at least 1 critic step expected, {self.critic_steps} found")
-        if not self.clip > 0:
-            raise ValueError(f"WGAN: a positive clip expected, {self.clip} found")
+        super().__post_init__()
         rng, init = numpy.random.default_rng(self.seed), self.initialiser(self.init)
-        architecture = networks.FullyConnected(self.sizes)
+        architecture = self.build()
         self.networks = {"critic": architecture.discriminator(self.outputs, rng, init),
                          "generator": architecture.decoder(self.latent, rng, init)}
         self.optimizers = {role: RMSProp(network.parameters(), self.lr)
                            for role, network in self.networks.items()}
+
+    def build(self) -> networks.FullyConnected:
+        return networks.FullyConnected(self.sizes)
 
     @property
     def batches_per_step(self) -> int:

@@ -150,6 +150,8 @@ class _Training:
             images = self.load(1)
         kind = type(self.model).__name__
         try:
+            if not self.prepare:
+                self.model.check(self.images)
             trial = copy.deepcopy(self.model)
             metrics = self.step(trial, 1, images)
             trial.load_state(_finite_state(1, trial))
@@ -168,8 +170,10 @@ class _Training:
         indices = self.batches.indices(i)
         chosen = tuple(array[indices] for array in self.arrays)
         images = chosen if isinstance(self.images, tuple) else chosen[0]
-        return self.prepare(images, numpy.random.default_rng((self.seed, _PREPARE, i))) if self.prepare else (
-            images)
+        if self.prepare:
+            images = self.prepare(images, numpy.random.default_rng((self.seed, _PREPARE, i)))
+            self.model.check(images)
+        return images
 
     def step(self, model: Model, i: int, images: Any) -> Metrics:
         """The step i of the model."""
@@ -179,7 +183,7 @@ class _Training:
     def draw(self, model: Model) -> numpy.ndarray:
         """Samples of the model (samples, height, width, channels), always from the same latents."""
         generated = model.sample(self.samples, numpy.random.default_rng((self.seed, _SAMPLE)))
-        images = to_host(model.to_unit_range(generated))
+        images = numpy.clip(to_host(generated), 0, 1)       # a model may overshoot, a picture cannot
         shape = self.image_shape
         if shape is None and images.ndim != 4:
             raise ArgumentError(f"train: image_shape: (height, width) expected, to draw samples of shape "
