@@ -66,12 +66,12 @@ def parse():
     return args, data
 
 
-def build(kind, args):
+def build(lab, kind, args):
     settings = {"gan_weight": args.gan_weight, "reconstruction_weight": args.reconstruction_weight,
                 "learned_similarity": args.learned_similarity, "latent": 128, "outputs": 1}
     if kind is models.ConstrainedVAEGAN:
         settings |= {"d": args.d, "per_sample": not args.on_mean}
-    return kind(architecture="larsen", width=args.width, seed=args.seed, **settings)
+    return lab.build(kind, architecture="larsen", width=args.width, seed=args.seed, **settings)
 
 
 def main():
@@ -89,7 +89,7 @@ def main():
     tenths = {max(1, args.iterations * i // 10) for i in range(1, 11)}
     trained, runs = {}, {}
     for name in MODELS if args.model == "both" else [args.model]:
-        model = build(MODELS[name], args)
+        model = build(lab, MODELS[name], args)
         runs[name] = lab.train(model, name, prepare=datasets.flip_and_scale, evaluate=evaluate,
                                evaluate_at=tenths, sample_at=tenths, log_every=max(1, args.iterations // 100))
         trained[model.title] = model

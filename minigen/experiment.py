@@ -92,6 +92,14 @@ class Experiment:
         """Rows of pixels as images (N, height, width, channels), on the host."""
         return to_host(images).reshape(-1, *self.data.image_shape)
 
+    def build(self, kind: Callable[..., Model], **settings: Any) -> Model:
+        """A model of this ``kind`` with these ``settings``, which flags may have given: ``ArgumentError`` says
+        why they cannot be used."""
+        try:
+            return kind(**settings)
+        except (TypeError, ValueError) as error:
+            raise training.ArgumentError(str(error)) from error
+
     def train(self, model: Model, folder: str, **options: Any) -> training.Run:
         """Train ``model`` with its own seed, recorded in ``folder``; ``options`` are ``training.train``'s."""
         args = self.args
@@ -106,7 +114,7 @@ class Experiment:
         """A model of this ``kind`` and ``settings`` for each of the seeds, trained and judged."""
         results = []
         for seed in range(self.args.seed, self.args.seed + self.args.seeds):
-            model = kind(seed=seed, sizes=self.sizes, **settings)
+            model = self.build(kind, seed=seed, sizes=self.sizes, **settings)
             run = self.train(model, f"{folder}_seed{seed}")
             images = model.sample(SAMPLES, rng=0)
             probabilities = to_host(self.judge.predict_proba(images))
