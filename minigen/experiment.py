@@ -93,8 +93,8 @@ class Experiment:
         return to_host(images).reshape(-1, *self.data.image_shape)
 
     def build(self, kind: Callable[..., Model], **settings: Any) -> Model:
-        """A model of this ``kind`` with these ``settings``, which flags may have given: ``ArgumentError`` says
-        why they cannot be used."""
+        """A model of this ``kind``. ``ArgumentError`` says which of the ``settings``, which flags may have
+        given, cannot be used."""
         try:
             return kind(**settings)
         except (TypeError, ValueError) as error:

@@ -307,7 +307,7 @@ def test_celeba_vaegan_without_celeba_says_so_loudly(example, monkeypatch):
     (["--data", "nowhere"], "nowhere: no such file or folder: give img_align_celeba.zip"),
     (["--data", "empty"], "empty: at least 2 pictures"),
     (["--width", 0], "--width: a number above 0"),
-    (["--width", 1000], "smaller networks expected"),
+    (["--width", 1000, "--batch-size", 8], "smaller networks expected"),
     (["--model", "gan"], "--model: invalid choice"),
     (["--batch-size", 49], "--batch-size: at most 48 expected")])
 def test_wrong_flags_of_celeba_vaegan(small_celeba, example, wrong, message):
