@@ -197,6 +197,16 @@ def test_impossible_arguments_are_refused_and_nothing_is_touched(tmp_path, chang
     assert not (tmp_path / "new").exists()
 
 
+def test_the_rehearsal_leaves_the_model_as_it_is(tmp_path):
+    model = models.GAN(sizes=(16, 8), latent=3, outputs=2)
+    before = model.state()
+    with pytest.raises(training.ArgumentError, match="image_shape"):
+        run(tmp_path / "new", model=model, image_shape=(9, 9))
+    assert all((before[name] == array).all() for name, array in model.state().items())
+    run(tmp_path / "new", model=model)
+    assert model.optimizers["generator"].steps == 30
+
+
 def test_no_path(tmp_path):
     with pytest.raises(training.ArgumentError, match="train: out: the path of a folder expected, None found"):
         run(None)
@@ -288,6 +298,14 @@ def test_a_model_that_a_user_wrote_with_points_and_labels_as_data(tmp_path):
         training.load(tmp_path, models.GAN)
     with pytest.raises(TypeError, match="load: kind: a class of models expected, Points found"):
         training.load(tmp_path, model)
+
+
+def test_a_state_that_cannot_be_saved_is_refused(tmp_path):
+    model = Points(2)
+    model.state = lambda: {"means": "zero"}
+    with pytest.raises(training.ArgumentError, match="one step of Points .*, tried beforehand, failed: "):
+        run(tmp_path / "new", model=model, images=(numpy.zeros((9, 2)), numpy.zeros(9)), sample_at=())
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("settings, message", [

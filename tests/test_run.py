@@ -7,7 +7,7 @@ import zipfile
 
 import numpy
 import pytest
-from short_runs import IMAGES, SETTINGS, assert_same, newest, record, run
+from short_runs import IMAGES, SETTINGS, Stop, assert_same, newest, record, run
 
 from minigen import models, storage, training
 from minigen.training import loop
@@ -209,6 +209,31 @@ def test_overwrite_replaces_a_run_and_other_files_stay(straight, tmp_path):
         assert path.read_text() == "mine"
         path.unlink()
     assert_same(straight, model, result)
+
+
+def test_a_kill_while_a_run_is_replaced_leaves_nothing_to_resume(tmp_path, monkeypatch):
+    """Else the new run would go on from what is left of the old one."""
+    run(tmp_path)
+    unlink = os.unlink
+
+    def killed(path, **options):
+        if path.suffix == ".npz":
+            raise Stop
+        unlink(path, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", killed)
+        with pytest.raises(Stop):
+            run(tmp_path, overwrite=True)
+    with pytest.raises(training.RunError, match="it has checkpoints, but no config.json"):
+        run(tmp_path, resume=True)
+
+
+def test_samples_of_a_deleted_run_do_not_bring_its_folder_back(tmp_path):
+    _, result = run(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match="config.json"):
+        result.save_samples(31, IMAGES[:4].reshape(4, 4, 4, 1))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_without_a_run_is_used(tmp_path):
