@@ -195,7 +195,7 @@ def test_a_console_that_cannot_print_everything_prints_the_rest():
 def test_a_reader_that_ends_early_is_no_error(code):
     read, write = os.pipe()
     os.close(read)
-    process = program(code, stdout=write)
+    process = program(code, stdout=write, env={**os.environ, "PYTHONUNBUFFERED": ""})
     os.close(write)
     assert process.communicate()[1] == "" and process.returncode == 141
 

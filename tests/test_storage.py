@@ -150,8 +150,10 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, number, expected):
     else:
         with storage.lock(tmp_path / "lock") as held:
             assert held is expected
+        part = tmp_path / "x.npz.4321-1.part"       # somebody may be writing it
+        part.write_text("unfinished")
         storage.save(tmp_path / "x.npz", ARRAYS)
-        assert list(storage.load(tmp_path / "x.npz")) == list(ARRAYS)
+        assert list(storage.load(tmp_path / "x.npz")) == list(ARRAYS) and part.exists()
 
 
 def test_what_killed_processes_left_unfinished_is_removed(tmp_path):
