@@ -103,14 +103,15 @@ def numbers(source: str, values: Any, taken: Iterable[str] = ()) -> dict[str, An
         if not isinstance(name, str) or name in taken:
             raise ArgumentError(f"{source}: {shown(name)} cannot be the name of a metric: "
                                 f"{'that is one already' if isinstance(name, str) else 'a string expected'}")
-        kind = numpy.dtype(_type(value)).kind
-        if isinstance(value, Tensor) or getattr(value, "ndim", 0) or kind not in "biuf":
+        if not (isinstance(value, (int, float)) or _is_scalar(value)):
             raise ArgumentError(f"{source}: a number expected as {name}, {shown(value)} found")
     return dict(values)
 
 
-def _type(value: Any) -> Any:
-    return value.dtype if hasattr(value, "dtype") else numpy.asarray(value).dtype
+def _is_scalar(value: Any) -> bool:
+    """Whether the value is a 0-d array, of NumPy or a GPU, of a type of number."""
+    return not isinstance(value, Tensor) and hasattr(value, "dtype") and value.ndim == 0 and (
+        value.dtype.kind in "biuf")
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, float]:
