@@ -178,9 +178,9 @@ def load(path: Path) -> dict[str, numpy.ndarray]:
 
 
 def read(path: Path) -> bytes:
-    """The content of the file; ``ValueError`` if it is no regular file but a folder, a pipe or a device."""
+    """The content of the file; ``OSError`` if it is no regular file but a folder, a pipe or a device."""
     if not _is_regular(path):
-        raise ValueError(f"{path}: a regular file expected")
+        raise OSError(errno.EINVAL, "a regular file expected", os.fspath(path))
     return path.read_bytes()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import zipfile
 
@@ -69,6 +70,8 @@ DAMAGES = {
     "another shape": lambda path: rewrite(path, {WEIGHT: lambda w: w[:-1]}),
     "NaN weights": lambda path: rewrite(path, {WEIGHT: lambda w: w * numpy.nan}),
     "an array more": lambda path: rewrite(path, seed=numpy.array(1)),
+    "a record of 2.5 bytes of metrics": lambda path: rewrite(path, {"minigen.run": lambda text: numpy.array(
+        re.sub('"metrics": .*?,', '"metrics": 2.5,', str(text)))}),
     "no record": lambda path: numpy.savez(path, **{STEPS: numpy.array(23)}),
     "record of noise": lambda path: rewrite(path, {"minigen.run": lambda _: numpy.array("[" * 5000)}),
     "pickled": lambda path: numpy.savez(path, a=numpy.array([{}], dtype=object)),
@@ -142,6 +145,8 @@ UNUSABLE = {
     "config of another model": (change_config('"GAN"', '"VAE"'), "its model is VAE, but GAN is asked for"),
     "config nested": (write_config("[" * 3000), "config.json is damaged"),
     "config of numbers": (change_config('"seed": 0', f'"seed": 1{"0" * 5000}'), "config.json is damaged"),
+    "config of words": (change_config('"checkpoint_every": 5', '"checkpoint_every": "5"'),
+                        "config.json is damaged: TypeError: whole numbers expected as iterations and"),
     "all checkpoints damaged": (empty_checkpoints, "no checkpoint that can be used: 00000030.npz, "
                                 "00000025.npz, 00000020.npz are damaged .*overwrite=True"),
     "no checkpoints": (remove_checkpoints, "no checkpoint left, but metrics up to iteration 30"),
@@ -149,6 +154,7 @@ UNUSABLE = {
     "metrics cut": (write_metrics(lambda b: b[:-9]), r"metrics.jsonl is damaged: (\d+) bytes expected at"),
     "a 5": (write_metrics(lambda b: b"5\n" + b), f"metrics.jsonl is damaged: line 1: {LINE}'5' found"),
     "a {}": (write_metrics(lambda b: b.replace(b"}", b"}\n{}", 1)), f"damaged: line 2: {LINE}'{{}}' found"),
+    "another encoding": (write_metrics(lambda b: "{}\n".encode("utf-16") + b), f"line 1: {LINE}"),
     "a bad byte": (write_metrics(lambda b: b.replace(b'"g_loss"', b'"g\xffloss"', 1)), "damaged: line 1: "),
     "zeros": (write_metrics(lambda b: b[:200] + bytes(len(b) - 200)), "metrics.jsonl is damaged: "),
 }

@@ -34,7 +34,8 @@ def read(path: Path, expected: dict[str, Any]) -> tuple[dict[str, numpy.ndarray]
     state = storage.load(path)
     try:
         record = json.loads(str(state.pop(_RECORD)))
-        whole = record["checksum"] == checksum(state) and record["metrics"] >= 0
+        metrics = record["metrics"]
+        whole = record["checksum"] == checksum(state) and type(metrics) is int and metrics >= 0
     except (KeyError, RecursionError, TypeError, ValueError):
         raise ValueError(f"{path} is damaged: it has no record of its run") from None
     if not whole:

@@ -56,7 +56,7 @@ class Run:
     def __repr__(self) -> str:
         try:
             config = self.config()
-        except RunError:
+        except (OSError, RunError):
             return f"Run({str(self.folder)!r}): no run yet"
         newest = max([iteration for iteration, _ in self.checkpoints()], default=0)
         return (f"Run({str(self.folder)!r}): {config['model']}, checkpoint of iteration {newest} "
@@ -174,12 +174,14 @@ class Run:
         try:
             config = json.loads(storage.read(self.config_path))
             config["settings"] = dict(config["settings"])
+            if not all(type(config[key]) is int for key in ("iterations", "checkpoint_every")):
+                raise TypeError("whole numbers expected as iterations and checkpoint_every")
             return {key: config[key] for key in (*_SAME, "iterations", "checkpoint_every", "environment")}
         except FileNotFoundError:
             found = "it has checkpoints, but no" if self.checkpoints() else "it has no"
             raise RunError(f"{self.folder} is no run directory: {found} {self.config_path.name}") from None
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise RunError(f"{self.config_path} is damaged: {shown(str(error))}") from error
+            raise RunError(f"{self.config_path} is damaged: {type(error).__name__}: {error}") from error
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
@@ -197,7 +199,7 @@ class Run:
         records = []
         for number, line in enumerate(lines, 1):
             try:
-                record = json.loads(line)
+                record = json.loads(line.decode())
                 if not isinstance(record, dict) or type(record["iteration"]) is not int:
                     raise TypeError
             except (KeyError, RecursionError, TypeError, ValueError):
