@@ -80,9 +80,13 @@ class Optimizer:
     def minimize(self, loss: Tensor) -> None:
         """Take one step down the gradient of the scalar ``loss`` with respect to the parameters.
 
-        This frees the graph of ``loss``.
+        This frees the graph of ``loss``. ``ValueError`` if ``loss`` depends on none of the parameters.
         """
-        self.step(grad(loss, self.parameters, retain_graph=False))
+        gradients = grad(loss, self.parameters, retain_graph=False)
+        if loss.op is not None and loss.args is not None:       # not freed: no path leads to it
+            raise ValueError(f"{type(self).__name__}.minimize: the loss depends on none of the parameters: "
+                             "was it computed with another module, or from data taken out of the graph?")
+        self.step(gradients)
 
     def step(self, grads: Sequence[Array]) -> None:
         """Update every parameter from its gradient, given in the order of the parameters.
@@ -108,8 +112,8 @@ class Optimizer:
         who, arrays = f"{type(self).__name__}.step", (xp.ndarray, numpy.generic)
         if not isinstance(grads, (list, tuple)):
             raise TypeError(f"{who}: a list of gradients expected, {type(grads).__name__} found")
-        if len(grads) != len(self.parameters):
-            raise ValueError(f"{who}: {len(self.parameters)} gradients expected, {len(grads)} found")
+        if len(grads) != len(self._kinds):
+            raise ValueError(f"{who}: {len(self._kinds)} gradients expected, {len(grads)} found")
         for i, (kind, g) in enumerate(zip(self._kinds, grads)):
             if not isinstance(g, arrays):
                 raise TypeError(f"{who}: gradient {i}: an array expected, {type(g).__name__} found")

@@ -101,6 +101,27 @@ def test_minimize_is_a_step_down_the_gradient_of_the_loss(rng, kind):
         grad(loss, other)
 
 
+@pytest.mark.parametrize("kind", [optim.SGD, optim.RMSProp, optim.Adam])
+@pytest.mark.parametrize("loss_of", [
+    lambda p, other: ops.sum(other * other),
+    lambda p, other: ops.sum(Tensor(p.data) * other)], ids=["of another Tensor", "of the value alone"])
+def test_a_loss_that_depends_on_no_parameter_is_refused(kind, loss_of):
+    p, other = Tensor([1.0, -2.0]), Tensor([3.0, 4.0])
+    optimizer = kind([p], lr=0.1)
+    optimizer.minimize(ops.sum(p))      # so there is momentum
+    before = p.data
+    with pytest.raises(ValueError, match=f"^{kind.__name__}.minimize: the loss depends on none of the"):
+        optimizer.minimize(loss_of(p, other))
+    assert optimizer.steps == 1 and p.data.tolist() == before.tolist()
+
+
+def test_a_loss_may_be_a_parameter_or_depend_on_some_only():
+    loss, p, unused = Tensor(2.0), Tensor(1.0), Tensor(5.0)
+    optim.SGD([loss, unused], lr=0.5).minimize(loss)
+    optim.SGD([unused, p], lr=0.5).minimize(3 * p)
+    assert (loss.item(), p.item(), unused.item()) == (1.5, -0.5, 5.0)
+
+
 @pytest.mark.parametrize("kind, decay", [(optim.SGD, {"momentum": 0.9}), (optim.RMSProp, {"alpha": 0.9}),
                                          (optim.Adam, {})])
 @pytest.mark.parametrize("size", [3, 100_000])
@@ -233,6 +254,15 @@ RANGES = [(optim.SGD, "momentum", "[0, 1)", (0, 0.99), (-0.1, 1, math.nan)),
           (optim.Adam, "beta2", "[0, 1)", (0, 0.99), (-0.1, 1, math.nan)),
           (optim.Adam, "eps", "(0, inf)", (1e-300, 1), (0, -1, math.inf)),
           *[(kind, "lr", "[0, inf)", (1e-300, 1e300), (-1, math.nan, math.inf)) for kind in KINDS]]
+
+
+def test_parameters_that_came_later_are_not_left_out_silently():
+    p, late = Tensor(1.0), Tensor(1.0)
+    optimizer = optim.SGD([p], lr=0.5)
+    optimizer.parameters += (late,)
+    with pytest.raises(ValueError, match="^SGD.step: 1 gradients expected, 2 found$"):
+        optimizer.minimize(p + late)
+    assert (p.item(), late.item()) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("kind, name, interval, inside, outside", RANGES)
