@@ -35,7 +35,7 @@ class Module:
 
     They may be in dicts, lists and tuples, to any depth. One that is used twice counts once, under its first
     name. A parameter is a leaf. What ``forward`` assigns is no part of the module: it may keep a Tensor, but
-    neither make a module nor replace a parameter.
+    neither make a module nor replace a parameter, nor add to the dicts and lists that hold parts.
 
     Subclasses define ``forward``, with any arguments; calling the module calls it. ``buffers`` names the
     array attributes that belong to the state but are not parameters. ``training`` is the mode, for layers
@@ -45,6 +45,7 @@ class Module:
     buffers: tuple[str, ...] = ()
     training: bool = True
     _kept: frozenset[str] = frozenset()     # the attributes that forward assigned
+    _containers: bool = False               # whether an attribute is a list, dict or the like
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -60,11 +61,16 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def __call__(self, *args: Any, **options: Any) -> Any:
+        before = [part for _, part in self._parts()] if self._containers else []
         _running.modules.append(self)
         try:
-            return self.forward(*args, **options)
+            y = self.forward(*args, **options)
         finally:
             _running.modules.pop()
+        if self._containers and list(map(id, before)) != [id(part) for _, part in self._parts()]:
+            raise TypeError(f"{type(self).__name__}.forward: it put Tensors or modules into a list or dict "
+                            "of the module, or took some out: assign a new list in forward, or keep arrays")
+        return y
 
     def __setattr__(self, name: str, value: Any) -> None:
         if callable(getattr(Module, name, None)) and not callable(value):
@@ -77,6 +83,8 @@ class Module:
             object.__setattr__(self, "_kept", self._kept - {name})
         elif isinstance(vars(self).get(name), Tensor) and value is not None and not _holds(value):
             raise TypeError(f"{type(self).__name__}: {name} is a Tensor: assign an array to {name}.data")
+        if isinstance(value, _HOLDING) and not self._containers:
+            object.__setattr__(self, "_containers", True)
         object.__setattr__(self, name, value)
 
     def _check_buffer(self, name: str, value: Any) -> None:

@@ -263,12 +263,32 @@ def test_forward_neither_makes_nor_replaces_parts(rng, keep, message):
     net.inner = linear(rng)     # no longer in forward
 
 
-@pytest.mark.parametrize("keep", [lambda net, h: net.list.append(h), lambda net, h: None])
-def test_a_parameter_is_a_leaf(rng, keep):
+@pytest.mark.parametrize("keep", [
+    lambda net, h: net.list.append(h), lambda net, h: net.list.append(Tensor(h.data)),
+    lambda net, h: net.dict.update(h=h), lambda net, h: net.dict["nested"].append(h),
+    lambda net, h: net.list.append(nn.ReLU()), lambda net, h: net.dict["old"].__setitem__(0, h),
+    lambda net, h: net.dict.pop("old")])
+@pytest.mark.parametrize("context", [nullcontext, no_grad])
+def test_forward_does_not_change_which_parts_a_list_holds(rng, keep, context):
+    net, x = Keeper(rng), Tensor(numpy.ones((1, 2), "float32"))
+    net.dict = {"nested": [], "old": [Tensor(1.0)]}
+    with context(), pytest.raises(TypeError, match="^Keeper.forward: it put Tensors or modules into a list"):
+        net(x, keep=keep)
+
+
+def test_forward_may_keep_arrays_in_a_list(rng):
+    net, x = Keeper(rng), numpy.ones((1, 2), "float32")
+    for _ in range(2):
+        net(x, keep=lambda net, h: net.list.append(h.data))
+    assert len(net.list) == 2 and names(net) == ["inner.weight"]
+    net.list.append(nn.Linear(1, 1, rng=rng))       # no longer in forward
+    net(x)
+    assert names(net) == ["inner.weight", "list.2.weight", "list.2.bias"]
+
+
+def test_a_parameter_is_a_leaf(rng):
     net = Keeper(rng)
-    h = net(numpy.ones((1, 2), "float32"), keep=keep)
-    if not net.list:
-        net.list = [h]
+    net.list = [net(numpy.ones((1, 2), "float32"))]
     for find in (net.parameters, net.state, lambda: net.load_state({})):
         with pytest.raises(ValueError, match="^Keeper: list.0 is a result of add, but a parameter is a leaf"):
             find()
