@@ -65,7 +65,7 @@ def sizes(owner: str, name: str, value: Any, fewest: int = 1) -> tuple[int, ...]
 def floats(owner: str, **arrays: Any) -> None:
     """All must be arrays or Tensors, and of one dtype, float32 or float64."""
     dtypes = [getattr(a, "dtype", type(a).__name__) for a in arrays.values()]
-    if dtypes[0] not in _FLOATS or any(dtype != dtypes[0] for dtype in dtypes):
+    if len(set(dtypes)) > 1 or not _FLOATS.issuperset(dtypes):
         raise TypeError(f"{owner}: {', '.join(arrays)} of one dtype, float32 or float64, expected, "
                         f"{', '.join(map(str, dtypes))} found: convert arrays with astype")
 

@@ -86,7 +86,7 @@ def test_floats_of_one_dtype_pass(arrays):
     ({"a": F32, "b": F64}, "float32, float64"), ({"a": F32, "b": Tensor(F64)}, "float32, float64"),
     ({"a": F32.astype("float16")}, "float16"), ({"a": F32.astype(">f4")}, ">f4"), ({"a": F32 > 0}, "bool"),
     ({"a": F32, "b": [1.0, 1.0]}, "float32, list"), ({"a": 1.0}, "float"),
-    ({"a": None, "b": None}, "NoneType, NoneType")])
+    ({"a": F64, "b": 1.0}, "float64, float found"), ({"a": None, "b": None}, "NoneType, NoneType")])
 def test_what_are_not_floats_of_one_dtype_is_refused(arrays, found):
     names = ", ".join(arrays)
     with pytest.raises(TypeError, match=f"^f: {names} of one dtype, float32 or float64, expected, {found}"):
