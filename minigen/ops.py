@@ -247,7 +247,7 @@ reshape = Op("reshape(a, shape)",
 
 def _inverse(axes: Sequence[int] | None) -> tuple[int, ...] | None:
     """The permutation that undoes the permutation ``axes``."""
-    return axes and tuple(sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))
+    return None if axes is None else tuple(sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))
 
 
 transpose = Op("transpose(a, axes=None) = a with its axes permuted, reversed if axes is None",

@@ -126,8 +126,8 @@ class Tensor:
 
     def transpose(self, *axes: Any) -> Tensor:
         """The axes permuted, given as integers or as one tuple; reversed if none are given."""
-        given = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
-        return operators["transpose"](self, tuple(given) if given else None)
+        in_one = len(axes) == 1 and (axes[0] is None or numpy.ndim(axes[0]) > 0)
+        return operators["transpose"](self, axes[0] if in_one else axes or None)
 
     @property
     def T(self) -> Tensor:

@@ -203,3 +203,22 @@ def test_axes_in_a_list_and_a_plus_sign():
     x = Tensor(numpy.arange(6.0).reshape(1, 2, 3))
     assert x.transpose([2, 0, 1]).shape == (3, 1, 2) and x.transpose(-1, 0, 1).shape == (3, 1, 2)
     assert (+x).data.tolist() == x.data.tolist() and Tensor([1.0]).transpose(0).shape == (1,)
+
+
+@pytest.mark.parametrize("transposed", [
+    lambda x: x.transpose(numpy.array([2, 0, 1])), lambda x: ops.transpose(x, numpy.array([2, 0, 1])),
+    lambda x: x.transpose(numpy.int64(2), 0, 1), lambda x: ops.transpose(x, axes=numpy.array([-1, 0, 1]))])
+def test_axes_may_be_numpys(transposed):
+    x, weights = Tensor(numpy.arange(6.0).reshape(1, 2, 3)), numpy.arange(6.0).reshape(3, 1, 2)
+    y = transposed(x)
+    assert y.shape == (3, 1, 2)
+    assert grad(ops.sum(y * weights), x).tolist() == [[[0.0, 2.0, 4.0], [1.0, 3.0, 5.0]]]
+
+
+def test_no_axes_are_not_all_axes():
+    x = Tensor(numpy.ones((2, 3)))
+    assert x.transpose().shape == x.transpose(None).shape == (3, 2)
+    assert Tensor(1.0).transpose(()).shape == ()
+    for axes in ((), []):
+        with pytest.raises(ValueError, match=r"^transpose\(float64 \(2, 3\), .*axes don't match"):
+            x.transpose(axes)
