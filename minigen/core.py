@@ -137,7 +137,7 @@ def _backward(y: Tensor, targets: set[int], create_graph: bool, retain_graph: bo
 def _joint(op: Op, needed: list[bool], g: Any, value: Any, args: Sequence[Any],
            options: dict[str, Any]) -> Sequence[Any]:
     try:
-        parts = op.joint(needed, g, value, *args, **options)
+        parts = list(op.joint(needed, g, value, *args, **options))
     except (ValueError, TypeError, IndexError, AttributeError) as error:
         raise named(error, f"grad: the joint partials of {op.name}") from error
     if len(parts) != len(needed):
