@@ -256,7 +256,9 @@ def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
         result = rows[0] if overwrite else numpy.empty(rows[0].shape, first.dtype)
 
         def work(block: Any) -> None:
-            function(*[a[block] if a.ndim == 2 else a for a in rows], out=result[block])
+            out = result[block]
+            if function(*[a[block] if a.ndim == 2 else a for a in rows], out=out) is not out:
+                raise TypeError("an elementwise function must return the array `out` if it is given one")
         parallel(work, row_blocks(result.shape))
         return result.reshape(first.shape)
     return call

@@ -137,6 +137,14 @@ def test_a_forward_function_that_returns_no_array_is_named(forward, message):
         Op("f(a)", forward, lambda g, y, a: g)(Tensor([1.0]))
 
 
+def test_an_elementwise_function_that_ignores_out_is_refused():
+    """Large arrays would get memory of arbitrary content."""
+    double = Op("double(a) = 2 a", lambda a, out=None: a * 2, lambda g, y, a: g * 2, elementwise=True)
+    assert double(numpy.ones(3)).tolist() == [2, 2, 2]
+    with pytest.raises(TypeError, match=r"^double\(float32 \(1024, 1024\)\): an elementwise function must "):
+        double(Tensor(numpy.ones((1024, 1024), "float32")))
+
+
 def test_signatures_are_those_of_the_forward_functions():
     assert list(inspect.signature(ops.linear).parameters) == ["x", "w", "b"]
     assert str(inspect.signature(ops.leaky_relu)) == "(a, slope=0.01)"
