@@ -45,13 +45,14 @@ class Op:
     one that it includes.
 
     A recorded op keeps the arrays among its arguments and does not copy them. They must not change until the
-    gradient has been computed.
+    gradient has been computed: a forward function or a partial must not write into its arguments either.
     """
 
     def __init__(self, doc: str, forward: Callable[..., Array], *partials: Callable[..., Any] | None,
                  joint: Callable[..., Sequence[Any]] | None = None, elementwise: bool = False) -> None:
         self.name = doc.split("(")[0]
         self.__doc__ = doc
+        self.__module__ = getattr(forward, "__module__", None)
         code = getattr(forward, "__code__", None)
         if code is not None:
             self.__signature__ = inspect.signature(forward)
@@ -66,6 +67,9 @@ class Op:
 
     def __repr__(self) -> str:
         return f"<Op {self.__doc__}>"
+
+    def __reduce__(self) -> str:
+        return self.name        # copied and pickled as functions are: by name
 
     @overload
     def __call__(self, first: Tensor, *args: Any, **options: Any) -> Tensor:
@@ -194,7 +198,8 @@ class no_grad:
                 test(function) for test in (inspect.isgeneratorfunction, inspect.iscoroutinefunction,
                                             inspect.isasyncgenfunction)):
             raise TypeError(f"no_grad: a plain function expected, {function!r} found: its body runs later, "
-                            "and would be recorded: write `with no_grad():` in the body instead")
+                            "and would be recorded: write `with no_grad():` in the body, but not around a "
+                            "yield or an await")
 
         @wraps(function)
         def call(*args: Any, **options: Any) -> Any:

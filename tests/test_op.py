@@ -1,6 +1,8 @@
 """Op: what it does with its arguments; and no_grad."""
 
+import copy
 import inspect
+import pickle
 import threading
 
 import numpy
@@ -143,6 +145,17 @@ def test_an_elementwise_function_that_ignores_out_is_refused():
     assert double(numpy.ones(3)).tolist() == [2, 2, 2]
     with pytest.raises(TypeError, match=r"^double\(float32 \(1024, 1024\)\): an elementwise function must "):
         double(Tensor(numpy.ones((1024, 1024), "float32")))
+
+
+@pytest.mark.parametrize("name", [name for name in ops.__all__ if isinstance(getattr(ops, name), Op)])
+def test_ops_are_copied_and_pickled_by_name(name):
+    op = getattr(ops, name)
+    assert pickle.loads(pickle.dumps(op)) is copy.copy(op) is copy.deepcopy(op) is op
+
+
+def test_an_op_that_no_module_holds_is_not_pickled():
+    with pytest.raises(pickle.PicklingError, match="local"):
+        pickle.dumps(Op("local(a) = a", lambda a: a, lambda g, y, a: g))
 
 
 def test_signatures_are_those_of_the_forward_functions():

@@ -160,16 +160,16 @@ def test_a_copy_of_a_leaf_is_another_leaf(twin):
 
 def test_copied_and_pickled_networks_train_on(rng):
     """Also in a new process, where the count of Tensors starts again."""
-    network = nn.Linear(2, 1, rng=rng)
+    network = nn.Sequential(nn.Linear(2, 1, rng=rng), ops.neg)
     x = numpy.ones((3, 2), "float32")
     code = ("import pickle, sys; from minigen import ops, grad; network, x = pickle.load(sys.stdin.buffer); "
-            "print(grad(ops.sum(network(x)), network.weight).tolist())")
+            "print(grad(ops.sum(network(x)), network[0].weight).tolist())")
     found = subprocess.run([sys.executable, "-c", code], input=pickle.dumps((network, x)),
                            capture_output=True, check=True)
-    assert found.stdout == b"[[3.0], [3.0]]\n"
+    assert found.stdout == b"[[-3.0], [-3.0]]\n"
     twin = copy.deepcopy(network)
     optim.SGD(twin.parameters(), lr=1.0).minimize(ops.sum(twin(x)))
-    assert (twin.weight.data == network.weight.data - 3).all() and (network.bias.data == 0).all()
+    assert (twin[0].weight.data == network[0].weight.data + 3).all() and (network[0].bias.data == 0).all()
 
 
 def test_a_model_and_its_optimiser_are_copied_together(rng):
