@@ -56,7 +56,7 @@ def check_subgradient(f: Callable[[Tensor], Tensor], x: Any, seed: int = 0) -> N
     at random. ``AssertionError`` names the first y that violates it.
     """
     rng = numpy.random.default_rng(seed)
-    leaf = _leaf("check_subgradient: x", x)
+    leaf = Tensor(_leaf("check_subgradient: x", x), "float64")
     x = to_host(leaf)
     value = _value("check_subgradient", f, [leaf])
     g = to_host(grad(value, leaf))

@@ -84,7 +84,8 @@ def test_subgradient_of_a_wrong_rule_is_refused():
     up = Op("f(a) = max(a, 0)", lambda a: numpy.maximum(a, 0), lambda g, y, a: g * 1.5 * (a >= 0))
     with pytest.raises(AssertionError, match="below its supporting line"):
         check_subgradient(lambda a: ops.sum(up(a)), [0.0, 1.0])
-    check_subgradient(lambda a: ops.sum(ops.relu(a)), [0.0, 1.0])
+    for x in ([0.0, 1.0], numpy.zeros(2, "float32"), Tensor([0.0, 1.0])):
+        check_subgradient(lambda a: ops.sum(ops.relu(a)), x)
 
 
 def test_gradients_of_arrays_leave_the_arrays_alone(rng):
