@@ -13,6 +13,7 @@ fit, or if a batch is empty.
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any
 
 import numpy
@@ -39,6 +40,8 @@ def _check(loss: str, axes: str, agree: int = 0, **arrays: Any) -> None:
 
 def _check_scalars(loss: str, **values: Any) -> None:
     for name, value in values.items():
+        if not isinstance(value, Real) and not hasattr(value, "shape"):
+            raise TypeError(f"{loss}: a scalar {name} expected, {checks.shown(value)} found")
         if getattr(value, "shape", ()) != ():
             raise ValueError(f"{loss}: a scalar {name} expected, one of shape {value.shape} found")
 

@@ -2,6 +2,7 @@
 distributions."""
 
 import math
+import re
 
 import numpy
 import pytest
@@ -142,6 +143,14 @@ def test_shapes_that_would_give_another_loss_are_refused(loss, shapes, message):
     for kind in (numpy.asarray, Tensor):
         with pytest.raises(ValueError, match=message):
             loss(*[kind(ones(*shape)) for shape in shapes])
+
+
+@pytest.mark.parametrize("loss", [losses.vae, losses.vaegan])
+@pytest.mark.parametrize("value", [None, "1", [1.0]], ids=str)
+def test_what_is_no_number_is_refused(loss, value):
+    found = re.escape(repr(value))
+    with pytest.raises(TypeError, match=f"^{loss.__name__}: a scalar .* expected, {found} found$"):
+        loss(value, Tensor(1.0) if loss is losses.vae else Tensor([1.0]))
 
 
 @pytest.mark.parametrize("loss, dtypes, message", [
