@@ -65,14 +65,17 @@ class Tensor:
     def data(self) -> Array:
         """The value, a raw array of the backend. It is read-only: graphs and views share it.
 
-        Assign a new array of the same shape and dtype, as in ``x.data = x.data - 0.5``. It is copied. The
-        Tensor is then a leaf, and a graph that was recorded with the earlier value can no longer be
-        differentiated through it: ``grad`` raises ``RuntimeError``.
+        A leaf can be assigned a new array of the same shape and dtype, as in ``x.data = x.data - 0.5``. It is
+        copied. A graph that was recorded with the earlier value can then no longer be differentiated through
+        the leaf: ``grad`` raises ``RuntimeError``.
         """
         return backend.read_only(self._data)
 
     @data.setter
     def data(self, value: Any) -> None:
+        if self.op is not None:
+            raise TypeError(f"Tensor.data: only a leaf gets a new value, and this is a result of "
+                            f"{self.op.name}: make a leaf with Tensor(value)")
         is_array = isinstance(value, (numpy.ndarray, xp.ndarray))
         if is_array and value.dtype.kind == "f" and value.dtype.newbyteorder("=") != self.dtype:
             raise TypeError(f"Tensor.data: {self.dtype} expected, {value.dtype} found: convert it with "
