@@ -74,7 +74,8 @@ class Optimizer:
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={getattr(self, name)}" for name in self.hyperparameters)
-        return (f"{type(self).__name__}({settings}), {sum(p.size for p in self.parameters):,} parameters, "
+        count = sum(p.size for p in self.parameters)
+        return (f"{type(self).__name__}({settings}), {count:,} parameter{'s' * (count != 1)}, "
                 f"step {self.steps:,}")
 
     def minimize(self, loss: Tensor) -> None:
