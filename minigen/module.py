@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 import threading
 from collections import UserDict, UserList, deque
@@ -26,6 +27,7 @@ class _Running(threading.local):
 
 
 _running = _Running()
+_SHORT = 100        # items of a list that each call of a module can look through
 _HOLDING = (dict, list, tuple, deque, UserDict, UserList)
 _HIDING: tuple[type, ...] = (GeneratorType, map, filter, zip, type({}.values()), type({}.items()))
 
@@ -38,8 +40,8 @@ class Module:
     neither make a module nor replace a parameter, nor add to the dicts and lists that hold parts.
 
     Subclasses define ``forward``, with any arguments; calling the module calls it. ``buffers`` names the
-    array attributes that belong to the state but are not parameters. ``training`` is the mode, for layers
-    that behave differently in training: see ``train`` and ``eval``.
+    array attributes that belong to the state but are not parameters, besides those of the base classes.
+    ``training`` is the mode, for layers that behave differently in training: see ``train`` and ``eval``.
     """
 
     buffers: tuple[str, ...] = ()
@@ -51,6 +53,8 @@ class Module:
         super().__init_subclass__(**options)
         if isinstance(cls.buffers, str):
             raise TypeError(f"{cls.__name__}.buffers: a tuple of names expected, {cls.buffers!r} found")
+        cls.buffers = tuple(dict.fromkeys(
+            name for base in reversed(cls.__mro__) for name in vars(base).get("buffers", ())))
         if vars(cls).get("__slots__"):
             raise TypeError(f"{cls.__name__}: __slots__ would hide parameters: leave them out")
         for name, part in _items(cls.__name__, dict(vars(cls))):
@@ -61,13 +65,13 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        before = [part for _, part in self._parts()] if self._containers else []
+        before = self._held() if self._containers else []
         _running.modules.append(self)
         try:
             y = self.forward(*args, **options)
         finally:
             _running.modules.pop()
-        if self._containers and list(map(id, before)) != [id(part) for _, part in self._parts()]:
+        if self._containers and list(map(id, before)) != list(map(id, self._held())):
             raise TypeError(f"{type(self).__name__}.forward: it put Tensors or modules into a list or dict "
                             "of the module, or took some out: assign a new list in forward, or keep arrays")
         return y
@@ -103,6 +107,11 @@ class Module:
             raise TypeError(f"{who}: {name} is a part of the module, which forward cannot replace: "
                             "choose another name, or keep an array")
         object.__setattr__(self, "_kept", self._kept | {name})
+
+    def _held(self) -> list[Any]:
+        """The parts that are attributes or in lists and dicts, but not in long ones: they were short once."""
+        return [part for name, value in vars(self).items() if name not in self._kept
+                for _, part in _items(name, value, longest=_SHORT)]
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
         """The Tensors and modules among the attributes, but not those within these modules."""
@@ -207,13 +216,14 @@ class Module:
         return f"{type(self).__name__}({settings}{inside}){total}"
 
 
-def _items(name: str, value: Any, within: tuple[int, ...] = ()) -> Iterator[tuple[str, Any]]:
+def _items(name: str, value: Any, within: tuple[int, ...] = (),
+           longest: float = math.inf) -> Iterator[tuple[str, Any]]:
     """The Tensors and modules that ``value`` is, or holds in dicts, lists and tuples, with their names."""
     if isinstance(value, (Tensor, Module)):
         yield name, value
-    elif isinstance(value, _HOLDING) and id(value) not in within:
+    elif isinstance(value, _HOLDING) and id(value) not in within and len(value) <= longest:
         for key, item in value.items() if isinstance(value, (dict, UserDict)) else enumerate(value):
-            yield from _items(f"{name}.{key}", item, (*within, id(value)))
+            yield from _items(f"{name}.{key}", item, (*within, id(value)), longest)
     elif isinstance(value, _HIDING) or isinstance(value, (set, frozenset)) and any(
             isinstance(item, (Tensor, Module)) for item in value):
         raise TypeError(f"{name}: a {type(value).__name__} hides its Tensors and modules, or their order: "

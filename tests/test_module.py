@@ -276,6 +276,15 @@ def test_forward_does_not_change_which_parts_a_list_holds(rng, keep, context):
         net(x, keep=keep)
 
 
+def test_a_call_does_not_look_through_long_lists(rng):
+    class Items(list):
+        def __iter__(self):
+            raise AssertionError("a long list was looked through")
+    net = Keeper(rng)
+    net.words = Items(range(1000))
+    assert net(numpy.zeros((1, 2), "float32")).shape == (1, 2)
+
+
 def test_forward_may_keep_arrays_in_a_list(rng):
     net, x = Keeper(rng), numpy.ones((1, 2), "float32")
     for _ in range(2):
@@ -292,6 +301,18 @@ def test_a_parameter_is_a_leaf(rng):
     for find in (net.parameters, net.state, lambda: net.load_state({})):
         with pytest.raises(ValueError, match="^Keeper: list.0 is a result of add, but a parameter is a leaf"):
             find()
+
+
+def test_buffers_of_the_base_classes_are_in_the_state():
+    class Counting(nn.Module):
+        buffers = ("count",)
+
+    class Both(nn.BatchNorm, Counting):
+        buffers = ("own",)
+    net = Both(1)
+    net.count, net.own = numpy.array(3), numpy.array(4)
+    assert sorted(net.state()) == ["bias", "count", "own", "running_mean", "running_var", "weight"]
+    assert nn.BatchNorm.buffers == ("running_mean", "running_var") and Counting.buffers == ("count",)
 
 
 def test_modes_return_the_module_as_in_pytorch(rng):
