@@ -27,15 +27,15 @@ def shown(value: Any) -> str:
         return "a huge number"
 
 
-def whole(owner: str, name: str, value: Any, least: int = 1) -> int:
-    """``value``, an integer of Python's or NumPy's, as an int of at least ``least``."""
+def whole(owner: str, name: str, value: Any, least: int = 1, most: int = _MOST) -> int:
+    """``value``, an integer of Python's or NumPy's, as an int from ``least`` to ``most``."""
     try:
         number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         number = None
-    if number is not None and least <= number <= _MOST:
+    if number is not None and least <= number <= most:
         return number
-    bound = f"at least {least}" if number is None or number < least else f"at most {_MOST}"
+    bound = f"at least {least}" if number is None or number < least else f"at most {most}"
     raise (TypeError if number is None else ValueError)(
         f"{owner}: an integer {name} of {bound} expected, {shown(value)} found")
 
@@ -52,6 +52,11 @@ def real(owner: str, name: str, value: Any, interval: str = "(-inf, inf)") -> fl
         return number
     raise (ValueError if right_kind else TypeError)(
         f"{owner}: a number {name} in {interval} expected, {shown(value)} found")
+
+
+def seed(owner: str, value: Any) -> int:
+    """``value``, an integer of 64 bits, as an int."""
+    return whole(owner, "seed", value, least=0, most=2 ** 64 - 1)
 
 
 def sizes(owner: str, name: str, value: Any, fewest: int = 1) -> tuple[int, ...]:

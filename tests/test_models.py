@@ -200,6 +200,9 @@ def test_seeds_and_the_papers_sizes():
     assert shapes[::2] == [(100, 98), (98, 196), (196, 392), (392, 784)]
     assert not any(changed(model.state(), models.GAN().state()).values())
     assert any(changed(model.state(), models.GAN(seed=1).state()).values())
+    assert models.GAN(seed=2 ** 64 - 1, sizes=(4, 3)).seed == 2 ** 64 - 1      # of 64 bits, as of a clock
+    with pytest.raises(ValueError, match=f"seed of at most {2 ** 64 - 1} expected, {2 ** 64} found"):
+        models.GAN(seed=2 ** 64)
 
 
 @pytest.mark.parametrize("make, message", [
@@ -295,14 +298,17 @@ def test_numbers_of_numpy_become_those_of_python():
 
 
 def test_networks_that_do_not_fit_into_memory_are_refused_before_they_are_made(monkeypatch):
-    parameters = 16 * 8 + 8 * 2 + 3 * 8 + 8 * 16        # weights; biases are few
+    D, decoder, encoder = 16 * 8 + 8 * 2, 3 * 8 + 8 * 16, 16 * 8 + 8 * 6     # weights; biases are few
     settings = {"sizes": (16, 8), "latent": 3, "outputs": 2}
-    monkeypatch.setattr("minigen.backend.free_memory", lambda: 20 * parameters)
-    models.GAN(**settings)
-    monkeypatch.setattr("minigen.backend.free_memory", lambda: 20 * parameters - 1)
-    with pytest.raises(ValueError, match="GAN: smaller networks expected: .* GB of memory, .* GB free"):
-        models.GAN(**settings)
-    monkeypatch.undo()
+    for kind, weights in ((models.GAN, D + decoder), (models.WGAN, D + decoder),
+                          (models.VAEGAN, D + decoder + encoder)):
+        with monkeypatch.context() as patch:
+            patch.setattr("minigen.backend.free_memory", lambda: 20 * weights)
+            kind(**settings)
+            patch.setattr("minigen.backend.free_memory", lambda: 20 * weights - 1)
+            patch.setitem(nn.INITIALISERS, "he_normal", None)           # not a number is drawn
+            with pytest.raises(ValueError, match=f"{kind.__name__}: smaller networks expected: .* GB free"):
+                kind(init="he_normal", **settings)
     with pytest.raises(ValueError, match="VAE: smaller networks expected: .* TB|GB of memory"):
         models.VAE(architecture="larsen", width=1000.0)
 

@@ -35,8 +35,9 @@ class Classifier:
 
     def __post_init__(self) -> None:
         self.sizes = checks.sizes("Classifier", "sizes", self.sizes, fewest=2)
-        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
-            setattr(self, name, checks.whole("Classifier", name, getattr(self, name), least))
+        for name in ("epochs", "batch_size"):
+            setattr(self, name, checks.whole("Classifier", name, getattr(self, name)))
+        self.seed = checks.seed("Classifier", self.seed)
         self.lr = checks.real("Classifier", "lr", self.lr, "(0, inf)")
         self.network = networks.fully_connected(self.sizes, numpy.random.default_rng(self.seed))
 

@@ -10,6 +10,7 @@ import numpy
 from minigen import losses, networks
 from minigen.backend import Array
 from minigen.models.model import Model, joint_forward
+from minigen.nn import Initialiser, Module
 from minigen.optim import Adam
 
 _GENERATOR_LOSSES = {"non-saturating": losses.gan_generator, "minimax": losses.gan_generator_minimax}
@@ -41,15 +42,17 @@ class GAN(Model):
         if self.objective not in _GENERATOR_LOSSES:
             raise ValueError("GAN: objective 'non-saturating' or 'minimax' expected, "
                              f"{self.objective!r} found")
-        rng, init = numpy.random.default_rng(self.seed), self.initialiser(self.init)
-        architecture = self.build()
-        self.networks = {"discriminator": architecture.discriminator(self.outputs, rng, init),
-                         "generator": architecture.decoder(self.latent, rng, init)}
+        self.networks = self.initialised(self.build_networks, self.init)
         self.optimizers = {role: Adam(network.parameters(), self.lr, self.beta1)
                            for role, network in self.networks.items()}
 
     def build(self) -> networks.FullyConnected:
         return networks.FullyConnected(self.sizes)
+
+    def build_networks(self, init: Initialiser) -> dict[str, Module]:
+        rng, architecture = numpy.random.default_rng(self.seed), self.build()
+        return {"discriminator": architecture.discriminator(self.outputs, rng, init),
+                "generator": architecture.decoder(self.latent, rng, init)}
 
     def update(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
         D, G = self.networks["discriminator"], self.networks["generator"]

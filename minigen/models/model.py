@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any
@@ -72,8 +72,10 @@ class Model:
         owner = type(self).__name__
         for field in fields(self):
             name, kind, value = field.name, field.type, getattr(self, field.name)
-            if kind in ("int", int):
-                value = checks.whole(owner, name, value, least=0 if name == "seed" else 1)
+            if name == "seed":
+                value = checks.seed(owner, value)
+            elif kind in ("int", int):
+                value = checks.whole(owner, name, value)
             elif kind in ("float", float):
                 value = checks.real(owner, name, value, self.intervals.get(name, "(-inf, inf)"))
             elif name == "sizes":
@@ -86,8 +88,8 @@ class Model:
         """The architecture that the settings describe; it makes the networks."""
         return None
 
-    def initialiser(self, name: str) -> Initialiser:
-        """The initialiser in ``nn`` with this name, which refuses more weights than there is memory for.
+    def initialised(self, make: Callable[[Initialiser], dict[str, Module]], name: str) -> dict[str, Module]:
+        """``make(init)`` with the initialiser in ``nn`` of this name, if there is memory to train all that.
 
         ``ValueError`` lists the names if there is none with this name, or says how much memory is needed.
         """
@@ -96,14 +98,15 @@ class Model:
                              f"{name!r} found")
         free, needed = backend.free_memory(), 0
 
-        def initialise(rng: numpy.random.Generator, shape: tuple[int, ...]) -> numpy.ndarray:
+        def reckon(rng: numpy.random.Generator, shape: tuple[int, ...]) -> numpy.ndarray:
             nonlocal needed
             needed += _BYTES_PER_WEIGHT * math.prod(shape)
             if needed > free:
                 raise ValueError(f"{type(self).__name__}: smaller networks expected: to train these needs at "
                                  f"least {needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB free")
-            return INITIALISERS[name](rng, shape)
-        return initialise
+            return numpy.broadcast_to(numpy.float32(0), shape)
+        make(reckon)        # first without random numbers, of which many take long
+        return make(INITIALISERS[name])
 
     def settings(self) -> dict[str, Any]:
         """The arguments that build this model again, in a form that JSON can hold."""

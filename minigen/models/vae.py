@@ -12,6 +12,7 @@ from minigen import checks, losses, networks, ops
 from minigen.backend import Array, to_device
 from minigen.core import Tensor
 from minigen.models.model import Model, infer
+from minigen.nn import Initialiser, Module
 from minigen.optim import OPTIMIZERS, Optimizer
 
 
@@ -42,16 +43,17 @@ class VAE(Model):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        rng, init = numpy.random.default_rng(self.seed), self.initialiser(self.init)
-        architecture = self.build()
-        encoder = architecture.encoder(2 * self.latent, rng, init)
-        decoder = architecture.decoder(self.latent, rng, init)
-        self.networks = {"encoder": encoder, "decoder": decoder}
-        parameters = [*encoder.parameters(), *decoder.parameters()]
+        self.networks = self.initialised(self.build_networks, self.init)
+        parameters = [*self.networks["encoder"].parameters(), *self.networks["decoder"].parameters()]
         self.optimizers = {"autoencoder": self.build_optimizer(parameters, self.lr)}
 
     def build(self) -> networks.FullyConnected | networks.Larsen:
         return networks.architecture(self.architecture, self.sizes, self.width)
+
+    def build_networks(self, init: Initialiser) -> dict[str, Module]:
+        rng, architecture = numpy.random.default_rng(self.seed), self.build()
+        return {"encoder": architecture.encoder(2 * self.latent, rng, init),
+                "decoder": architecture.decoder(self.latent, rng, init)}
 
     def build_optimizer(self, parameters: Sequence[Tensor], lr: float) -> Optimizer:
         """An optimiser of the class that ``optimizer`` names."""

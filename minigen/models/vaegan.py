@@ -12,6 +12,7 @@ from minigen.backend import Array, xp
 from minigen.core import no_grad
 from minigen.models.model import joint_forward
 from minigen.models.vae import VAE
+from minigen.nn import Initialiser, Module
 
 
 @dataclass(eq=False)
@@ -35,13 +36,16 @@ class VAEGAN(VAE):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        rng = numpy.random.default_rng((self.seed, 1))     # weights that differ from the encoder's
-        D = self.build().discriminator(self.outputs, rng, self.initialiser(self.init))
+        D = self.networks["discriminator"]
         if self.learned_similarity and not isinstance(D, networks.Discriminator):
             raise ValueError(f"{type(self).__name__}: learned_similarity needs a discriminator with "
                              f"features, as in architecture 'larsen', {self.architecture!r} found")
-        self.networks["discriminator"] = D
         self.optimizers["discriminator"] = self.build_optimizer(D.parameters(), self.d_lr)
+
+    def build_networks(self, init: Initialiser) -> dict[str, Module]:
+        rng = numpy.random.default_rng((self.seed, 1))      # weights that differ from the encoder's
+        D = self.build().discriminator(self.outputs, rng, init)
+        return {**super().build_networks(init), "discriminator": D}
 
     def update(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
         decoder, D = self.networks["decoder"], self.networks["discriminator"]

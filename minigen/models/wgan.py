@@ -11,6 +11,7 @@ from minigen import losses, networks
 from minigen.backend import Array
 from minigen.core import no_grad
 from minigen.models.model import Model, joint_forward
+from minigen.nn import Initialiser, Module
 from minigen.optim import RMSProp, clip_weights
 
 
@@ -37,15 +38,17 @@ class WGAN(Model):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        rng, init = numpy.random.default_rng(self.seed), self.initialiser(self.init)
-        architecture = self.build()
-        self.networks = {"critic": architecture.discriminator(self.outputs, rng, init),
-                         "generator": architecture.decoder(self.latent, rng, init)}
+        self.networks = self.initialised(self.build_networks, self.init)
         self.optimizers = {role: RMSProp(network.parameters(), self.lr)
                            for role, network in self.networks.items()}
 
     def build(self) -> networks.FullyConnected:
         return networks.FullyConnected(self.sizes)
+
+    def build_networks(self, init: Initialiser) -> dict[str, Module]:
+        rng, architecture = numpy.random.default_rng(self.seed), self.build()
+        return {"critic": architecture.discriminator(self.outputs, rng, init),
+                "generator": architecture.decoder(self.latent, rng, init)}
 
     @property
     def batches_per_step(self) -> int:
