@@ -71,7 +71,7 @@ def build(lab, kind, args):
                 "learned_similarity": args.learned_similarity, "latent": 128, "outputs": 1}
     if kind is models.ConstrainedVAEGAN:
         settings |= {"d": args.d, "per_sample": not args.on_mean}
-    return lab.build(kind, architecture="larsen", width=args.width, seed=args.seed, **settings)
+    return lab.build(kind, args.seed, architecture="larsen", width=args.width, **settings)
 
 
 def main():

@@ -41,7 +41,7 @@ def main():
     for name, judged in first.items():
         if isinstance(judged.model, models.VAE):
             reconstructions[name] = lab.pictures(judged.model.reconstruct(originals))
-            walks[name] = lab.pictures(judged.model.interpolate(originals[:2], originals[[-1, -2]], steps=10))
+            walks[name] = lab.pictures(judged.model.interpolate(originals[:2], originals[::-1][:2], steps=10))
     lab.figure("reconstructions.png", figures.image_rows, reconstructions,
                title="Images of the test set, encoded and decoded")
     lab.figure("interpolations.png", figures.image_rows, walks,

@@ -23,7 +23,7 @@ def main():
     shown = {1, max(n // 10, 1), max(n // 2, 1), n}         # the paper: 1, 100k, 500k, 1000k
     runs = {}
     for kind in (models.GAN, models.WGAN):
-        model = lab.build(kind, seed=args.seed, sizes=lab.sizes)
+        model = lab.build(kind, args.seed, sizes=lab.sizes)
         runs[kind.title] = lab.train(model, kind.title.lower(), evaluate=lab.entropies, evaluate_at=measured,
                                      sample_at=shown)
 

@@ -67,6 +67,9 @@ class Experiment:
         self.files: list[str] = []
         self.results: dict[str, Any] = {}
         if judged:
+            if data.classes is None or data.classes < 2:
+                raise training.ArgumentError(f"{data.name}: images of at least 2 classes expected, which the "
+                                             f"entropies are about, {data.classes} found")
             sizes = (self.sizes[0], classifier.Classifier.sizes[1], data.classes)
             self.judge = classifier.trained(data.train_images, data.train_labels, sizes=sizes)
             accuracy = self.judge.accuracy(data.test_images, data.test_labels)
@@ -92,11 +95,10 @@ class Experiment:
         """Rows of pixels as images (N, height, width, channels), on the host."""
         return to_host(images).reshape(-1, *self.data.image_shape)
 
-    def build(self, kind: Callable[..., Model], **settings: Any) -> Model:
-        """A model of this ``kind``. ``ArgumentError`` says which of the ``settings``, which flags may have
-        given, cannot be used."""
+    def build(self, kind: Callable[..., Model], seed: int, **settings: Any) -> Model:
+        """A model of this ``kind``; ``ArgumentError`` says which of its settings, the flags, cannot be."""
         try:
-            return kind(**settings)
+            return kind(seed=seed, **settings)
         except (TypeError, ValueError) as error:
             raise training.ArgumentError(str(error)) from error
 
@@ -114,7 +116,7 @@ class Experiment:
         """A model of this ``kind`` and ``settings`` for each of the seeds, trained and judged."""
         results = []
         for seed in range(self.args.seed, self.args.seed + self.args.seeds):
-            model = self.build(kind, seed=seed, sizes=self.sizes, **settings)
+            model = self.build(kind, seed, sizes=self.sizes, **settings)
             run = self.train(model, f"{folder}_seed{seed}")
             images = model.sample(SAMPLES, rng=0)
             probabilities = to_host(self.judge.predict_proba(images))

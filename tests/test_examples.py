@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+from conftest import write_idx_folder
 from PIL import Image
 
 from minigen import cli, datasets, experiment, storage, training
@@ -117,6 +118,14 @@ def stop_when_logging(patch, number):
     log = training.Run.log
     patch.setattr(training.Run, "log",
                   lambda self, record: (log(self, record), signal.raise_signal(number)))
+
+
+def test_test_images_of_one_class_can_be_compared(example):
+    labels = numpy.arange(40) % 2
+    write_idx_folder(Path("x"), numpy.arange(40 * 30 * 20).reshape(40, 30, 20) % 251, labels, test=1)
+    flags = ["--data", "x", "--batch-size", 8, "--seeds", 1, "--iterations", 1, "--out", "o"]
+    assert "log 2 = 0.693" in example("mnist_compare_models", *flags)[0]
+    assert Path("o", "interpolations.png").stat().st_size > 10_000
 
 
 def test_compare_models(small_mnist, example):
@@ -307,7 +316,8 @@ def test_celeba_vaegan_without_celeba_says_so_loudly(example, monkeypatch):
     (["--data", "nowhere"], "nowhere: no such file or folder: give img_align_celeba.zip"),
     (["--data", "empty"], "empty: at least 2 pictures"),
     (["--width", 0], "--width: a number above 0"),
-    (["--width", 1000, "--batch-size", 8], "smaller networks expected"),
+    (["--batch-size", 8, "--width", 2000], "a number width in (0, 1000] expected, 2000.0 found"),
+    (["--batch-size", 8, "--width", 1000], "VAEGAN: smaller networks expected"),
     (["--model", "gan"], "--model: invalid choice"),
     (["--batch-size", 49], "--batch-size: at most 48 expected")])
 def test_wrong_flags_of_celeba_vaegan(small_celeba, example, wrong, message):

@@ -8,7 +8,7 @@ import sys
 import numpy
 import pytest
 
-from minigen import experiment, models, to_host
+from minigen import experiment, models, to_host, training
 from minigen.datasets import Dataset
 from minigen.experiment import Experiment, Judged, spread
 from minigen.metrics import entropy
@@ -44,6 +44,20 @@ def test_the_judge_is_trained_at_once(args, data, tmp_path, monkeypatch, capsys)
     lab = Experiment(args, dataclasses.replace(data, name="MNIST"), judged=True)
     assert capsys.readouterr().out == line + " (the paper's: 95.4%)\n" and lab.paper("1") == {"paper": "1"}
     assert lab.results["classifier_accuracy"] == accuracy
+
+
+@pytest.mark.parametrize("labels, found", [(numpy.zeros(9, int), 1), (numpy.zeros(9), None)])
+def test_images_without_classes_are_not_judged(args, labels, found):
+    images = numpy.zeros((9, 2, 2), "uint8")
+    with pytest.raises(training.ArgumentError, match=f"^a: images of at least 2 classes .*, {found} found"):
+        Experiment(args, Dataset(images, labels, images, labels, name="a"), judged=True)
+
+
+def test_settings_that_cannot_be_are_an_error_that_an_example_reports(args):
+    assert Experiment(args).build(models.GAN, 7, sizes=(4, 3)).settings()["seed"] == 7
+    for settings in ({"lr": -1.0}, {"latent": 2.5}):
+        with pytest.raises(training.ArgumentError, match=f"^GAN: .* {next(iter(settings))} "):
+            Experiment(args).build(models.GAN, 0, **settings)
 
 
 def test_a_model_per_seed_is_trained_and_judged(lab, tmp_path):
