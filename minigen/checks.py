@@ -98,13 +98,13 @@ def state(owner: str, expected: Mapping[str, numpy.ndarray], found: Any) -> None
 def images(owner: str, found: Any, shape: Sequence[Any]) -> None:
     """``found`` must be images: an array (N, *shape) of floats in [0, 1]; None in ``shape`` is any size."""
     wanted = f"({', '.join(['N', *('...' if n is None else str(n) for n in shape)])})"
-    kind, size = numpy.dtype(getattr(found, "dtype", object)), getattr(found, "shape", None)
-    fits = size is not None and len(size) == 1 + len(shape) and all(
-        n in (None, m) for n, m in zip(shape, size[1:]))
+    kind, size = getattr(found, "dtype", None), getattr(found, "shape", ())
+    is_array = isinstance(kind, numpy.dtype) and hasattr(found, "min")      # no Tensor, of whichever library
+    fits = is_array and len(size) == 1 + len(shape) and all(n in (None, m) for n, m in zip(shape, size[1:]))
     if not fits or kind.newbyteorder("=") not in _FLOATS:
         remedy = ": datasets.scale makes them from uint8" if kind == numpy.uint8 else ""
         raise ValueError(f"{owner}: images {wanted} of floats in [0, 1] expected, "
-                         f"{type(found).__name__ if size is None else f'{kind} {size}'} found{remedy}")
+                         f"{f'{kind} {size}' if is_array else type(found).__name__} found{remedy}")
     low, high = (float(found.min()), float(found.max())) if math.prod(size) else (0.0, 1.0)
     if not (-_ROUNDING <= low and high <= 1 + _ROUNDING):       # NaN is neither
         values = "NaN" if math.isnan(low) else f"{low:.4g} to {high:.4g}"

@@ -226,6 +226,7 @@ UNFIT = {
     "255": (lambda x: 255 * x, r"images in \[0, 1\] expected, .* to 25"),
     "nan": (lambda x: numpy.where(x == x.max(), numpy.nan, x).astype("float32"), "images .* NaN found"),
     "shape": (lambda x: x[:, :9], r"images \(N, 16\) .* expected, float32 \(\d+, 9\) found"),
+    "tensor": (Tensor, r"images \(N, 16\) .* expected, Tensor found"),
     "list": (lambda x: x.tolist(), r"images \(N, 16\) .* expected, list found"),
 }
 
@@ -237,7 +238,7 @@ def test_images_of_another_kind_are_refused_wherever_they_go_in(model, spoil, me
     unfit = spoil(x)
     before = model.state()
     entrances = [lambda: model.step(unfit, rng)]
-    if isinstance(model, models.VAE) and not isinstance(unfit, list):
+    if isinstance(model, models.VAE) and isinstance(unfit, numpy.ndarray):
         entrances += [lambda: model.encode(unfit), lambda: model.reconstruct(unfit),
                       lambda: model.interpolate(x, unfit, 3)]
     for enter in entrances:
@@ -245,6 +246,36 @@ def test_images_of_another_kind_are_refused_wherever_they_go_in(model, spoil, me
             enter()
     assert not any(changed(before, model.state()).values())
     model.step(x, rng)
+    with pytest.raises(ValueError, match=f"^{type(model).__name__}: {message}"):
+        model.step(unfit, rng)          # not only the first batch
+
+
+@every_model
+def test_float64_images_are_those_of_float32(model, rng):
+    one, other, x = build(model), build(model), images(model, rng, 64)
+    for trained, batch in ((one, x), (other, x.astype("float64"))):
+        trained.step(batch, numpy.random.default_rng(0))
+    assert not any(changed(one.state(), other.state()).values())
+
+
+def test_a_batch_too_small_for_a_step_is_refused(rng):
+    for kind, least in ((models.GAN, 1), (models.WGAN, 5), (models.VAE, 1)):
+        with pytest.raises(ValueError, match=f"^{kind.__name__}.step: a batch of {least} or more images"):
+            kind(sizes=(16, 8)).step(numpy.zeros((least - 1, 16), "float32"), rng)
+
+
+def test_autoencoders_take_float64_too(rng):
+    model, x = models.VAE(sizes=(16, 8), latent=4), rng.random((5, 16))
+    assert (model.reconstruct(x) == model.reconstruct(x.astype("float32"))).all()
+    latents = rng.normal(size=(3, 4))
+    assert (model.decode(latents) == model.decode(latents.astype("float32"))).all()
+
+
+def test_paths_between_other_numbers_of_images_are_refused(rng):
+    model, x = models.VAE(sizes=(16, 8), latent=4), rng.random((5, 16), dtype="float32")
+    assert model.interpolate(x[:1], x[1:4], 3).shape == (3, 3, 16)
+    with pytest.raises(ValueError, match="^VAE.interpolate: as many second .* expected, 2 and 3 found"):
+        model.interpolate(x[:2], x[2:], 3)
 
 
 @every_model

@@ -55,7 +55,8 @@ class Model:
     batches of images. ``title`` is the model's name in print.
 
     Images are floats in [0, 1] for every model whose ``build`` says what its networks take: where they go in,
-    anything else is refused, and so they come out. A model without ``build`` may be trained on any arrays.
+    anything else is refused, and so they come out. The networks compute in float32. A model without ``build``
+    may be trained on any arrays.
     """
 
     title: str
@@ -125,12 +126,15 @@ class Model:
         """One training iteration on ``images`` (batches_per_step * batch, ...).
 
         Returns its metrics as 0-d arrays; losses are in nats. With images (N, H, W, C), all threads are kept
-        for the convolutions, which are most of the work. The first batch is checked, see ``check``; to check
-        each would make a GPU wait.
+        for the convolutions, which are most of the work. Every batch is checked, see ``check``; on a GPU,
+        which that would make wait, only the first.
         """
-        if not self._checked:
+        if not self._checked or backend.name() == "numpy":
             self.check(images)
             self._checked = True
+            if len(images) < self.batches_per_step and self.build() is not None:
+                raise ValueError(f"{type(self).__name__}.step: a batch of {self.batches_per_step} or more "
+                                 f"images expected, {len(images)} found")
         with threads.large_arrays() if getattr(images, "ndim", 0) == 4 else nullcontext():
             return self.update(self._to_networks(images), rng)
 
@@ -148,16 +152,21 @@ class Model:
         latents = self.noise(n, numpy.random.default_rng(rng))
         return self._from_networks(infer(self.networks[self.generator], latents))
 
-    def _range(self) -> tuple[float, float]:
-        architecture = self.build()
-        return architecture.output_range if architecture else (0.0, 1.0)
-
     def _to_networks(self, images: Any) -> Any:
-        low, high = self._range()
+        architecture = self.build()
+        if architecture is None:
+            return images
+        low, high = architecture.output_range
+        images = self._in_precision(images)
         return images if (low, high) == (0, 1) else images * (high - low) + low
 
+    def _in_precision(self, array: Any) -> Any:
+        """The array in the dtype of the networks, float32 unless somebody replaced them."""
+        return array.astype(self.networks[self.generator].parameters()[0].dtype, copy=False)
+
     def _from_networks(self, images: Any) -> Any:
-        low, high = self._range()
+        architecture = self.build()
+        low, high = architecture.output_range if architecture else (0.0, 1.0)
         return images if (low, high) == (0, 1) else (images - low) / (high - low)
 
     def _parts(self) -> dict[str, Any]:

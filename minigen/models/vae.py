@@ -90,7 +90,7 @@ class VAE(Model):
 
     def decode(self, latents: Any) -> Array:
         """Images (N, ...), the mean of p(x | z), from latents (N, latent)."""
-        latents = to_device(latents)
+        latents = self._in_precision(to_device(latents))
         if latents.ndim != 2 or latents.shape[1] != self.latent:
             raise ValueError(f"{type(self).__name__}: latents (N, {self.latent}) expected, {latents.shape} "
                              "found")
@@ -103,11 +103,14 @@ class VAE(Model):
     def interpolate(self, first: Any, second: Any, steps: int) -> Array:
         """Images (N, steps, ...), decoded along the line from each mu of ``first`` to that of ``second``.
 
-        ``first`` and ``second`` are images (N, ...). The first and the last step are their reconstructions.
-        ``ValueError`` for fewer than 2 steps.
+        ``first`` and ``second`` are images (N, ...), or one of them is a single image (1, ...). The first and
+        the last step are their reconstructions. ``ValueError`` for fewer than 2 steps.
         """
         steps = checks.whole(f"{type(self).__name__}.interpolate", "steps", steps, least=2)
         start, end = self.encode(first)[0][:, None], self.encode(second)[0][:, None]
+        if len(start) != len(end) and 1 not in (len(start), len(end)):
+            raise ValueError(f"{type(self).__name__}.interpolate: as many second images as first ones "
+                             f"expected, {len(start)} and {len(end)} found")
         t = to_device(numpy.linspace(0, 1, steps, dtype="float32"))[:, None]
         images = self.decode(((1 - t) * start + t * end).reshape(-1, self.latent))
         return images.reshape(-1, steps, *images.shape[1:])
