@@ -135,9 +135,23 @@ def test_what_cannot_be_learnt_is_refused(blobs, spoil, message):
             judge.predict(images)
 
 
-def test_accuracy_needs_a_label_per_image(blobs):
-    with pytest.raises(ValueError, match=r"labels of shape \(600,\) expected, one per image, \(1,\) found"):
-        Classifier(**SMALL).accuracy(blobs[0], blobs[1][:1])
+@pytest.mark.parametrize("spoil, message", [
+    (lambda y: y[:1], r"integer labels \(600,\) expected, one per image, int64 \(1,\) found"),
+    (lambda y: y + 1, "labels from 0 to 9 expected, 1 to 10 found"),
+    (lambda y: y.astype(str), "integer labels")])
+def test_accuracy_needs_a_label_per_image(blobs, spoil, message):
+    with pytest.raises(ValueError, match=f"^Classifier.accuracy: {message}"):
+        Classifier(**SMALL).accuracy(blobs[0], spoil(blobs[1]))
+
+
+def test_float64_and_lists_of_labels_do_as_well(blobs, fits):
+    images, labels = blobs
+    first = classifier.trained(images, labels, **SMALL)
+    again = classifier.trained(images.astype("float64"), labels.tolist(), **SMALL)
+    assert (first.predict_proba(images) == again.predict_proba(images.astype("float64"))).all()
+    assert first.accuracy(images, labels) == again.accuracy(images, labels.tolist()) > 0.99
+    with pytest.raises(ValueError, match="^classifier.trained: images .* list found"):
+        classifier.trained(images.tolist(), labels, **SMALL)
 
 
 @pytest.mark.parametrize("settings", [{"sizes": (20,)}, {"sizes": (20, 0, 10)}, {"epochs": 0},

@@ -64,6 +64,11 @@ def test_every_divergence_is_least_at_q_equal_to_p(pq):
         assert divergence(p, q) > 1e-6 or numpy.allclose(p, q)
 
 
+def test_nearly_equal_distributions_are_never_at_a_negative_distance():
+    near = [0.1 + 1e-12] + [0.1 - 1e-12 / 9] * 9
+    assert 0 <= kl([0.1] * 10, near) < 1e-15 and 0 <= js([0.5, 0.5], [0.5 + 1e-9, 0.5 - 1e-9]) < 1e-15
+
+
 def test_where_p_and_q_do_not_overlap():
     p, q = [0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.25, 0.75]
     assert kl(p, q) == kl(q, p) == chi_squared(p, q) == math.inf

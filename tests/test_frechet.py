@@ -67,7 +67,8 @@ def test_grey_images_are_colour_images_of_equal_channels(rng):
 
 
 @pytest.mark.parametrize("images, message", [
-    (numpy.zeros((2, 784), "float32"), r"\(N, ..., ..., 3\) .* expected, float32 \(2, 784\) found"),
+    (numpy.zeros((2, 784), "float32"), r"\(N, ..., ..., 1 or 3\) .* float32 \(2, 784\) found"),
+    (numpy.zeros((2, 8, 8)), r"\(N, ..., ..., 1 or 3\) .* float64 \(2, 8, 8\) found"),
     (numpy.zeros((2, 8, 8, 3), "uint8"), "uint8 .*datasets.scale"),
     (numpy.full((2, 8, 8, 3), -1.0), "-1 to -1 found"),
     (numpy.full((2, 8, 8, 3), numpy.nan), "NaN found"),
@@ -77,8 +78,12 @@ def test_what_are_no_images_is_refused(images, message):
         frechet.features(images)
 
 
+def test_no_images_have_no_features():
+    assert frechet.features(numpy.zeros((0, 8, 8, 1))).shape == (0, frechet.FEATURES)
+
+
 def test_features_that_are_not_finite_are_refused():
     a = numpy.ones((3, 2))
-    for bad in (numpy.nan, numpy.inf):
+    for bad in (numpy.nan, numpy.inf, 1e200):       # whose square is infinite
         with pytest.raises(ValueError, match="finite features expected"):
             frechet.distance(a, a * bad)

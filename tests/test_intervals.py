@@ -2,6 +2,7 @@
 
 import math
 
+import numpy
 import pytest
 
 from minigen.metrics.intervals import confidence_interval
@@ -22,11 +23,24 @@ def test_intervals_are_students(n, level, t):
 
 @pytest.mark.parametrize("values, level, message", [
     ([1.0], 0.95, "at least 2 values expected, 1 found"),
-    ([1.0, 2.0], 1.0, "a level between 0 and 1 expected, 1.0 found"),
-    ([1.0, 2.0], math.nan, "a level between 0 and 1 expected, nan found")])
+    ([1.0, 2.0], 1.0, r"a number level in \(0, 1\) expected, 1.0 found"),
+    ([1.0, 2.0], math.nan, r"a number level in \(0, 1\) expected, nan found")])
 def test_mistakes_are_errors(values, level, message):
     with pytest.raises(ValueError, match=message):
         confidence_interval(values, level)
+
+
+@pytest.mark.parametrize("values, found", [
+    ([[1.0, 2.0], [3.0, 4.0]], r"float64 \(2, 2\)"), (3.0, r"float64 \(\)"), ("ab", r"<U2 \(\)"),
+    ([1.0, None], "object"), ([1j, 2.0], "complex128")])
+def test_what_are_no_values_is_refused(values, found):
+    with pytest.raises(ValueError, match=rf"^confidence_interval: numbers \(N,\) expected, {found}"):
+        confidence_interval(values)
+
+
+def test_a_narrow_dtype_does_not_overflow():
+    values = [60000.0, 60032.0, 60064.0]        # sums of these are beyond float16
+    assert confidence_interval(numpy.array(values, "float16")) == confidence_interval(values)
 
 
 def test_values_that_are_not_finite_are_refused():

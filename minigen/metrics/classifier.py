@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 
 from minigen import checks, losses, networks, ops, storage
-from minigen.backend import Array, to_device, xp
+from minigen.backend import Array, to_device, to_host, xp
 from minigen.core import no_grad
 from minigen.optim import Adam
 from minigen.version import __version__
@@ -46,32 +46,37 @@ class Classifier:
 
         ``ValueError`` for images or labels of another kind, number or range.
         """
-        labels = numpy.asarray(labels)
-        checks.images("Classifier.fit", images, self.sizes[:1])
-        if labels.shape != images.shape[:1] or labels.size == 0 or labels.dtype.kind not in "iu":
-            raise ValueError(f"Classifier.fit: integer labels ({len(images)},) expected, one per image, "
-                             f"{labels.dtype} {labels.shape} found")
-        if labels.min() < 0 or labels.max() >= self.sizes[-1]:
-            raise ValueError(f"Classifier.fit: labels from 0 to {self.sizes[-1] - 1} expected, "
-                             f"{labels.min()} to {labels.max()} found")
+        labels = self.check("Classifier.fit", images, labels)
         optimizer = Adam(self.network.parameters(), self.lr)
         starts = range(0, len(images) - self.batch_size + 1, self.batch_size) or range(1)
         for epoch in range(self.epochs):
             order = numpy.random.default_rng((self.seed, 1 + epoch)).permutation(len(images))
             for i, start in enumerate(starts):
                 batch = order[start:start + self.batch_size]
-                logits = self.network(to_device(images[batch]))
+                logits = self.network(to_device(images[batch].astype("float32", copy=False)))
                 loss = losses.softmax_cross_entropy(logits, labels[batch])
                 optimizer.lr = self.lr * (1 - (epoch * len(starts) + i) / (self.epochs * len(starts)))
                 optimizer.minimize(loss)
         return self
+
+    def check(self, owner: str, images: Any, labels: Any) -> numpy.ndarray:
+        """The labels on the host, if each of the images has one; else ``owner``'s ``ValueError``."""
+        checks.images(owner, images, self.sizes[:1])
+        labels = to_host(labels)
+        if labels.shape != images.shape[:1] or labels.size == 0 or labels.dtype.kind not in "iu":
+            raise ValueError(f"{owner}: integer labels ({len(images)},) expected, one per image, "
+                             f"{labels.dtype} {labels.shape} found")
+        if labels.min() < 0 or labels.max() >= self.sizes[-1]:
+            raise ValueError(f"{owner}: labels from 0 to {self.sizes[-1] - 1} expected, "
+                             f"{labels.min()} to {labels.max()} found")
+        return labels
 
     @no_grad()
     def predict_proba(self, images: Any) -> Array:
         """The probability of each class for each image: (N, features) in [0, 1] to (N, classes)."""
         images = to_device(images)
         checks.images("Classifier", images, self.sizes[:1])
-        chunks = [ops.softmax(self.network(images[i:i + _CHUNK])).data
+        chunks = [ops.softmax(self.network(images[i:i + _CHUNK].astype("float32", copy=False))).data
                   for i in range(0, max(len(images), 1), _CHUNK)]
         return xp.concatenate(chunks)
 
@@ -80,18 +85,15 @@ class Classifier:
         return xp.argmax(self.predict_proba(images), axis=1)
 
     def accuracy(self, images: Any, labels: Any) -> float:
-        """The share of images whose most probable class is their label; ``ValueError`` if one lacks its
-        label."""
-        found, labels = self.predict(images), to_device(labels)
-        if labels.shape != found.shape or labels.size == 0:
-            raise ValueError(f"Classifier.accuracy: labels of shape {found.shape} expected, one per image, "
-                             f"{labels.shape} found")
-        return float(xp.mean(found == labels))
+        """The share of images whose most probable class is their label. ``ValueError`` as of ``fit``."""
+        labels = self.check("Classifier.accuracy", images, labels)
+        return float(xp.mean(self.predict(images) == to_device(labels)))
 
 
 def trained(images: numpy.ndarray, labels: numpy.ndarray, **settings: Any) -> Classifier:
     """A Classifier with these settings, fitted once to these data and kept in ``storage.cache_folder()``."""
     classifier = Classifier(**settings)
+    labels = classifier.check("classifier.trained", images, labels)
     key = hashlib.sha256(json.dumps([__version__, asdict(classifier)]).encode())
     for array in (images, labels):
         key.update(f"{array.dtype} {array.shape}".encode())

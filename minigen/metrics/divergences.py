@@ -35,11 +35,12 @@ def d_phi(p: Any, q: Any, phi: Callable[[numpy.ndarray], numpy.ndarray], slope: 
 
 
 def kl(p: Any, q: Any) -> float:
-    """KL(p || q) = sum p log(p / q), that is phi(t) = -log t; infinite if q is 0 where p is not.
+    """KL(p || q) = sum p log(p / q), that is phi(t) = -log t; infinite if q is 0 where p is not, and never
+    negative.
 
     Section 1 gives phi = log as the example. That lacks the minus sign: D_phi would be largest at q = p.
     """
-    return d_phi(p, q, lambda t: -numpy.log(t), 0.0)
+    return max(d_phi(p, q, lambda t: -numpy.log(t), 0.0), 0.0)      # rounding could make it less
 
 
 def js(p: Any, q: Any) -> float:
@@ -48,7 +49,8 @@ def js(p: Any, q: Any) -> float:
 
     phi(t) = t log(t) / 2 - (1 + t) / 2 log((1 + t) / 2).
     """
-    return d_phi(p, q, lambda t: (_t_log_t(t) - (1 + t) * numpy.log((1 + t) / 2)) / 2, math.log(2) / 2)
+    value = d_phi(p, q, lambda t: (_t_log_t(t) - (1 + t) * numpy.log((1 + t) / 2)) / 2, math.log(2) / 2)
+    return max(value, 0.0)
 
 
 def total_variation(p: Any, q: Any) -> float:

@@ -17,6 +17,7 @@ from minigen.core import no_grad, to_host
 from minigen.nn import Conv2d, ReLU, Sequential, he_normal
 
 FEATURES = 64
+_LARGEST = 1e70     # of features: the distance takes fourth powers
 _CHUNK = 250        # images per pass, which bounds the memory for hidden layers
 
 
@@ -28,13 +29,13 @@ def features(images: Any) -> numpy.ndarray:
     ``ValueError`` for anything else; rows of pixels must be reshaped to images.
     """
     channels = getattr(images, "shape", (0,))[-1]
-    checks.images("frechet.features", images, (None, None, 1 if channels == 1 else 3))
+    checks.images("frechet.features", images, (None, None, channels if channels in (1, 3) else "1 or 3"))
     rng = numpy.random.default_rng(0)
     layers = [layer for n_in, n_out in ((3, 32), (32, 64), (64, FEATURES))
               for layer in (Conv2d(n_in, n_out, 5, stride=2, padding=2, rng=rng, init=he_normal), ReLU())]
     network = Sequential(*layers)
     means = []
-    for i in range(0, len(images), _CHUNK):
+    for i in range(0, max(len(images), 1), _CHUNK):
         x = to_device(images[i:i + _CHUNK]).astype("float32")
         colours = xp.concatenate([x] * 3, axis=-1) if channels == 1 else x
         means.append(to_host(network(2 * colours - 1)).mean(axis=(1, 2)))
@@ -48,21 +49,22 @@ def distance(first: Any, second: Any) -> float:
     With means m and covariances C, it is |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Dowson and Landau,
     1982). Between two sets from the same distribution, it is 0 only in the limit of many samples.
     It is at least 0, also where rounding would make it less. ``ValueError`` if a set has fewer than two
-    samples, if the numbers of features differ, or if a feature is not finite.
+    samples, if the numbers of features differ, or if a feature is not finite or too large.
     """
     first, second = (numpy.asarray(to_host(a), "float64") for a in (first, second))
     alike = first.ndim == second.ndim == 2 and first.shape[1] == second.shape[1]
     if not alike or min(len(first), len(second)) < 2:
         raise ValueError("frechet.distance: two arrays (N, features) with N > 1 expected, as from "
                          f"features, {first.shape} and {second.shape} found")
-    if not (numpy.isfinite(first).all() and numpy.isfinite(second).all()):
-        raise ValueError("frechet.distance: finite features expected, NaN or infinity found")
+    if not all((abs(a) < _LARGEST).all() for a in (first, second)):
+        raise ValueError(f"frechet.distance: finite features expected, below {_LARGEST:g}, but NaN or larger "
+                         "ones found")
     root = _root(numpy.cov(first.T).reshape(first.shape[1], -1))
     other = numpy.cov(second.T).reshape(first.shape[1], -1)
     # C1 C2 has the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric.
     shared = numpy.sqrt(numpy.maximum(numpy.linalg.eigvalsh(root @ other @ root), 0)).sum()
     means = first.mean(axis=0) - second.mean(axis=0)
-    return max(0.0, float(means @ means + numpy.trace(root @ root) + numpy.trace(other) - 2 * shared))
+    return max(float(means @ means + numpy.trace(root @ root) + numpy.trace(other) - 2 * shared), 0.0)
 
 
 def _root(covariance: numpy.ndarray) -> numpy.ndarray:
