@@ -14,6 +14,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.image import imread, imsave
 
+from minigen import checks
 from minigen.backend import to_host
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart: one per model, by its title.
@@ -37,7 +38,9 @@ def tile(images: Any, columns: int | None = None, shape: Sequence[int] | None = 
     """
     images = _in_unit_range(_shaped(to_host(images), shape))
     n, height, width, channels = images.shape
-    columns = columns or max(1, math.ceil(math.sqrt(n)))
+    if columns is None:
+        columns = max(1, math.ceil(math.sqrt(n)))
+    columns = checks.whole("tile", "columns", columns)
     rows = math.ceil(n / columns)
     picture = numpy.ones((rows * (height + 1) + 1, columns * (width + 1) + 1, channels), images.dtype)
     for i, image in enumerate(images):
@@ -53,9 +56,15 @@ def _shaped(images: numpy.ndarray, shape: Sequence[int] | None) -> numpy.ndarray
         if math.prod(shape) != images.shape[1]:
             raise ValueError(f"tile: rows of {images.shape[1]} pixels are no square images: give their shape "
                              "(height, width, channels)")
+    if shape is None and images.ndim == 3 and images.shape[2] in (1, 3):
+        raise ValueError(f"tile: images (N, height, width, channels) expected, {images.shape} found: give "
+                         "one image as images[None], or narrow ones with their shape (height, width)")
     if shape is not None:
-        if math.prod(images.shape[1:]) != math.prod(shape):
-            raise ValueError(f"tile: images of shape {tuple(shape)} expected, {images.shape[1:]} found")
+        shape = checks.sizes("tile", "shape", shape, fewest=2)
+        fits = (images.shape[1:] == (math.prod(shape),) if images.ndim == 2
+                else (*images.shape[1:], 1)[:3] == (*shape, 1)[:3])
+        if not fits:
+            raise ValueError(f"tile: images of shape {shape} expected, {images.shape[1:]} found")
         images = images.reshape(len(images), *shape)
     if images.ndim == 3:
         images = images[..., None]

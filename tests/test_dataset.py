@@ -40,12 +40,28 @@ def test_it_says_the_shape_and_the_range_of_an_image(stored, said, shape, values
 
 @pytest.mark.parametrize("labels, said, classes", [
     (numpy.array([0, 1, 2, 3, 3, 0], "uint8"), None, 4), (numpy.zeros(6, int), None, 1),
+    (numpy.array([0, 255, 0, 0, 0, 0], "uint8"), None, 256),
     (numpy.array([0, 1, 2, 3, 3, 0]), 47, 47), (numpy.zeros(6), None, None),
     (numpy.array(["a"] * 6), None, None), (numpy.zeros((6, 2), int), None, None)])
 def test_it_says_the_number_of_classes(labels, said, classes):
     assert make(labels=labels, test_labels=labels[:2], classes=said).classes == classes
-    if said is None and classes:        # a class that is in the test set alone counts
+    if said is None and classes and classes < 9:        # a class that is in the test set alone counts
         assert make(labels=labels, test_labels=numpy.array([0, 8])).classes == 9
+
+
+@pytest.mark.parametrize("classes", [6.0, True, "6"])
+def test_the_number_of_classes_is_an_integer(classes):
+    assert type(make(classes=numpy.int64(6)).classes) is int
+    with pytest.raises(TypeError, match="^Dataset: an integer classes of at least 1 expected"):
+        make(classes=classes)
+
+
+def test_labels_may_begin_above_0_if_the_classes_are_said():
+    assert make(labels=numpy.arange(6) + 1, test_labels=numpy.arange(2) + 1, classes=8).classes == 8
+
+
+def test_floats_may_leave_the_range_by_rounding():
+    make(grey(6) * numpy.float32(1 + 2e-7), test=grey(2))
 
 
 def test_the_data_sets_say_what_they_are(mnist):
@@ -76,6 +92,10 @@ def test_the_data_sets_say_what_they_are(mnist):
     ({"test_labels": [0, 1]}, "test_labels: .* each of the 2 images expected, list found"),
     ({"labels": numpy.arange(6) - 1}, "labels from 0 to 4 expected, -1 found"),
     ({"classes": 5}, "labels from 0 to 4 expected, 5 found"),
+    ({"labels": numpy.arange(6) + 1, "test_labels": numpy.arange(2) + 1},
+     "labels from 0 expected, 1 to 6 found: subtract 1, or give the number of classes"),
+    ({"classes": 0}, "an integer classes of at least 1 expected, 0 found"),
+    ({"labels": numpy.arange(6) * 10 ** 10}, "an integer classes of at most .*, 50000000001 found"),
     ({"labels": numpy.zeros(6), "classes": 5}, r"classes: integer labels \(N,\) expected, float64 \(6,\)"),
     ({"image_shape": (3, 4, 5)},
      r"image_shape: \(4, 5, 3\) expected for images \(4, 5, 3\), \(3, 4, 5\) found"),
@@ -84,6 +104,8 @@ def test_the_data_sets_say_what_they_are(mnist):
      r"image_shape: \(height, width, channels\) with a product of 20 expected .*, \(\) found"),
     ({"train": grey(6, shape=(20,)), "test": grey(2, shape=(20,)), "image_shape": (4, 4, 1)},
      r"\(4, 4, 1\) found"),
+    ({"train": grey(6, shape=(14,)), "test": grey(2, shape=(14,)), "image_shape": (3.5, 4, 1)},
+     r"\(3.5, 4, 1\) found"),
     ({"train": grey(6, shape=(20,)), "test": grey(2, shape=(20,)), "image_shape": (-4, -5, 1)},
      r"\(-4, -5, 1\) found"),
 ])
@@ -112,6 +134,7 @@ def test_flip_and_scale(rng):
 
 
 @pytest.mark.parametrize("call, message", [
+    (lambda: datasets.scale([1, 2]), "scale: uint8 images expected, list found"),
     (lambda: datasets.scale(grey(2)), "scale: uint8 images expected, float32 found"),
     (lambda: datasets.flip_and_scale(grey(2, shape=(4, 5, 3)), numpy.random.default_rng(0)), "float32 found"),
     (lambda: datasets.flip_and_scale(grey(2, "uint8"), numpy.random.default_rng(0)),

@@ -169,6 +169,19 @@ def test_tile_takes_the_shape_of_a_data_set():
     assert figures.tile(image.reshape(1, 2, 4))[1:3, 1:5].tolist() == image.reshape(2, 4).tolist()
 
 
+def test_the_number_of_columns_is_1_or_more():
+    assert figures.tile(numpy.zeros((5, 4)), columns=2).shape == (10, 7)
+    for columns in (0, -1, 2.0, "2"):
+        with pytest.raises((TypeError, ValueError), match="^tile: an integer columns of at least 1 expected"):
+            figures.tile(numpy.zeros((5, 4)), columns=columns)
+
+
+def test_one_image_and_narrow_images():
+    image = numpy.full((8, 5, 3), 0.5)
+    assert figures.tile(image[None]).shape == (10, 7, 3)
+    assert figures.tile(numpy.zeros((4, 8, 3)), shape=(8, 3)).shape == (19, 9)
+
+
 def test_tile_takes_stored_images():
     assert figures.tile(numpy.array([[0, 51, 102, 255]], "uint8"))[1:3, 1:3] == pytest.approx(
         numpy.array([[0, 0.2], [0.4, 1]]))
@@ -177,6 +190,9 @@ def test_tile_takes_stored_images():
 @pytest.mark.parametrize("images, shape, message", [
     (numpy.zeros((2, 600)), None, "rows of 600 pixels are no square images: give their shape"),
     (numpy.zeros((2, 600)), (30, 10), r"images of shape \(30, 10\) expected, \(600,\) found"),
+    (numpy.zeros((2, 600)), (-30, -20), r"an integer shape\[0\] of at least 1 expected, -30 found"),
+    (numpy.zeros((2, 8, 4, 3)), (4, 8, 3), r"images of shape \(4, 8, 3\) expected, \(8, 4, 3\) found"),
+    (numpy.zeros((8, 8, 3)), None, r"\(8, 8, 3\) found: give one image as images.None., or narrow ones"),
     (numpy.zeros((2, 4, 4, 2)), None, r"with 1 or 3 channels expected, \(2, 4, 4, 2\) found"),
     (numpy.zeros(4), None, r"\(4,\) found"),
     (2 * numpy.eye(4) - 1, None, r"images in \[0, 1\] expected, -1 to 1 found"),

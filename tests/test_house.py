@@ -20,7 +20,7 @@ FLOORS = {
 }
 SIDEWAYS = {("ops", "conv"), ("ops", "batch_norm")}
 # The rooms that a wing imports; any floor may import a wing.
-WINGS = {"datasets": {"backend", "storage"}, "figures": {"backend"}}
+WINGS = {"datasets": {"backend", "checks", "storage"}, "figures": {"backend", "checks"}}
 ONLY_IN = {"cupy": "backend", "matplotlib": "figures"}
 FILES = sorted(ROOT.rglob("*.py"))
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy
 
+from minigen import checks
+
+_ROUNDING = 1e-4        # of images, by which they may leave [0, 1]
 _RANGES = {"uint8": (0, 255), "float32": (0, 1), "float64": (0, 1)}
 
 
@@ -22,7 +25,8 @@ class Dataset:
     rows.
 
     ``image_shape`` is the height, the width and the number of channels of an image. ``classes`` is the number
-    of classes, None without classes; unless given, the largest label tells it. ``name`` is for titles.
+    of classes, None without classes; unless given, the largest label tells it, and the smallest has to be 0.
+    ``name`` is for titles.
     ``ValueError`` says which array or value does not fit.
     """
 
@@ -67,7 +71,11 @@ class Dataset:
             raise ValueError(f"Dataset: classes: integer labels (N,) expected, {labels[0].dtype} "
                              f"{labels[0].shape} and {labels[1].dtype} {labels[1].shape} found")
         lowest, highest = min(part.min() for part in labels), max(part.max() for part in labels)
+        if self.classes is None and lowest > 0:
+            raise ValueError(f"Dataset: labels from 0 expected, {lowest} to {highest} found: subtract "
+                             f"{lowest}, or give the number of classes")
         classes = int(highest) + 1 if self.classes is None else self.classes
+        classes = checks.whole("Dataset", "classes", classes)
         if lowest < 0 or highest >= classes:
             raise ValueError(f"Dataset: labels from 0 to {classes - 1} expected, "
                              f"{lowest if lowest < 0 else highest} found")
@@ -84,7 +92,7 @@ def _check_images(name: str, images: Any) -> None:
         raise ValueError(f"Dataset: {name}: at least 1 image expected, an array {images.shape} found")
     if images.dtype.kind == "f":
         low, high = images.min(), images.max()
-        if not (low >= 0 and high <= 1):        # NaN is neither
+        if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):       # NaN is neither
             raise ValueError(f"Dataset: {name}: floats in [0, 1] expected, {low:.4g} to {high:.4g} found")
 
 
@@ -97,7 +105,7 @@ def _check_labels(name: str, labels: Any, images: numpy.ndarray) -> None:
 
 def _image_shape(stored: tuple[int, ...], given: Any) -> tuple[int, ...]:
     """The shape of an image: that of its array, or for rows of pixels the one that was given."""
-    said = numpy.shape(given) == (3,)
+    said = numpy.shape(given) == (3,) and all(int(n) == n for n in given)
     expected: Any
     if len(stored) in (2, 3):
         expected = (*stored, 1)[:3]
@@ -112,8 +120,9 @@ def _image_shape(stored: tuple[int, ...], given: Any) -> tuple[int, ...]:
 
 def scale(images: Any) -> Any:
     """uint8 images as float32 from 0 (black) to 1 (white). ``ValueError`` for another dtype."""
-    if images.dtype != numpy.uint8:
-        raise ValueError(f"scale: uint8 images expected, {images.dtype} found")
+    kind = getattr(images, "dtype", type(images).__name__)
+    if kind != numpy.uint8:
+        raise ValueError(f"scale: uint8 images expected, {kind} found")
     return images * numpy.float32(1 / 255)
 
 
