@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import os
+import shutil
 
 import numpy
 import pytest
@@ -117,11 +118,13 @@ def test_what_is_no_folder_of_pictures_is_refused(tmp_path, make, kind, message)
 
 
 @pytest.mark.parametrize("wrong, message", [
-    ({"size": 0}, "side of the images: a whole number from 1 to 4096 expected, 0 found"),
-    ({"size": 4097}, "4097 found"), ({"size": 2.5}, "2.5 found"), ({"size": "64"}, "'64' found"),
-    ({"channels": 4}, r"channels of the images: 1 \(grey\) or 3 \(colour\) expected, 4 found")])
+    ({"size": 0}, "x: an integer side of at least 1 expected, 0 found"),
+    ({"size": 4097}, "x: an integer side of at most 4096 expected, 4097 found"),
+    ({"size": 2.5}, "2.5 found"), ({"size": "64"}, "'64' found"), ({"size": True}, "True found"),
+    ({"size": (32, 8)}, r"\(32, 8\) found"), ({"channels": True}, "x: an integer channels .* True found"),
+    ({"channels": 4}, r"x: channels: 1 \(grey\) or 3 \(colour\) expected, 4 found")])
 def test_a_shape_that_no_image_has_is_refused(tmp_path, wrong, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         datasets.folder(make(tmp_path / "x", 2), **wrong)
 
 
@@ -152,6 +155,17 @@ def test_photographs_are_celebas_or_those_of_a_folder(tmp_path, size, names, fir
     else:
         data = datasets.photographs(tmp_path / "x", 16)
     assert data.name == expected and data.image_shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("size, expected", [((178, 218), "CelebA"), ((40, 30), "x")])
+def test_an_archive_of_numbered_images_is_celeba_if_they_have_its_size(tmp_path, size, expected):
+    for i in range(20):
+        save(tmp_path / "x" / "images" / f"{i}.jpg", size=size)
+    shutil.make_archive(str(tmp_path / "x" / "archive"), "zip", tmp_path / "x", "images")
+    assert datasets.photographs(tmp_path / "x", 16).name == expected
+    if expected == "x":
+        with pytest.raises(ValueError, match="archive.zip: a folder of pictures expected, .* .unpack it"):
+            datasets.photographs(tmp_path / "x" / "archive.zip", 16)
 
 
 @pytest.mark.parametrize("make, kind, message", [

@@ -65,12 +65,23 @@ def celeba(root: str | os.PathLike[str], side: int = 64) -> Dataset:
 
 
 def recognised(root: Path) -> bool:
-    """Whether ``root`` is an archive, or holds one or numbered images of CelebA's size."""
+    """Whether ``root`` holds numbered images of CelebA's size, or is or holds an archive of them.
+
+    Many data sets come as an archive.zip of numbered images.
+    """
     place = _place(root)
-    if place is None or not place.is_dir():
-        return place is not None
-    first = list(_by_number(place, os.listdir(place)).values())[:9]     # some of them may be damaged
-    return any(pictures.size(place / name) == _SIZE for name in first)
+    if place is None:
+        return False
+    if place.is_dir():
+        source: pictures.Source = pictures.Folder(place, [])
+        return _of_celebas_size(source, _by_number(place, os.listdir(place)))
+    with Archive(place, _IMAGE.fullmatch, inner=ARCHIVE) as archive:
+        return _of_celebas_size(archive, _by_number(place, archive.members))
+
+
+def _of_celebas_size(source: pictures.Source, names: dict[int, str]) -> bool:
+    first = list(names.values())[:9]        # some of them may be damaged
+    return any(pictures.size(source, name) == _SIZE for name in first)
 
 
 def _place(root: Path) -> Path | None:

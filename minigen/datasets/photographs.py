@@ -11,6 +11,6 @@ from minigen.datasets.folder import folder
 
 
 def photographs(path: str | os.PathLike[str], side: int = 64) -> Dataset:
-    """``celeba`` of an archive, or of a folder that holds one or numbered images of CelebA's size, 178 x 218
-    pixels; ``folder`` of any other folder. Images (N, side, side, 3) uint8."""
+    """``celeba`` of numbered images of CelebA's size, 178 x 218 pixels, in a folder or an archive; ``folder``
+    of anything else. Images (N, side, side, 3) uint8."""
     return celeba(path, side) if recognised(storage.expand(path)) else folder(path, side)

@@ -25,7 +25,7 @@ import numpy
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from minigen import storage
+from minigen import checks, storage
 from minigen.datasets import files
 from minigen.datasets.dataset import Dataset
 
@@ -70,11 +70,10 @@ def load(source: Source, parts: Sequence[Sequence[str]], side: int, channels: in
     out; a warning counts them and names the first five. A cache that is damaged is made again, with a
     warning.
     """
-    if not isinstance(side, (int, numpy.integer)) or not 1 <= side <= 4096:
-        raise ValueError(f"side of the images: a whole number from 1 to 4096 expected, {side!r} found")
-    if channels not in _MODES:
-        raise ValueError(f"channels of the images: 1 (grey) or 3 (colour) expected, {channels!r} found")
-    shape = (int(side), int(side), int(channels))
+    side = checks.whole(name, "side", side, most=4096)
+    if checks.whole(name, "channels", channels) not in _MODES:
+        raise ValueError(f"{name}: channels: 1 (grey) or 3 (colour) expected, {channels} found")
+    shape = (side, side, int(channels))
     recipe = json.dumps([source.stamp, parts, shape, crop])
     cache = storage.cache_folder() / f"images_{hashlib.sha256(recipe.encode()).hexdigest()[:24]}.bin"
     index = _index(cache)
@@ -182,10 +181,10 @@ def decoded(content: bytes, shape: tuple[int, int, int], crop: tuple[float, ...]
         return whole.resize((side, side), Image.Resampling.BICUBIC, box).tobytes()
 
 
-def size(path: Path) -> tuple[int, int] | None:
+def size(source: Source, name: str) -> tuple[int, int] | None:
     """The width and height of a picture, None if it is damaged."""
     try:
-        with _opened(io.BytesIO(files.read(path, _MOST_BYTES))) as image:
+        with _opened(io.BytesIO(source.read(name))) as image:
             return image.size
     except ValueError:
         return None
