@@ -250,7 +250,15 @@ def test_evaluate_is_called_at_the_end_if_nothing_else_is_said(tmp_path):
     ({"iteration": 0.5}, "'iteration' cannot be the name of a metric: that is one already")])
 def test_what_evaluate_must_not_return(tmp_path, found, message):
     with pytest.raises(training.ArgumentError, match=f"train: evaluate: {message}"):
-        run(tmp_path, evaluate=lambda model: found)
+        run(tmp_path / "new", evaluate=lambda model: found)
+    assert not (tmp_path / "new").exists()
+
+
+def test_evaluate_is_tried_before_it_could_cost_the_training(tmp_path):
+    """It is called at the end only, after the last chance to correct it."""
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path / "new", evaluate=lambda model: 1 / 0, evaluate_at=(), checkpoint_every=100)
+    assert not (tmp_path / "new").exists()
 
 
 class Points(models.Model):

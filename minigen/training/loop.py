@@ -56,11 +56,11 @@ def train(model: Model, images: Images, *, iterations: int, out: str | os.PathLi
     flat images need ``image_shape``, (height, width) or (height, width, channels). Checkpoints are written
     every ``checkpoint_every`` iterations.
 
-    First everything is tried on a copy of the model: one step, its state, and a grid of samples. An argument
-    that cannot be used is refused by ``ArgumentError``; the disk is as before then. A run in ``out`` is never
-    lost unasked: ``RunError`` if there is one. With ``resume`` it goes on from its newest readable checkpoint
-    and ends bit for bit where it would have ended without the interruption (same machine, same number of
-    threads). With ``overwrite`` it is replaced.
+    First everything is tried on a copy of the model: one step, its state, a grid of samples, and
+    ``evaluate``. An argument that cannot be used is refused by ``ArgumentError``; the disk is as before then.
+    A run in ``out`` is never lost unasked: ``RunError`` if there is one. With ``resume`` it goes on from its
+    newest readable checkpoint and ends bit for bit where it would have ended without the interruption (same
+    machine, same number of threads). With ``overwrite`` it is replaced.
 
     Ctrl-C, SIGTERM and SIGHUP finish the iteration, save a checkpoint and raise ``Interrupted``, a
     ``KeyboardInterrupt``. ``Diverged`` is raised when a loss or a parameter is no longer finite; no
@@ -164,6 +164,8 @@ class _Training:
             raise ArgumentError(f"train: one step of {kind} with images {shapes}, tried beforehand, failed: "
                                 f"{error or type(error).__name__}") from error
         checks.numbers(f"train: {kind}.step", metrics, taken=("iteration",))
+        if self.evaluate:
+            self.measure(trial, metrics)
 
     def load(self, i: int) -> Any:
         """The images of the iteration i."""
@@ -192,6 +194,10 @@ class _Training:
             raise ArgumentError(f"train: image_shape: the shape of samples {images.shape[1:]} expected, "
                                 f"{shape} found")
         return images if shape is None else images.reshape(-1, *shape)
+
+    def measure(self, model: Model, metrics: Mapping[str, Any]) -> dict[str, float]:
+        """What ``evaluate`` finds, under other names than those of ``metrics``."""
+        return checks.plain(checks.numbers("train: evaluate", self.evaluate(model), {"iteration", *metrics}))
 
     def go(self, run: Run, done: int) -> None:
         """Train from the iteration after ``done`` to the end."""
@@ -224,9 +230,9 @@ class _Training:
         if i in self.evaluate_at or i in self.sample_at:
             _finite_state(i, self.model)        # first, since of NaN they make nothing or nonsense
         if self.evaluate and i in self.evaluate_at:
-            measured = checks.numbers("train: evaluate", self.evaluate(self.model), {"iteration", *metrics})
+            measured = self.measure(self.model, metrics)
         if logged:
-            run.log({"iteration": i, **metrics, **checks.plain(measured)})
+            run.log({"iteration": i, **metrics, **measured})
         if i in self.sample_at:
             run.save_samples(i, self.draw(self.model))
 
