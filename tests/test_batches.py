@@ -53,6 +53,12 @@ def test_a_failure_names_the_iteration_and_the_cause():
     assert isinstance(found.value.__cause__, OSError)
 
 
+def test_an_exhausted_iterator_is_a_failure_too():
+    """What `next` raises would otherwise end the loop that wants the batch, or name no iteration."""
+    with pytest.raises(LoadError, match="the images of iteration 4 could not be loaded: StopIteration"):
+        next(prefetch(lambda i: next(iter(())), range(4, 9)))
+
+
 def test_no_thread_is_left_when_batches_remain():
     batches = prefetch(numpy.array, range(1, 100))
     next(batches)

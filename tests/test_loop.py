@@ -230,8 +230,9 @@ def test_numpy_numbers_are_numbers(tmp_path):
     model = models.GAN(sizes=(n(16), n(8)), latent=n(3), outputs=n(2), lr=numpy.float32(0.001))
     _, result = run(tmp_path, model=model, iterations=n(6), batch_size=n(8), seed=n(0), log_every=n(2),
                     evaluate_at=numpy.array([6]), sample_at=[n(3)],
-                    evaluate=lambda model: {"a": numpy.float32(0.5), "b": numpy.array(2), "c": 3})
-    assert result.metrics()[-1].items() >= {"iteration": 6, "a": 0.5, "b": 2, "c": 3}.items()
+                    evaluate=lambda model: {"a": numpy.float32(0.5), "b": numpy.array(2), "c": 3,
+                                            "d": numpy.longdouble(0.25)})
+    assert result.metrics()[-1].items() >= {"iteration": 6, "a": 0.5, "b": 2, "c": 3, "d": 0.25}.items()
     config = result.config()
     assert config["seed"] == 0 and config["settings"]["lr"] == float(numpy.float32(0.001))
     assert (training.load(tmp_path).sample(3, rng=0) == model.sample(3, rng=0)).all()

@@ -15,9 +15,12 @@ _AHEAD = 2          # batches that are ready before they are needed
 _CHUNK = 1 << 24    # bytes, about, of a data set that are looked at together
 
 
-class LoadError(RuntimeError):
+class LoadError(Exception):
     """A batch could not be loaded or prepared; the message names the iteration and the cause, which is also
-    ``__cause__``."""
+    ``__cause__``.
+
+    No RuntimeError: ``contextmanager`` takes one that StopIteration caused for its own and raises the latter.
+    """
 
 
 @contextmanager

@@ -116,4 +116,5 @@ def _is_scalar(value: Any) -> bool:
 
 def plain(values: Mapping[str, Any]) -> dict[str, float]:
     """The values, numbers or 0-d arrays, as Python's numbers."""
-    return {name: to_host(value).item() for name, value in values.items()}
+    found = {name: to_host(value) for name, value in values.items()}
+    return {name: float(value) if value.dtype.kind == "f" else value.item() for name, value in found.items()}
