@@ -16,7 +16,7 @@ from minigen.backend import Array, xp
 from minigen.batch_norm import batch_norm, moments
 from minigen.conv import conv2d, conv_transpose2d
 from minigen.core import Op, broadcast_to, column_sums, copy, sum_to
-from minigen.tensor import operators
+from minigen.tensor import Tensor, operators
 
 __all__ = ["add", "sub", "mul", "div", "neg", "power", "exp", "log", "sqrt", "abs", "sign", "tanh", "sigmoid",
            "relu", "leaky_relu", "softplus", "maximum", "minimum", "clip", "where", "sum", "mean", "var",
@@ -51,16 +51,22 @@ neg = Op("neg(a) = -a",
          lambda g, y, a: -g)
 
 
+def _alike(a: Any, like: Any) -> Any:
+    """``a`` in the dtype of ``like``. A Tensor has it, but an array may have a smaller one, such as uint8."""
+    return a if type(a) is Tensor else a.astype(like.dtype, copy=False)
+
+
 def _lowered(a: Any, b: Any) -> Any:
     """The exponent in d(a^b)/da = b a^(b-1), or b where a and b are 0: the result is then 0, not 0 / 0."""
     if hasattr(b, "shape"):
-        return b - ((a != 0) | (b != 0))
+        return _alike(b, a) - ((a != 0) | (b != 0))
     return b - 1 if b else 1
 
 
-def _log_base(a: Any) -> Any:
+def _log_base(a: Any, b: Any) -> Any:
     """The logarithm in d(a^b)/db = a^b log(a), but 0 where a is 0: for b > 0 the limit there is 0."""
     if hasattr(a, "shape"):
+        a = _alike(a, b)
         return log(where(a == 0, 1.0, a))
     return math.log(a or 1) if a >= 0 else math.nan
 
@@ -68,7 +74,7 @@ def _log_base(a: Any) -> Any:
 power = Op("power(a, b) = a to the power b",
            lambda a, b: a ** b,
            lambda g, y, a, b: g * b * a ** _lowered(a, b),
-           lambda g, y, a, b: g * y * _log_base(a))
+           lambda g, y, a, b: g * y * _log_base(a, b))
 
 # Elementwise functions
 

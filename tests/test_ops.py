@@ -130,6 +130,21 @@ def test_subgradients_support_the_function(f, x):
     check_subgradient(f, x)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "float16"])
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_powers_with_arrays_of_smaller_dtypes(dtype, create_graph):
+    x, numbers = Tensor([100.0, 0.5, 3.0]), numpy.array([0, 1, 2], dtype)
+    g = grad(ops.sum(x ** numbers), x, create_graph)
+    numpy.testing.assert_allclose(to_host(g), [0, 1, 6])
+    g = grad(ops.sum(numbers ** x), x, create_graph)
+    numpy.testing.assert_allclose(to_host(g), [0, 0, 8 * math.log(2)], rtol=1e-6)
+
+
+def test_bool_is_an_exponent():
+    x = Tensor([100.0, 0.5])
+    assert grad(ops.sum(x ** numpy.array([False, True])), x).tolist() == [0, 1]
+
+
 def test_power_where_base_or_exponent_is_0():
     check_grad(ops.power, [numpy.array([2.0, 0.7]), numpy.array([0.0, 1.0])], order=2)
     base = Tensor([0.0, 2.0], "float64")
