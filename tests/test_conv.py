@@ -55,6 +55,11 @@ def test_what_does_not_fit_is_refused(call, message):
         call(numpy.ones((1, 4, 4, 2)), numpy.ones((3, 3, 2, 1)))
 
 
+def test_images_may_have_one_pixel():
+    x, w = numpy.full((1, 1, 1, 1), 3.0), numpy.full((1, 1, 1, 1), 2.0)
+    assert ops.conv2d(x, w).tolist() == ops.conv_transpose2d(x, w).tolist() == [[[[6.0]]]]
+
+
 @pytest.mark.parametrize("op", [ops.conv2d, ops.conv_transpose2d])
 @pytest.mark.parametrize("change, message", [
     ({"stride": (2, 2)}, r"an integer stride of at least 1 expected, \(2, 2\) found"),
