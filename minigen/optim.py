@@ -86,7 +86,7 @@ class Optimizer:
         gradients = grad(loss, self.parameters, retain_graph=False)
         if loss.op is not None and loss.args is not None:       # not freed: no path leads to it
             raise ValueError(f"{type(self).__name__}.minimize: the loss depends on none of the parameters: "
-                             "was it computed with another module, or from data taken out of the graph?")
+                             "was it computed with others, from their data, or within no_grad?")
         self.step(gradients)
 
     def step(self, grads: Sequence[Array]) -> None:
