@@ -94,6 +94,16 @@ def test_prints_value_dtype_shape_and_origin():
     assert repr(ops.mul) == "<Op mul(a, b) = a b, elementwise>"
 
 
+def test_comparisons_are_those_of_the_values():
+    x = Tensor([1.0, 2.0, 3.0])
+    for two in (2, numpy.float64(2), numpy.array([2]), Tensor([2.0])):
+        found = [x < two, x <= two, x > two, x >= two, x == two, x != two]
+        assert [f.tolist() for f in found] == [
+            [1, 0, 0], [1, 1, 0], [0, 0, 1], [0, 1, 1], [0, 1, 0], [1, 0, 1]]
+        assert all(f.dtype == bool and type(f) is numpy.ndarray for f in found)
+    assert (2 < x).tolist() == [False, False, True] and (2 >= x).tolist() == [True, True, False]
+
+
 def test_operators_come_with_the_class():
     """Not with an import of ops, and for help() and editors."""
     code = ("from minigen import Tensor, grad; x = Tensor(3.0); y = x * x; "
