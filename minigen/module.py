@@ -57,9 +57,15 @@ class Module:
             name for base in reversed(cls.__mro__) for name in vars(base).get("buffers", ())))
         if vars(cls).get("__slots__"):
             raise TypeError(f"{cls.__name__}: __slots__ would hide parameters: leave them out")
-        for name, part in _items(cls.__name__, dict(vars(cls))):
-            raise TypeError(f"{name} is shared by all instances, so it is no part of any: "
-                            "assign it in __init__")
+        cls._refuse_shared()
+
+    @classmethod
+    def _refuse_shared(cls) -> None:
+        """The attributes of a class hold no parts; but methods may have put some into a list there."""
+        for base in cls.__mro__[:cls.__mro__.index(Module)]:
+            for name, part in _items(base.__name__, dict(vars(base))):
+                raise TypeError(f"{name} is shared by all instances, so it is no part of any: "
+                                "assign it in __init__")
 
     def forward(self, *args: Any, **options: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
@@ -115,6 +121,7 @@ class Module:
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
         """The Tensors and modules among the attributes, but not those within these modules."""
+        self._refuse_shared()
         for name, value in vars(self).items():
             if name not in self._kept:
                 yield from _items(name, value)

@@ -167,6 +167,21 @@ def test_parts_without_an_order_or_a_name_of_their_own_are_refused(rng):
         type("Letters", (nn.Module,), {"buffers": "mean"})
 
 
+def test_parts_put_into_a_list_of_the_class_are_refused(rng):
+    class Shared(nn.Module):
+        layers = []
+
+        def __init__(self):
+            self.layers.append(linear(rng))
+
+    class Heir(Shared):
+        pass
+    net = Heir()
+    for find in (net.parameters, net.state, net.eval, lambda: repr(net)):
+        with pytest.raises(TypeError, match="^Shared.layers.0 is shared by all instances"):
+            find()
+
+
 def test_attributes_that_would_break_a_module_are_refused(rng):
     net = linear(rng)
     for name in ("state", "parameters", "forward"):
