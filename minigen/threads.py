@@ -144,12 +144,13 @@ def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
 
 def _begin_anew_after_fork() -> None:
     """The threads that held the locks and did the work do not exist in a forked process."""
-    global _one_at_a_time
+    global _one_at_a_time, _one_blas_thread
     _one_at_a_time = threading.Lock()
     _pool.cache_clear()
     _one_blas_thread.lock = threading.Lock()
     while _one_blas_thread.inside:
         _one_blas_thread.__exit__()
+    _one_blas_thread = _OneBlasThread()     # blocks around the fork leave the earlier one
 
 
 if hasattr(os, "register_at_fork"):

@@ -140,6 +140,36 @@ def test_a_forked_process_does_not_wait_for_threads_that_it_does_not_have():
     assert found.stdout == "status 0\n", found.stderr
 
 
+FORK_WITHIN = """
+import os, signal
+from minigen import threads
+
+def blas():
+    return [library.num_threads for library in threads._blas().lib_controllers]
+before = blas()
+with threads.large_arrays():
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        found = [blas()]
+if child == 0:
+    found.append(blas())
+    with threads.large_arrays():
+        found.append(blas())
+    found.append(blas())
+    os._exit(0 if found == [before, before, [1] * len(before), before] else 1)
+_, status = os.waitpid(child, 0)
+print("status", status)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is a POSIX call")
+def test_a_process_forked_within_large_arrays_may_leave_it():
+    found = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK_WITHIN], capture_output=True,
+                           text=True, env={**os.environ, "OPENBLAS_NUM_THREADS": "2"})
+    assert found.stdout == "status 0\n", found.stderr
+
+
 def test_a_system_without_another_thread_does_the_work_with_one(three_threads, monkeypatch):
     def refuse(thread):
         raise RuntimeError("can't start new thread")
