@@ -71,7 +71,10 @@ class Experiment:
                 raise training.ArgumentError(f"{data.name}: images of at least 2 classes expected, which the "
                                              f"entropies are about, {data.classes} found")
             sizes = (self.sizes[0], classifier.Classifier.sizes[1], data.classes)
-            self.judge = classifier.trained(data.train_images, data.train_labels, sizes=sizes)
+            try:
+                self.judge = classifier.trained(data.train_images, data.train_labels, sizes=sizes)
+            except ValueError as error:
+                raise training.ArgumentError(f"{data.name}: {error}") from error
             accuracy = self.judge.accuracy(data.test_images, data.test_labels)
             self.results = {"data": data.name, "samples": SAMPLES, "classifier_accuracy": accuracy}
             print(f"classifier: {accuracy:.2%} of the test images right"

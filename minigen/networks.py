@@ -6,18 +6,36 @@ decoder too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy
 
-from minigen import checks
+from minigen import backend, checks
 from minigen.nn import (BatchNorm, Conv2d, ConvTranspose2d, Initialiser, Linear, Module, ReLU, Reshape,
                         Sequential, Sigmoid, Tanh, fan_in_uniform)
 
 SIZES = (784, 392, 196, 98)     # the paper's layers, from the image inwards
+_BYTES_PER_WEIGHT = 20      # float32: the weight, its gradient, its next value, two states of an optimiser
 _WIDTHS = "(0, 1000]"           # beyond it no machine could hold the weights
+
+
+def afforded(owner: str, make: Callable[[Initialiser], Any], init: Initialiser) -> Any:
+    """``make(init)``, networks, if there is memory to train them; otherwise ``ValueError`` says how much they
+    need."""
+    free, needed = backend.free_memory(), 0
+
+    def reckon(rng: numpy.random.Generator, shape: tuple[int, ...]) -> numpy.ndarray:
+        nonlocal needed
+        needed += _BYTES_PER_WEIGHT * math.prod(shape)
+        if needed > free:
+            raise ValueError(f"{owner}: smaller networks expected: to train these needs at least "
+                             f"{needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB free")
+        return numpy.broadcast_to(numpy.float32(0), shape)
+    make(reckon)        # first without random numbers, of which many take long
+    return make(init)
 
 
 def fully_connected(sizes: Sequence[int], rng: numpy.random.Generator,

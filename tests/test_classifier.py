@@ -161,6 +161,13 @@ def test_settings_that_cannot_be_are_named(settings):
         Classifier(**{**SMALL, **settings})
 
 
+def test_a_classifier_for_which_there_is_no_memory_is_refused(monkeypatch):
+    monkeypatch.setattr("minigen.backend.free_memory", lambda: 20 * (20 * 16 + 16 * 10))
+    Classifier(**SMALL)
+    with pytest.raises(ValueError, match="^Classifier: smaller networks expected: .* GB free"):
+        Classifier(sizes=(20, 17, 10))
+
+
 def test_a_cached_classifier_with_nan_is_trained_again(blobs, tmp_path, monkeypatch):
     monkeypatch.setenv("MINIGEN_CACHE", str(tmp_path))
     first = classifier.trained(*blobs, **SMALL)

@@ -53,6 +53,12 @@ def test_images_without_classes_are_not_judged(args, labels, found):
         Experiment(args, Dataset(images, labels, images, labels, name="a"), judged=True)
 
 
+def test_images_too_large_for_a_judge_are_an_error_that_an_example_reports(args, data, monkeypatch):
+    monkeypatch.setattr("minigen.backend.free_memory", lambda: 1e6)
+    with pytest.raises(training.ArgumentError, match="^images: Classifier: smaller networks expected"):
+        Experiment(args, data, judged=True)
+
+
 def test_settings_that_cannot_be_are_an_error_that_an_example_reports(args):
     assert Experiment(args).build(models.GAN, 7, sizes=(4, 3)).settings()["seed"] == 7
     for settings in ({"lr": -1.0}, {"latent": 2.5}):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-from minigen import checks, losses, networks, ops, storage
+from minigen import checks, losses, networks, nn, ops, storage
 from minigen.backend import Array, to_device, to_host, xp
 from minigen.core import no_grad
 from minigen.optim import Adam
@@ -39,7 +39,10 @@ class Classifier:
             setattr(self, name, checks.whole("Classifier", name, getattr(self, name)))
         self.seed = checks.seed("Classifier", self.seed)
         self.lr = checks.real("Classifier", "lr", self.lr, "(0, inf)")
-        self.network = networks.fully_connected(self.sizes, numpy.random.default_rng(self.seed))
+        self.network = networks.afforded("Classifier", self.build, nn.fan_in_uniform)
+
+    def build(self, init: nn.Initialiser) -> nn.Sequential:
+        return networks.fully_connected(self.sizes, numpy.random.default_rng(self.seed), init)
 
     def fit(self, images: Any, labels: Any) -> Classifier:
         """Train on images (N, features) of floats in [0, 1] and integer labels (N,); return the classifier.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, fields, is_dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy
 
-from minigen import backend, checks, ops, threads
+from minigen import backend, checks, networks, ops, threads
 from minigen.backend import Array, to_device, xp
 from minigen.core import no_grad
 from minigen.networks import FullyConnected, Larsen
@@ -19,7 +18,6 @@ from minigen.nn import INITIALISERS, BatchNorm, Initialiser, Module
 from minigen.optim import Optimizer
 
 _CHUNK = 250        # rows per pass, which bounds the memory for hidden layers
-_BYTES_PER_WEIGHT = 20      # float32: the weight, its gradient, its next value, two states of an optimiser
 
 
 @no_grad()
@@ -97,17 +95,7 @@ class Model:
         if name not in INITIALISERS:
             raise ValueError(f"{type(self).__name__}: init one of {', '.join(INITIALISERS)} expected, "
                              f"{name!r} found")
-        free, needed = backend.free_memory(), 0
-
-        def reckon(rng: numpy.random.Generator, shape: tuple[int, ...]) -> numpy.ndarray:
-            nonlocal needed
-            needed += _BYTES_PER_WEIGHT * math.prod(shape)
-            if needed > free:
-                raise ValueError(f"{type(self).__name__}: smaller networks expected: to train these needs at "
-                                 f"least {needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB free")
-            return numpy.broadcast_to(numpy.float32(0), shape)
-        make(reckon)        # first without random numbers, of which many take long
-        return make(INITIALISERS[name])
+        return networks.afforded(type(self).__name__, make, INITIALISERS[name])
 
     def settings(self) -> dict[str, Any]:
         """The arguments that build this model again, in a form that JSON can hold."""
