@@ -72,6 +72,8 @@ def test_the_data_sets_say_what_they_are(mnist):
         "drawn faces", (16, 16, 3), (0, 255), None)
     assert repr(mnist) == ("<Dataset MNIST: 60,000 images for training and 10,000 for test, 28 x 28 x 1, "
                            "float32, 10 classes>")
+    one = numpy.zeros(6, int)
+    assert repr(make(labels=one, test_labels=one[:2])).endswith(", 1 class>")
     assert repr(drawn) == "<Dataset drawn faces: 2 images for training and 1 for test, 16 x 16 x 3, uint8>"
 
 

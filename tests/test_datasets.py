@@ -180,7 +180,7 @@ def test_several_data_sets_in_a_folder_are_listed(tmp_path):
         datasets.mnist(tmp_path, split="x")
     for name in ("MNIST", "KMNIST"):
         write(tmp_path / "torch" / name / "raw")
-    with pytest.raises(ValueError, match="2 found: .*KMNIST.raw; .*MNIST.raw: give"):
+    with pytest.raises(ValueError, match="2 found: .*KMNIST.raw; .*MNIST.raw: give the folder of one, or"):
         datasets.mnist(tmp_path / "torch")
 
 

@@ -266,7 +266,7 @@ def test_a_larger_picture_is_the_same_picture():
 @pytest.mark.parametrize("n", [0, -1])
 def test_too_few_faces(n):
     for arguments in ({"n_train": n}, {"n_train": 1, "n_test": n}):
-        with pytest.raises(ValueError, match=f"at least 1 face expected, {n} found"):
+        with pytest.raises(ValueError, match=f"faces: an integer n of at least 1 expected, {n} found"):
             datasets.faces(**arguments)
 
 
@@ -282,5 +282,9 @@ def test_a_factor_out_of_its_range(name, value, message):
 def test_draw_refuses_other_arrays_and_sizes():
     with pytest.raises(ValueError, match=r"an array \(N,\) of FACTORS expected, float64 \(2, 3\) found"):
         draw(numpy.zeros((2, 3)))
-    with pytest.raises(ValueError, match="a side of at least 16 pixels expected, 8 found"):
+    for wrong in ({"n_train": 2.5}, {"seed": -1}, {"seed": None}, {"side": "64"}, {"side": 64.0}):
+        name = next(iter(wrong)).removesuffix("_train")
+        with pytest.raises((TypeError, ValueError), match=f"^faces: an integer {name} of at least"):
+            datasets.faces(**{"n_train": 1, "n_test": 1, **wrong})
+    with pytest.raises(ValueError, match="an integer side of at least 16 expected, 8 found"):
         draw(plain(), 8)

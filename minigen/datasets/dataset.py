@@ -54,7 +54,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.image_shape))
-        classes = f", {self.classes} classes" if self.classes else ""
+        classes = f", {self.classes} class{'es' * (self.classes > 1)}" if self.classes else ""
         return (f"<Dataset {self.name}: {len(self.train_images):,} images for training and "
                 f"{len(self.test_images):,} for test, {shape}, {self.train_images.dtype}{classes}>")
 

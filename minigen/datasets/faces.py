@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy
 
+from minigen import checks
 from minigen.datasets.dataset import Dataset
 from minigen.datasets.portraits import Portraits
 
@@ -45,8 +46,7 @@ def sample_factors(n: int, seed: int = 0, stream: int = 0) -> numpy.ndarray:
     glasses. Half of the mouths are closed (0). A beard, of 0.4 to 1, comes only with hair that is neither up
     nor long, and then with probability 0.3; it is 0 otherwise. ``ValueError`` if ``n`` is below 1.
     """
-    if n < 1:
-        raise ValueError(f"at least 1 face expected, {n} found")
+    n, seed = checks.whole("faces", "n", n), checks.seed("faces", seed)
     uniform = dict(zip(FACTORS.names, numpy.random.default_rng((seed, stream)).random((n, len(FACTORS))).T))
     factors = numpy.empty(n, FACTORS)
     for name in SHAPES:
@@ -69,8 +69,7 @@ def draw(factors: numpy.ndarray, side: int = 64) -> numpy.ndarray:
     """
     if factors.dtype != FACTORS or factors.ndim != 1:
         raise ValueError(f"an array (N,) of FACTORS expected, {factors.dtype} {factors.shape} found")
-    if side < 16:
-        raise ValueError(f"a side of at least 16 pixels expected, {side} found")
+    side = checks.whole("faces", "side", side, least=16, most=4096)
     ranges = dict.fromkeys(SHAPES, (-1, 1)) | dict.fromkeys(AMOUNTS, (0, 1))
     ranges["hair_style"] = (0, len(HAIR_STYLES) - 1)
     for name, (low, high) in ranges.items():

@@ -68,8 +68,9 @@ def _choose(root: Path, split: str | None) -> tuple[str, dict[tuple[str, str], P
             raise ValueError(f"{root}: split: {' or '.join(splits) or 'None'} expected, {split!r} found")
     if len(sets) > 1:
         names = sorted(" in ".join(filter(None, (prefix, str(folder)))) for folder, prefix in sets)
+        split_one = "split=, as in split='letters', or " * any(prefix for _, prefix in sets)
         raise ValueError(f"{root}: one data set expected, {len(sets)} found: {'; '.join(names)}: give "
-                         "split=, as in split='letters', or the folder or one of the files of one")
+                         f"{split_one}the folder of one, or one of its files")
     (folder, prefix), paths = next(iter(sets.items()))
     for part in ("train", "test"):
         for what, kind in (("images", "idx3"), ("labels", "idx1")):
