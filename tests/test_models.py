@@ -264,6 +264,16 @@ def test_a_batch_too_small_for_a_step_is_refused(rng):
             kind(sizes=(16, 8)).step(numpy.zeros((least - 1, 16), "float32"), rng)
 
 
+def test_what_is_no_random_generator_is_named():
+    model, x = models.GAN(sizes=(16, 8), latent=3), numpy.zeros((5, 16), "float32")
+    for rng, shown in ((0, "0"), (None, "None"), (numpy.random.RandomState(0), "RandomState")):
+        with pytest.raises(TypeError, match=f"^GAN.step: rng, a random generator such as .*, {shown}"):
+            model.step(x, rng)
+    for rng in (-1, "a", 1.5):
+        with pytest.raises((TypeError, ValueError), match=f"^GAN.sample: rng, .* expected, '?{rng}'? found"):
+            model.sample(2, rng)
+
+
 def test_autoencoders_take_float64_too(rng):
     model, x = models.VAE(sizes=(16, 8), latent=4), rng.random((5, 16))
     assert (model.reconstruct(x) == model.reconstruct(x.astype("float32"))).all()

@@ -120,11 +120,19 @@ class Model:
         if not self._checked or backend.name() == "numpy":
             self.check(images)
             self._checked = True
-            if len(images) < self.batches_per_step and self.build() is not None:
-                raise ValueError(f"{type(self).__name__}.step: a batch of {self.batches_per_step} or more "
-                                 f"images expected, {len(images)} found")
+            if self.build() is not None:
+                self._check_step(len(images), rng)
         with threads.large_arrays() if getattr(images, "ndim", 0) == 4 else nullcontext():
             return self.update(self._to_networks(images), rng)
+
+    def _check_step(self, n: int, rng: Any) -> None:
+        owner = f"{type(self).__name__}.step"
+        if n < self.batches_per_step:
+            raise ValueError(f"{owner}: a batch of {self.batches_per_step} or more images expected, "
+                             f"{n} found")
+        if not isinstance(rng, numpy.random.Generator):
+            raise TypeError(f"{owner}: rng, a random generator such as numpy.random.default_rng(0), "
+                            f"expected, {checks.shown(rng)} found")
 
     def update(self, images: Any, rng: numpy.random.Generator) -> dict[str, Array]:
         """The equations of one training iteration; ``step`` calls it, with images in the networks' range."""
@@ -136,9 +144,14 @@ class Model:
 
     def sample(self, n: int, rng: numpy.random.Generator | int | None = None) -> Array:
         """n images (n, ...) generated from prior latents; ``rng`` is a random generator, a seed, or None."""
-        n = checks.whole(f"{type(self).__name__}.sample", "n", n, least=0)
-        latents = self.noise(n, numpy.random.default_rng(rng))
-        return self._from_networks(infer(self.networks[self.generator], latents))
+        owner = f"{type(self).__name__}.sample"
+        n = checks.whole(owner, "n", n, least=0)
+        try:
+            rng = numpy.random.default_rng(rng)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{owner}: rng, a random generator, a seed or None, expected, "
+                              f"{checks.shown(rng)} found") from error
+        return self._from_networks(infer(self.networks[self.generator], self.noise(n, rng)))
 
     def _to_networks(self, images: Any) -> Any:
         architecture = self.build()
