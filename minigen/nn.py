@@ -172,7 +172,7 @@ class BatchNorm(Module):
 
     def __init__(self, n: int, *, eps: float = 1e-5, momentum: float = 0.1, dtype: str = "float32") -> None:
         n, dtype = checks.whole("BatchNorm", "n", n), _precision("BatchNorm", dtype)
-        self.eps = checks.real("BatchNorm", "eps", eps, "(0, inf)")
+        self.eps = checks.real("BatchNorm", "eps", eps, "[1e-30, inf)")
         self.momentum = checks.real("BatchNorm", "momentum", momentum, "[0, 1]")
         self.weight = Tensor(to_device(numpy.ones(n, dtype)))
         self.bias = Tensor(to_device(numpy.zeros(n, dtype)))

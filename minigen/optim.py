@@ -23,6 +23,7 @@ from minigen.core import Tensor, grad
 
 _ARRAYS = 8         # in an update: parameter, gradient, new value, two states, and some room
 _TIDY_EVERY = 64    # steps
+_EPS = "[1e-30, inf)"   # less is 0 in float32, where a gradient of 0 would be divided by it
 _NEGLIGIBLE = 1e-30     # after _TIDY_EVERY decays by 0.9, times a small rate, still no subnormal float32
 
 
@@ -186,7 +187,7 @@ class RMSProp(Optimizer):
     """
 
     slots = ("v",)
-    hyperparameters = {**Optimizer.hyperparameters, "alpha": "[0, 1)", "eps": "(0, inf)"}
+    hyperparameters = {**Optimizer.hyperparameters, "alpha": "[0, 1)", "eps": _EPS}
     alpha: float
     eps: float
 
@@ -207,7 +208,7 @@ class Adam(Optimizer):
     constants below carry the factors.
     """
 
-    hyperparameters = {**Optimizer.hyperparameters, "beta1": "[0, 1)", "beta2": "[0, 1)", "eps": "(0, inf)"}
+    hyperparameters = {**Optimizer.hyperparameters, "beta1": "[0, 1)", "beta2": "[0, 1)", "eps": _EPS}
     beta1: float
     beta2: float
     eps: float

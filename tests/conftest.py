@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import signal
 import struct
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
@@ -12,6 +13,9 @@ import threadpoolctl
 from hypothesis import settings
 
 from minigen import datasets, models, threads
+
+# Tests send SIGINT, which a shell lets the programs that it starts in the background ignore.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One BLAS thread, also in the processes that tests start: several wait for each other so busily that
 # everything takes ten times as long where another program keeps the processors busy.

@@ -106,7 +106,7 @@ RNG = numpy.random.default_rng(0)
     (lambda: nn.ConvTranspose2d(3, 4, 5, output_padding=-1, rng=RNG), ValueError,
      "^ConvTranspose2d: an integer output_padding of at least 0 expected, -1 found"),
     (lambda: nn.BatchNorm(0), ValueError, "^BatchNorm: an integer n of at least 1 expected, 0 found"),
-    (lambda: nn.BatchNorm(2, eps=0), ValueError, r"a number eps in \(0, inf\) expected, 0 found"),
+    (lambda: nn.BatchNorm(2, eps=0), ValueError, r"a number eps in \[1e-30, inf\) expected, 0 found"),
     (lambda: nn.BatchNorm(2, momentum=1.5), ValueError, r"momentum in \[0, 1\] expected, 1.5 found"),
     (lambda: nn.BatchNorm(2, momentum=None), TypeError, "None found"),
     (lambda: nn.BatchNorm(2, dtype="int32"), TypeError, "dtype float32 or float64 expected, int32 found"),

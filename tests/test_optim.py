@@ -249,10 +249,10 @@ def test_a_refused_step_moves_nothing(kind, change, error, message):
 
 RANGES = [(optim.SGD, "momentum", "[0, 1)", (0, 0.99), (-0.1, 1, math.nan)),
           (optim.RMSProp, "alpha", "[0, 1)", (0, 0.99), (-0.1, 1, math.nan)),
-          (optim.RMSProp, "eps", "(0, inf)", (1e-300, 1), (0, -1, math.inf)),
+          (optim.RMSProp, "eps", "[1e-30, inf)", (1e-30, 1), (0, 1e-300, -1, math.inf)),
           (optim.Adam, "beta1", "[0, 1)", (0, 0.99), (-0.1, 1, math.nan)),
           (optim.Adam, "beta2", "[0, 1)", (0, 0.99), (-0.1, 1, math.nan)),
-          (optim.Adam, "eps", "(0, inf)", (1e-300, 1), (0, -1, math.inf)),
+          (optim.Adam, "eps", "[1e-30, inf)", (1e-30, 1), (0, 1e-300, -1, math.inf)),
           *[(kind, "lr", "[0, inf)", (1e-300, 1e300), (-1, math.nan, math.inf)) for kind in KINDS]]
 
 
