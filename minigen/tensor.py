@@ -57,6 +57,13 @@ class Tensor:
     def __init__(self, data: Any, dtype: Any = None) -> None:
         self.adopt(real_array(data._data if type(data) is Tensor else data, dtype, "Tensor"))
 
+    @classmethod
+    def holding(cls, array: Array) -> Tensor:
+        """A leaf with this array, which is not copied and must not change from now on."""
+        tensor = cls.__new__(cls)
+        tensor.adopt(array)
+        return tensor
+
     def __init_subclass__(cls) -> NoReturn:
         raise TypeError(f"{cls.__name__}: Tensor cannot have subclasses, because ops return Tensors: let "
                         "your class hold a Tensor")
