@@ -202,7 +202,9 @@ def _array(content: bytes) -> numpy.ndarray:
 
 def expand(path: str | os.PathLike[str]) -> Path:
     """The path, with a leading ``~`` replaced by the user's folder; ``FileNotFoundError`` if that is
-    unknown."""
+    unknown, or if the path is empty, which is an unset variable more often than the current folder."""
+    if not os.fspath(path):
+        raise FileNotFoundError(errno.ENOENT, "a path expected", "")
     try:
         return Path(path).expanduser()
     except RuntimeError:

@@ -314,6 +314,12 @@ def test_the_cache_folder_of_a_user_without_a_home(no_home, monkeypatch):
     assert storage.cache_folder().as_posix() == "/xdg/minigen"
 
 
+def test_an_empty_path_is_not_the_current_folder():
+    with pytest.raises(FileNotFoundError, match="a path expected: ''"):
+        storage.expand("")
+    assert storage.expand(".").as_posix() == "."
+
+
 def test_a_path_in_the_home_of_a_user_without_one(no_home):
     with pytest.raises(FileNotFoundError, match="no home folder is known: '~/x'"):
         storage.expand("~/x")
