@@ -30,7 +30,6 @@ NO_CELEBA = """
 
 def load(path):
     if path is None:
-        print(NO_CELEBA, flush=True)
         return datasets.faces()
     data = datasets.photographs(path)
     if len(data.test_images) < SHOWN:
@@ -59,6 +58,8 @@ def parse():
     flags.add_argument("--learned-similarity", action="store_true",
                        help="compare reconstructions by D's features, not by pixels")
     args, data = cli.parse(flags, load=load)
+    if args.data is None:
+        print(NO_CELEBA, flush=True)
     large = args.full or args.gpu
     epochs = EPOCHS * (len(data.train_images) // args.batch_size)
     args.width = args.width or (WIDTH if large else SMALL_WIDTH)

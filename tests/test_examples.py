@@ -1,6 +1,7 @@
 """The examples on small data: what they print and write, wrong flags, Ctrl-C and resume."""
 
 import importlib
+import io
 import json
 import math
 import os
@@ -312,6 +313,19 @@ def test_celeba_vaegan_without_celeba_says_so_loudly(example, monkeypatch):
     assert read("runs/celeba_vaegan/summary.json")["data"] == "drawn faces"
 
 
+def test_a_reader_that_ends_before_it_is_said_is_no_wrong_flag(example, tmp_path, monkeypatch):
+    """cli.run ends the program then, as for all that is printed."""
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+    few = datasets.faces(40, 20)
+    monkeypatch.setattr(datasets, "faces", lambda: few)
+    monkeypatch.setattr(sys, "argv", ["celeba_vaegan.py", "--batch-size", "8"])
+    monkeypatch.setattr(sys, "stdout", Closed())
+    with pytest.raises(BrokenPipeError):
+        importlib.import_module("celeba_vaegan").parse()
+
+
 @pytest.mark.parametrize("wrong, message", [
     (["--data", "nowhere"], "nowhere: no such file or folder: give img_align_celeba.zip"),
     (["--data", "empty"], "empty: at least 2 pictures"),
@@ -319,7 +333,8 @@ def test_celeba_vaegan_without_celeba_says_so_loudly(example, monkeypatch):
     (["--batch-size", 8, "--width", 2000], "a number width in (0, 1000] expected, 2000.0 found"),
     (["--batch-size", 8, "--width", 1000], "VAEGAN: smaller networks expected"),
     (["--model", "gan"], "--model: invalid choice"),
-    (["--batch-size", 49], "--batch-size: at most 48 expected")])
+    (["--batch-size", 49], "--batch-size: at most 48 expected"),
+    (["--out", ""], "--out: [Errno 2] a path expected: ''"), (["--data="], "--data: [Errno 2] a path")])
 def test_wrong_flags_of_celeba_vaegan(small_celeba, example, wrong, message):
     Path("empty").mkdir()
     _, err = example("celeba_vaegan", "--data", small_celeba, *wrong, status=2)
