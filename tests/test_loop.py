@@ -245,6 +245,7 @@ def test_evaluate_is_called_at_the_end_if_nothing_else_is_said(tmp_path):
 
 @pytest.mark.parametrize("found, message", [
     (None, "a dict of numbers expected, None found"), ({"x": "high"}, "a number expected as x, 'high' found"),
+    ({"x": [0.5]}, r"a number expected as x, \[0.5\] found"),
     ({"x": numpy.ones(3)}, "a number expected as x, ndarray found"), ({3: 0.5}, "3 cannot be the name"),
     ({"x": Tensor(numpy.ones((), "float32"))}, "a number expected as x, Tensor found"),
     ({"g_loss": 0.5}, "'g_loss' cannot be the name of a metric: that is one already"),
@@ -309,15 +310,21 @@ def test_a_model_that_a_user_wrote_with_points_and_labels_as_data(tmp_path):
         training.load(tmp_path, model)
 
 
-def test_a_state_that_cannot_be_saved_is_refused(tmp_path):
+@pytest.mark.parametrize("found, message", [
+    (None, "a dict of arrays expected, None found"), ({3: numpy.ones(2)}, "3 cannot be the name of an array"),
+    ({"file": numpy.ones(2)}, "'file' cannot be the name"), ({"minigen.run": 1.0}, "'minigen.run' cannot be"),
+    ({"w": None}, "an array of numbers expected as w, None found"),
+    ({"w": "text"}, "an array of numbers expected as w, 'text' found")])
+def test_states_that_cannot_be_saved_are_refused(tmp_path, found, message):
     model = Points(2)
-    model.state = lambda: {"means": "zero"}
-    with pytest.raises(training.ArgumentError, match="one step of Points .*, tried beforehand, failed: "):
-        run(tmp_path / "new", model=model, images=(numpy.zeros((9, 2)), numpy.zeros(9)), sample_at=())
+    model.state = lambda: found
+    with pytest.raises(training.ArgumentError, match=f"train: Points.state: {message}"):
+        run(tmp_path / "new", model=model, images=(numpy.zeros((9, 2)), numpy.zeros(9)), evaluate=None)
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("settings, message", [
+    (None, "settings that JSON can hold expected: 'NoneType' object is not iterable"),
     ({"classes": lambda: 2}, "settings that JSON can hold expected: function found"),
     ({"classes": numpy.inf}, "settings that JSON can hold expected: Out of range")])
 def test_settings_that_cannot_be_recorded_are_refused(tmp_path, settings, message):

@@ -14,6 +14,7 @@ from minigen.backend import to_host
 from minigen.core import Tensor
 
 _SHOWN = 40             # characters of a value in a message
+_TAKEN = {"file", "allow_pickle", "minigen.run"}     # of numpy.savez, and the record of a checkpoint
 
 
 class ArgumentError(ValueError):
@@ -103,15 +104,28 @@ def numbers(source: str, values: Any, taken: Iterable[str] = ()) -> dict[str, An
         if not isinstance(name, str) or name in taken:
             raise ArgumentError(f"{source}: {shown(name)} cannot be the name of a metric: "
                                 f"{'that is one already' if isinstance(name, str) else 'a string expected'}")
-        if not (isinstance(value, (int, float)) or _is_scalar(value)):
+        if isinstance(value, Tensor) or not _is_numeric(value) or _array(value).ndim:
             raise ArgumentError(f"{source}: a number expected as {name}, {shown(value)} found")
     return dict(values)
 
 
-def _is_scalar(value: Any) -> bool:
-    """Whether the value is a 0-d array, of NumPy or a GPU, of a type of number."""
-    return not isinstance(value, Tensor) and hasattr(value, "dtype") and value.ndim == 0 and (
-        value.dtype.kind in "biuf")
+def state(source: str, values: Any) -> None:
+    """The values must be a dict of arrays of numbers, under names that an .npz file can have."""
+    if not isinstance(values, Mapping):
+        raise ArgumentError(f"{source}: a dict of arrays expected, {shown(values)} found")
+    for name, value in values.items():
+        if not isinstance(name, str) or name in _TAKEN:
+            raise ArgumentError(f"{source}: {shown(name)} cannot be the name of an array")
+        if not _is_numeric(value):
+            raise ArgumentError(f"{source}: an array of numbers expected as {name}, {shown(value)} found")
+
+
+def _is_numeric(value: Any) -> bool:
+    return _array(value).dtype.kind in "biuf"
+
+
+def _array(value: Any) -> Any:
+    return value if hasattr(value, "dtype") else numpy.asarray(value)
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, float]:

@@ -136,7 +136,7 @@ class _Training:
     def config(self) -> dict[str, Any]:
         """The record of the run, in a form that JSON can hold."""
         try:
-            settings = json.loads(json.dumps(self.model.settings(), default=_plain, allow_nan=False))
+            settings = json.loads(json.dumps(dict(self.model.settings()), default=_plain, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise ArgumentError(f"train: model: settings that JSON can hold expected: {error}") from error
         prepare = self.prepare and getattr(self.prepare, "__qualname__", type(self.prepare).__qualname__)
@@ -154,6 +154,7 @@ class _Training:
                 self.model.check(self.images)
             trial = copy.deepcopy(self.model)
             metrics = self.step(trial, 1, images)
+            checks.state(f"train: {kind}.state", trial.state())
             trial.load_state(_finite_state(1, trial))
             if self.sample_at:
                 figures.save_grid(io.BytesIO(), self.draw(trial))
