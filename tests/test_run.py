@@ -262,6 +262,36 @@ def test_a_folder_in_use_is_refused(tmp_path):
     assert len(refused) == 4 and newest(tmp_path) == 30 and not (tmp_path / ".lock").exists()
 
 
+def test_a_deleted_run_does_not_write_into_the_next_one_in_its_place(tmp_path):
+    """Its lock went with the folder, so that nothing stops the next one from beginning."""
+    folder = tmp_path / "run"
+    config = run(folder)[1].config()
+    one, other = training.Run(folder), training.Run(folder)
+    with other.lock():
+        shutil.rmtree(folder)
+        with one.lock():
+            one.begin(config)
+            one.log({"iteration": 1})
+            for write in (lambda: other.log({"iteration": 9}), lambda: other.save_checkpoint(9, {}),
+                          lambda: other.save_samples(9, numpy.zeros((1, 4, 4, 1), "float32"))):
+                with pytest.raises(training.RunError, match="run was deleted, and another run has begun"):
+                    write()
+    assert one.metrics() == [{"iteration": 1}] and one.checkpoints() == one.samples() == []
+
+
+def test_the_end_of_a_deleted_run_leaves_the_lock_of_the_next(tmp_path):
+    folder = tmp_path / "run"
+    one, other = training.Run(folder), training.Run(folder)
+    with one.lock():
+        shutil.rmtree(folder)
+        held = other.lock()
+        held.__enter__()
+    with pytest.raises(training.RunError, match="is in use"), one.lock():
+        pass
+    held.__exit__(None, None, None)
+    assert not (folder / ".lock").exists()
+
+
 def test_a_run_that_begins_during_the_rehearsal_is_not_lost(tmp_path, monkeypatch):
     rehearse = loop._Training.rehearse
 

@@ -51,7 +51,9 @@ class Run:
         self.metrics_path = self.folder / "metrics.jsonl"
         self.samples_folder = self.folder / "samples"
         self.checkpoints_folder = self.folder / "checkpoints"
+        self.lock_path = self.folder / ".lock"
         self.identity: dict[str, Any] = {}
+        self.locked: os.stat_result | None = None
 
     def __repr__(self) -> str:
         try:
@@ -66,13 +68,14 @@ class Run:
     def lock(self) -> Iterator[None]:
         """Keep other processes and threads from training into the folder; ``RunError`` if one does now."""
         storage.make_folder(self.folder)
-        path = self.folder / ".lock"
+        path = self.lock_path
         try:
             with storage.lock(path) as held:
+                self.locked = path.stat() if held else None
                 try:
                     yield
                 finally:
-                    if held:
+                    if held and self._is_ours():
                         with suppress(OSError):     # a file that stays is no lock
                             path.unlink()
         except BlockingIOError:
@@ -185,6 +188,7 @@ class Run:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
+        self._refuse_replaced()
         storage.append_text(self.metrics_path, json.dumps(record) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -260,6 +264,19 @@ class Run:
     def _refuse_deleted(self) -> None:
         """``FileNotFoundError`` if the run was deleted meanwhile: it would come back without its record."""
         self.config_path.stat()
+        self._refuse_replaced()
+
+    def _refuse_replaced(self) -> None:
+        """``RunError`` if the run was deleted and another process has begun one in its place."""
+        if not self._is_ours():
+            raise RunError(f"{self.folder} was deleted, and another run has begun in it")
+
+    def _is_ours(self) -> bool:
+        """Whether no other process or thread has made a lock of its own."""
+        try:
+            return self.locked is None or os.path.samestat(self.locked, self.lock_path.stat())
+        except FileNotFoundError:
+            return True
 
 
 def _numbered(folder: Path, suffix: str) -> list[tuple[int, Path]]:
