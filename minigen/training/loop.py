@@ -154,8 +154,9 @@ class _Training:
                 self.model.check(self.images)
             trial = copy.deepcopy(self.model)
             metrics = self.step(trial, 1, images)
-            checks.state(f"train: {kind}.state", trial.state())
-            trial.load_state(_finite_state(1, trial))
+            state = trial.state()
+            checks.state(f"train: {kind}.state", state)
+            trial.load_state(_finite_state(1, state))
             if self.sample_at:
                 figures.save_grid(io.BytesIO(), self.draw(trial))
         except (ArgumentError, Diverged, MemoryError, OSError):
@@ -214,7 +215,7 @@ class _Training:
                     stopped = bool(signalled)
                     if stopped or i % self.checkpoint_every == 0 or i == self.iterations:
                         _finite(pending)
-                        run.save_checkpoint(i, _finite_state(i, self.model))
+                        run.save_checkpoint(i, _finite_state(i, self.model.state()))
                 if stopped:
                     break
         if signalled:       # also if that was after the last checkpoint
@@ -229,7 +230,7 @@ class _Training:
         metrics, measured = _finite(pending), {}
         shown.show(i, metrics)
         if i in self.evaluate_at or i in self.sample_at:
-            _finite_state(i, self.model)        # first, since of NaN they make nothing or nonsense
+            _finite_state(i, self.model.state())        # first, since of NaN they make nothing or nonsense
         if self.evaluate and i in self.evaluate_at:
             measured = self.measure(self.model, metrics)
         if logged:
@@ -271,9 +272,8 @@ def _finite(pending: list[tuple[int, Metrics]]) -> dict[str, float]:
     return dict(zip(last, map(float, found[-len(last):])))
 
 
-def _finite_state(iteration: int, model: Model) -> dict[str, numpy.ndarray]:
-    """The model's state; ``Diverged`` if an array of it is not finite."""
-    state = model.state()
+def _finite_state(iteration: int, state: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
+    """The state of a model; ``Diverged`` if an array of it is not finite."""
     for name, array in state.items():
         if not numpy.isfinite(array).all():
             raise Diverged(f"{name} is no longer finite at iteration {iteration}")
