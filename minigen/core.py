@@ -128,7 +128,7 @@ def _backward(y: Tensor, targets: set[int], create_graph: bool, retain_graph: bo
             key = id(tensors[i])
             if key in found:
                 part = found[key] + part
-            elif key in targets and _is_shared(part, (g, value, *raw)):
+            elif key in targets and _is_shared(part, g, value, raw):
                 part = copy(part)
             found[key] = part
     return found
@@ -161,10 +161,15 @@ def _fitted(part: Any, like: Array, name: str, create_graph: bool) -> Any:
     return sum_to(part, like.shape)
 
 
-def _is_shared(part: Any, others: Sequence[Any]) -> bool:
-    """Whether ``part`` may share its memory: it is a view, or one of ``others``."""
+def _is_shared(part: Any, g: Any, value: Any, raw: Sequence[Any]) -> bool:
+    """Whether the result of a partial may share its memory: it is a view, or one of the arguments."""
     array = value_of(part)
-    return array.base is not None or any(array is value_of(other) for other in others)
+    if array.base is not None or array is value_of(g) or array is value_of(value):
+        return True
+    for a in raw:
+        if array is a:
+            return True
+    return False
 
 
 _by_order = operator.attrgetter("order")

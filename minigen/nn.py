@@ -262,7 +262,7 @@ class Sequential(Module):
             if isinstance(layer, type) or not callable(layer):
                 raise TypeError("Sequential: modules or functions expected, one by one, "
                                 f"{checks.shown(layer)} found")
-        self.layers = list(layers)
+        vars(self)["layers"] = list(layers)      # not watched in each call: forward leaves it alone
 
     def forward(self, x: Any) -> Any:
         for layer in self.layers:

@@ -20,6 +20,7 @@ import numpy
 from minigen import backend, checks, threads
 from minigen.backend import Array, to_device, to_host, xp
 from minigen.core import Tensor, grad
+from minigen.tensor import value_of
 
 _ARRAYS = 8         # in an update: parameter, gradient, new value, two states, and some room
 _TIDY_EVERY = 64    # steps
@@ -99,7 +100,7 @@ class Optimizer:
         self.steps += 1
         tidy = self.steps % _TIDY_EVERY == 0
         for p, blocks, g, *arrays in zip(self.parameters, self._blocks, grads, *self.arrays.values()):
-            before, after = p.data, xp.empty(p.shape, p.dtype)
+            before, after = value_of(p), xp.empty(p.shape, p.dtype)
 
             def update(rows: Any) -> None:
                 state = [a[rows] for a in arrays]

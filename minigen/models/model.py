@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, fields, is_dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy
@@ -87,6 +88,10 @@ class Model:
         """The architecture that the settings describe; it makes the networks."""
         return None
 
+    @cached_property
+    def _architecture(self) -> FullyConnected | Larsen | None:
+        return self.build()
+
     def initialised(self, make: Callable[[Initialiser], dict[str, Module]], name: str) -> dict[str, Module]:
         """``make(init)`` with the initialiser in ``nn`` of this name, if there is memory to train all that.
 
@@ -106,9 +111,8 @@ class Model:
 
     def check(self, images: Any) -> None:
         """``ValueError`` if ``images`` are not what this model is for: (N, ...) floats in [0, 1]."""
-        architecture = self.build()
-        if architecture is not None:
-            checks.images(type(self).__name__, images, architecture.image_shape)
+        if self._architecture is not None:
+            checks.images(type(self).__name__, images, self._architecture.image_shape)
 
     def step(self, images: Any, rng: numpy.random.Generator) -> dict[str, Array]:
         """One training iteration on ``images`` (batches_per_step * batch, ...).
@@ -120,7 +124,7 @@ class Model:
         if not self._checked or backend.name() == "numpy":
             self.check(images)
             self._checked = True
-            if self.build() is not None:
+            if self._architecture is not None:
                 self._check_step(len(images), rng)
         with threads.large_arrays() if getattr(images, "ndim", 0) == 4 else nullcontext():
             return self.update(self._to_networks(images), rng)
@@ -154,20 +158,20 @@ class Model:
         return self._from_networks(infer(self.networks[self.generator], self.noise(n, rng)))
 
     def _to_networks(self, images: Any) -> Any:
-        architecture = self.build()
-        if architecture is None:
+        if self._architecture is None:
             return images
-        low, high = architecture.output_range
+        low, high = self._architecture.output_range
         images = self._in_precision(images)
         return images if (low, high) == (0, 1) else images * (high - low) + low
 
     def _in_precision(self, array: Any) -> Any:
         """The array in the dtype of the networks, float32 unless somebody replaced them."""
+        if array.dtype == xp.float32:
+            return array
         return array.astype(self.networks[self.generator].parameters()[0].dtype, copy=False)
 
     def _from_networks(self, images: Any) -> Any:
-        architecture = self.build()
-        low, high = architecture.output_range if architecture else (0.0, 1.0)
+        low, high = self._architecture.output_range if self._architecture else (0.0, 1.0)
         return images if (low, high) == (0, 1) else (images - low) / (high - low)
 
     def _parts(self) -> dict[str, Any]:
