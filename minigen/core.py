@@ -103,7 +103,7 @@ def _backward(y: Tensor, targets: set[int], create_graph: bool, retain_graph: bo
     """The gradient of ``y`` with respect to each of ``targets`` on which it depends, by id."""
     path = _path(y, targets)
     expected_type = Tensor if create_graph else xp.ndarray
-    found = {id(y): _filled(y if create_graph else y._data, value=1)}
+    found = {id(y): _filled(y, value=1) if create_graph else xp.ones((), y.dtype)}
     while path:
         node, needed = path.pop()
         g = found.get(id(node)) if id(node) in targets else found.pop(id(node), None)

@@ -131,10 +131,10 @@ class Op:
                 break
             args = (*args, options.pop(name))
         for name, value in options.items():
-            if isinstance(value, numpy.generic):
-                options[name] = value.item()
-            else:
+            if type(value) is Tensor:
                 self._refuse_tensors([value])
+            elif isinstance(value, numpy.generic):
+                options[name] = value.item()
         return args, options
 
     def _plain(self, args: tuple[Any, ...], dtype: Any) -> tuple[Any, ...]:
