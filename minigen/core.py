@@ -27,7 +27,7 @@ import numpy
 from minigen import backend
 from minigen.backend import Array, xp
 from minigen.op import Op, named, no_grad, signature, thread
-from minigen.tensor import Tensor, value_of
+from minigen.tensor import Tensor
 
 __all__ = ["Op", "Tensor", "broadcast_to", "column_sums", "copy", "grad", "no_grad", "sum_to", "to_host"]
 
@@ -90,11 +90,12 @@ def grad(y: Tensor, xs: Tensor | Sequence[Tensor], create_graph: bool = False,
         found = _backward(y, targets, create_graph, retain_graph)
         gradients = []
         for x in wanted:
-            # A second request for the same x gets a copy.
-            g = copy(found[id(x)]) if id(x) in found and id(x) not in targets else found.get(id(x))
-            targets.discard(id(x))
+            g = found.get(id(x))
             if g is None:
                 g = _filled(x, value=0) if create_graph else xp.zeros(x.shape, x.dtype)
+            elif id(x) not in targets:      # asked for a second time
+                g = copy(g)
+            targets.discard(id(x))
             gradients.append(g if create_graph else xp.asarray(g))
     return gradients[0] if isinstance(xs, Tensor) else gradients
 
@@ -128,8 +129,10 @@ def _backward(y: Tensor, targets: set[int], create_graph: bool, retain_graph: bo
             key = id(tensors[i])
             if key in found:
                 part = found[key] + part
-            elif key in targets and _is_shared(part, g, value, raw):
-                part = copy(part)
+            elif key in targets:
+                array = part._data if create_graph else part
+                if array.base is not None or part is g or part is value or id(array) in map(id, raw):
+                    part = copy(part)       # it is a view, or an argument of the partial
             found[key] = part
     return found
 
@@ -159,17 +162,6 @@ def _fitted(part: Any, like: Array, name: str, create_graph: bool) -> Any:
     if lead < 0 or any(n not in (1, m) for n, m in zip(like.shape, part.shape[lead:])):
         raise ValueError(f"{name}: the shape {like.shape} of the argument expected, {part.shape} found")
     return sum_to(part, like.shape)
-
-
-def _is_shared(part: Any, g: Any, value: Any, raw: Sequence[Any]) -> bool:
-    """Whether the result of a partial may share its memory: it is a view, or one of the arguments."""
-    array = value_of(part)
-    if array.base is not None or array is value_of(g) or array is value_of(value):
-        return True
-    for a in raw:
-        if array is a:
-            return True
-    return False
 
 
 _by_order = operator.attrgetter("order")

@@ -6,7 +6,7 @@ import math
 import reprlib
 import threading
 from collections import UserDict, UserList, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import GeneratorType
 from typing import Any, TypeVar
 
@@ -127,33 +127,33 @@ class Module:
         return [part for name, value in vars(self).items() if name not in self._kept
                 for _, part in _items(name, value, longest=_SHORT)]
 
-    def _parts(self) -> Iterator[tuple[str, Any]]:
+    def _parts(self) -> list[tuple[str, Any]]:
         """The Tensors and modules among the attributes, but not those within these modules."""
         for name, value in self._shared:        # methods may have put parts into it
             _refuse_shared(name, value)
+        found, kept = [], self._kept
         for name, value in vars(self).items():
-            if isinstance(value, (Tensor, Module)):         # as in ``_items``, in half the time
-                if name not in self._kept:
-                    yield name, value
-            elif type(value) not in _PLAIN and name not in self._kept:
-                yield from _items(name, value)
+            if type(value) not in _PLAIN and name not in kept:
+                found += [(name, value)] if isinstance(value, (Tensor, Module)) else _items(name, value)
+        return found
 
-    def _walk(self, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
-        """This module and all Tensors and modules in it, each once: a module with the prefix of its names."""
-        seen.add(id(self))
-        yield prefix, self
+    def _walk(self, prefix: str, found: dict[int, tuple[str, Any]]) -> Collection[tuple[str, Any]]:
+        """This module and all Tensors and modules in it, each once: a module with the prefix of its names.
+
+        ``found`` has them by id. Generators within generators would take twice as long in each step.
+        """
+        found[id(self)] = prefix, self
         for name, part in self._parts():
-            if id(part) in seen:
-                continue
-            if isinstance(part, Module):
-                yield from part._walk(f"{prefix}{name}.", seen)
-            else:
-                seen.add(id(part))
-                yield prefix + name, part
+            if id(part) not in found:
+                if isinstance(part, Module):
+                    part._walk(f"{prefix}{name}.", found)
+                else:
+                    found[id(part)] = prefix + name, part
+        return found.values()
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
         """Each parameter with its name, such as ``layers.0.weight``, in the order of definition."""
-        for name, part in self._walk(prefix, set()):
+        for name, part in self._walk(prefix, {}):
             if isinstance(part, Tensor):
                 if part.op is not None:
                     raise ValueError(f"{type(self).__name__}: {name} is a result of {part.op.name}, but a "
@@ -162,7 +162,7 @@ class Module:
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module and all modules in it, each with the prefix of its names, such as ``layers.0.``."""
-        return ((name, part) for name, part in self._walk(prefix, set()) if isinstance(part, Module))
+        return ((name, part) for name, part in self._walk(prefix, {}) if isinstance(part, Module))
 
     def parameters(self) -> list[Tensor]:
         """The parameters in the order of definition."""
@@ -218,7 +218,7 @@ class Module:
         """The settings, for ``repr``."""
         return ""
 
-    def _shown(self) -> Iterator[tuple[str, Any]]:
+    def _shown(self) -> Iterable[tuple[str, Any]]:
         return self._parts()
 
     @reprlib.recursive_repr()
@@ -230,7 +230,7 @@ class Module:
             elif not settings:
                 lines.append(f"({name}): {part.dtype} {part.shape}")
         inside = "".join("\n" + line for line in lines).replace("\n", "\n  ") + "\n" * bool(lines)
-        count = sum(part.size for _, part in self._walk("", set()) if isinstance(part, Tensor))
+        count = sum(part.size for _, part in self._walk("", {}) if isinstance(part, Tensor))
         total = f", {count:,} parameter{'s' * (count > 1)}" if count else ""
         return f"{type(self).__name__}({settings}{inside}){total}"
 

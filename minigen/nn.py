@@ -7,7 +7,7 @@ from an explicit NumPy random generator, so the same seed gives the same network
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy
@@ -278,5 +278,5 @@ class Sequential(Module):
     def __iter__(self) -> Iterator[Callable[[Any], Any]]:
         return iter(self.layers)
 
-    def _shown(self) -> Iterator[tuple[str, Any]]:
+    def _shown(self) -> Iterable[tuple[str, Any]]:
         return ((str(i), layer) for i, layer in enumerate(self.layers))

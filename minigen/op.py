@@ -14,6 +14,7 @@ from minigen import threads
 from minigen.backend import Array, xp
 from minigen.tensor import Tensor, next_order, value_of
 
+_FLOAT16 = numpy.dtype("float16")
 _PLAIN = frozenset((numpy.ndarray, float, int, bool, type(None)))      # what forward functions take as it is
 
 
@@ -105,7 +106,7 @@ class Op:
             found = y.dtype if dtype is not None else None
         except (ValueError, TypeError, IndexError, AttributeError) as error:
             raise named(error, signature(self.name, raw, options)) from error
-        if dtype is None and getattr(y, "dtype", None) != numpy.float16:
+        if dtype is None and getattr(y, "dtype", None) != _FLOAT16:
             return y
         if found is not dtype and found != dtype or type(y) is Tensor or dtype is None:
             raise TypeError(f"{signature(self.name, raw, options)}: {_remedy(y, dtype)}")
