@@ -9,6 +9,7 @@ import math
 import operator
 import reprlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from numbers import Real
 from typing import Any
 
@@ -42,8 +43,8 @@ def whole(owner: str, name: str, value: Any, least: int = 1, most: int = _MOST) 
 
 def real(owner: str, name: str, value: Any, interval: str = "(-inf, inf)") -> float:
     """``value``, a number of Python's or NumPy's, as a float in ``interval``, such as ``"[0, 1)"``."""
-    right_kind = isinstance(value, Real) and not isinstance(value, bool)
-    low, high = map(float, interval[1:-1].split(","))
+    right_kind = type(value) is float or isinstance(value, Real) and not isinstance(value, bool)
+    low, high = _ends(interval)
     try:
         number = float(value) if right_kind else math.nan
     except OverflowError:
@@ -52,6 +53,12 @@ def real(owner: str, name: str, value: Any, interval: str = "(-inf, inf)") -> fl
         return number
     raise (ValueError if right_kind else TypeError)(
         f"{owner}: a number {name} in {interval} expected, {shown(value)} found")
+
+
+@cache
+def _ends(interval: str) -> tuple[float, float]:
+    low, high = map(float, interval[1:-1].split(","))
+    return low, high
 
 
 def seed(owner: str, value: Any) -> int:

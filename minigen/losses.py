@@ -13,6 +13,7 @@ fit, or if a batch is empty.
 from __future__ import annotations
 
 import math
+from functools import cache
 from numbers import Real
 from typing import Any
 
@@ -30,17 +31,23 @@ def _check(loss: str, axes: str, agree: int = 0, **arrays: Any) -> None:
     """
     checks.floats(loss, **arrays)
     shapes = [a.shape for a in arrays.values()]
+    fewest, most = _ranks(axes)
+    for shape in shapes:
+        if not fewest <= len(shape) <= most or 0 in shape or shape[agree:] != shapes[0][agree:]:
+            raise ValueError(f"{loss}: {' and '.join(arrays)} of shape {axes} expected, "
+                             f"{' and '.join(map(str, shapes))} found")
+
+
+@cache
+def _ranks(axes: str) -> tuple[int, float]:
+    """The fewest and the most axes that an array may have."""
     names = axes.strip("(,)").split(", ")
-    count, more = (len(names) - 1, math.inf) if names[-1] == "..." else (len(names), 0)
-    if not all(count <= len(shape) <= count + more and 0 not in shape and shape[agree:] == shapes[0][agree:]
-               for shape in shapes):
-        raise ValueError(f"{loss}: {' and '.join(arrays)} of shape {axes} expected, "
-                         f"{' and '.join(map(str, shapes))} found")
+    return (len(names) - 1, math.inf) if names[-1] == "..." else (len(names), len(names))
 
 
 def _check_scalars(loss: str, **values: Any) -> None:
     for name, value in values.items():
-        if not isinstance(value, Real) and not hasattr(value, "shape"):
+        if not hasattr(value, "shape") and not isinstance(value, Real):
             raise TypeError(f"{loss}: a scalar {name} expected, {checks.shown(value)} found")
         if getattr(value, "shape", ()) != ():
             raise ValueError(f"{loss}: a scalar {name} expected, one of shape {value.shape} found")

@@ -108,7 +108,10 @@ class Optimizer:
                 if tidy:
                     for a in state:
                         a *= abs(a) >= _NEGLIGIBLE
-            threads.share(update, blocks)
+            if len(blocks) == 1:
+                update(blocks[0])
+            else:
+                threads.share(update, blocks)
             p.adopt(after)
 
     def _check_gradients(self, grads: Sequence[Array]) -> None:
