@@ -8,7 +8,7 @@ import threading
 from collections import UserDict, UserList, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import GeneratorType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy
 
@@ -67,6 +67,14 @@ class Module:
 
     def forward(self, *args: Any, **options: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    @overload
+    def __call__(self, x: Tensor, *args: Any, **options: Any) -> Tensor:
+        ...
+
+    @overload
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        ...
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         if self._containers:
