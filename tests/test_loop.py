@@ -153,26 +153,24 @@ def test_the_speed_counts_only_the_steps_of_this_call(tmp_path, monkeypatch):
     assert run(tmp_path, iterations=40, resume=True)[1].images_per_second is None
 
 
-WHOLE = "a whole number of at least"
-
-
 class Once(models.GAN):
     batches_per_step = 0
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"iterations": 0}, "iterations: a whole number from 1 to 1,000,000,000,000 expected, 0 found"),
-    ({"iterations": 1e4}, "iterations: a whole number from .*, 10000.0 found"),
-    ({"iterations": 10 ** 30, "evaluate_at": (), "sample_at": ()}, "iterations: .*, 10000+ found"),
-    ({"batch_size": 0}, f"batch_size: {WHOLE} 1 expected, 0 found"),
-    ({"batch_size": True}, f"batch_size: {WHOLE} 1 expected, True found"),
-    ({"log_every": numpy.int64(-4)}, f"log_every: {WHOLE} 1 expected, .*-4.* found"),
-    ({"checkpoint_every": "5"}, f"checkpoint_every: {WHOLE} 1 expected, '5' found"),
-    ({"samples": 10 ** 5000 * -1}, f"samples: {WHOLE} 1 expected, int found"),
-    ({"seed": None}, f"seed: {WHOLE} 0 expected, None found"),
-    ({"seed": -1}, f"seed: {WHOLE} 0 expected, -1 found"),
-    ({"sample_at": (31,)}, "sample_at: a whole number from 1 to 30 expected, 31 found"),
-    ({"evaluate_at": (0, 4)}, "evaluate_at: a whole number from 1 to 30 expected, 0 found"),
+    ({"iterations": 0}, "an integer iterations of at least 1 expected, 0 found"),
+    ({"iterations": 1e4}, "an integer iterations of at least 1 expected, 10000.0 found"),
+    ({"iterations": 10 ** 30, "evaluate_at": (), "sample_at": ()},
+     "an integer iterations of at most 1000000000000 expected, 10000+ found"),
+    ({"batch_size": 0}, "an integer batch_size of at least 1 expected, 0 found"),
+    ({"batch_size": True}, "an integer batch_size of at least 1 expected, True found"),
+    ({"log_every": numpy.int64(-4)}, "an integer log_every of at least 1 expected, .*-4.* found"),
+    ({"checkpoint_every": "5"}, "an integer checkpoint_every of at least 1 expected, '5' found"),
+    ({"samples": 10 ** 5000 * -1}, "an integer samples of at least 1 expected, a huge number found"),
+    ({"seed": None}, "an integer seed of at least 0 expected, None found"),
+    ({"seed": -1}, "an integer seed of at least 0 expected, -1 found"),
+    ({"sample_at": (31,)}, "an integer sample_at of at most 30 expected, 31 found"),
+    ({"evaluate_at": (0, 4)}, "an integer evaluate_at of at least 1 expected, 0 found"),
     ({"evaluate_at": 4}, "evaluate_at: a collection of iterations expected, 4 found"),
     ({"evaluate": 4}, "evaluate: a function or None expected, 4 found"),
     ({"prepare": "flip"}, "prepare: a function or None expected, 'flip' found"),
@@ -182,7 +180,7 @@ class Once(models.GAN):
     ({"image_shape": (4, 5)}, r"image_shape: the shape of samples \(16,\) expected, \(4, 5, 1\) found"),
     ({"image_shape": None}, r"image_shape: \(height, width\) expected, to draw samples of shape \(16,\)"),
     ({"image_shape": (2, 4, 2)}, "one step of GAN with images float32 .*failed"),
-    ({"model": Once()}, f"model.batches_per_step: {WHOLE} 1 expected, 0 found"),
+    ({"model": Once()}, "an integer model.batches_per_step of at least 1 expected, 0 found"),
     ({"model": "GAN"}, "model: a Model expected, 'GAN' found"),
     ({"images": [[0.5] * 16] * 200}, "images: a NumPy array of numbers"),
     ({"images": IMAGES.astype(object)}, "images: a NumPy array of numbers"),
@@ -246,8 +244,9 @@ def test_evaluate_is_called_at_the_end_if_nothing_else_is_said(tmp_path):
 @pytest.mark.parametrize("found, message", [
     (None, "a dict of numbers expected, None found"), ({"x": "high"}, "a number expected as x, 'high' found"),
     ({"x": [0.5]}, r"a number expected as x, \[0.5\] found"),
-    ({"x": numpy.ones(3)}, "a number expected as x, ndarray found"), ({3: 0.5}, "3 cannot be the name"),
-    ({"x": Tensor(numpy.ones((), "float32"))}, "a number expected as x, Tensor found"),
+    ({"x": numpy.ones(3)}, r"a number expected as x, array\(\[1., 1., 1.\]\) found"),
+    ({3: 0.5}, "3 cannot be the name"),
+    ({"x": Tensor(numpy.ones((), "float32"))}, "a number expected as x, Tensor.* found"),
     ({"g_loss": 0.5}, "'g_loss' cannot be the name of a metric: that is one already"),
     ({"iteration": 0.5}, "'iteration' cannot be the name of a metric: that is one already")])
 def test_what_evaluate_must_not_return(tmp_path, found, message):
@@ -306,7 +305,7 @@ def test_a_model_that_a_user_wrote_with_points_and_labels_as_data(tmp_path):
         training.load(tmp_path)
     with pytest.raises(training.RunError, match="the model is a 'Points', but GAN is asked for"):
         training.load(tmp_path, models.GAN)
-    with pytest.raises(TypeError, match="load: kind: a class of models expected, Points found"):
+    with pytest.raises(TypeError, match="load: kind: a class of models expected, .*Po.* found"):
         training.load(tmp_path, model)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy
 
 from minigen import storage
-from minigen.training.checks import shown
+from minigen.checks import shown
 
 _RECORD = "minigen.run"
 

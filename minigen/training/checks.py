@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import numpy
 
+from minigen import checks
 from minigen.backend import to_host
+from minigen.checks import shown
 from minigen.core import Tensor
 
-_SHOWN = 40             # characters of a value in a message
 _TAKEN = {"file", "allow_pickle", "minigen.run"}     # of numpy.savez, and the record of a checkpoint
 
 
@@ -21,31 +19,17 @@ class ArgumentError(ValueError):
     """An argument cannot be used as asked; the message is one line that names it."""
 
 
-def shown(value: Any) -> str:
-    """The value as a message shows it: in one short line."""
-    text = type(value).__name__
-    if isinstance(value, (str, int, float, numpy.generic, tuple, list, dict, type(None))):
-        with suppress(ValueError):      # of an int with thousands of digits
-            text = " ".join(repr(value).split())
-    return text if len(text) <= _SHOWN else text[:_SHOWN - 3] + "..."
-
-
 def refused(name: str, expected: str, found: Any) -> ArgumentError:
     """The error for the argument ``name`` of train."""
     return ArgumentError(f"train: {name}: {expected} expected, {shown(found)} found")
 
 
-def whole(name: str, value: Any, least: int, most: float = math.inf) -> int:
-    """The value as an int, if it is a whole number from ``least`` to ``most``; NumPy's integers are."""
-    expected = f"a whole number of at least {least}" if most == math.inf else (
-        f"a whole number from {least} to {most:,}")
+def whole(name: str, value: Any, least: int, most: int = 2 ** 64 - 1) -> int:
+    """The value as an int, if it is an integer from ``least`` to ``most``; NumPy's integers are."""
     try:
-        number = operator.index(value)
-    except TypeError:
-        raise refused(name, expected, value) from None
-    if isinstance(value, bool) or not least <= number <= most:
-        raise refused(name, expected, value)
-    return number
+        return checks.whole("train", name, value, least, most)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(str(error)) from None
 
 
 def iterations(name: str, values: Any, last: int) -> frozenset[int]:

@@ -23,7 +23,7 @@ import numpy
 from minigen import backend, figures, models, storage
 from minigen.models import Model
 from minigen.training import checkpoints
-from minigen.training.checks import shown
+from minigen.checks import shown
 from minigen.version import __version__
 
 _KEPT = 3       # checkpoints
