@@ -317,7 +317,7 @@ def test_prepared_batches_and_resume(tmp_path, monkeypatch, n):
         # The thread has ended although the error's traceback still holds the loop and its batches.
         assert stopped.tb and "batches" not in " ".join(thread.name for thread in threading.enumerate())
     resumed, result = run(tmp_path / "run", models.VAE, prepare=brighter, resume=True)
-    assert record(result)[0] == record(straight)[0]
+    assert record(result) == record(straight)
     assert all((resumed.state()[key] == value).all() for key, value in model.state().items())
     other, _ = run(tmp_path / "other", models.VAE)
     assert any((other.state()[key] != value).any() for key, value in model.state().items())

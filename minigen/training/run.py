@@ -53,6 +53,7 @@ class Run:
         self.checkpoints_folder = self.folder / "checkpoints"
         self.lock_path = self.folder / ".lock"
         self.identity: dict[str, Any] = {}
+        self.every = 1      # iterations from checkpoint to checkpoint
         self.locked: os.stat_result | None = None
 
     def __repr__(self) -> str:
@@ -168,7 +169,7 @@ class Run:
         storage.remove_unfinished(self.samples_folder, "[0-9]*.png")
 
     def _write_config(self, config: dict[str, Any]) -> None:
-        self.identity = _flat(config)
+        self.identity, self.every = _flat(config), config["checkpoint_every"]
         text = json.dumps({**config, "environment": environment()}, indent=2, allow_nan=False)
         storage.write_text(self.config_path, text + "\n")
 
@@ -242,13 +243,18 @@ class Run:
     def save_checkpoint(self, iteration: int, state: dict[str, numpy.ndarray]) -> None:
         """Write checkpoints/<iteration>.npz, whole or not at all, and remove all but the newest few.
 
-        The metrics so far are on the disk before it gets its name.
+        The metrics so far are on the disk before it gets its name. Those of interruptions go with the next
+        regular one, so that in the end there are the same as without.
         """
         self._refuse_deleted()
         storage.sync(self.metrics_path)
         record = {**self.identity, "iteration": iteration, "metrics": self.metrics_path.stat().st_size}
         checkpoints.write(self.checkpoints_folder / f"{iteration:08d}.npz", state, record)
-        for _, path in [found for found in self.checkpoints() if found[0] <= iteration][_KEPT:]:
+        found = [(i, path) for i, path in self.checkpoints() if i <= iteration]
+        regular = [(i, path) for i, path in found if i % self.every == 0]
+        others = [(i, path) for i, path in found if i % self.every]
+        superseded = [(i, path) for i, path in others if regular and i < regular[0][0]]
+        for _, path in {*superseded, *others[_KEPT:], *regular[_KEPT:]}:
             path.unlink()
 
     def checkpoints(self) -> list[tuple[int, Path]]:
