@@ -216,6 +216,7 @@ class Adam(Optimizer):
     beta1: float
     beta2: float
     eps: float
+    _constants: tuple[float, float, float, float]
 
     def __init__(self, parameters: Iterable[Tensor], lr: float = 1e-3, beta1: float = 0.9,
                  beta2: float = 0.999, eps: float = 1e-8) -> None:
@@ -226,10 +227,15 @@ class Adam(Optimizer):
             self.hyperparameters = {**self.hyperparameters, "beta1": "[0, 0]"}
         super().__init__(parameters, lr, beta1=beta1, beta2=beta2, eps=eps)
 
+    def step(self, grads: Sequence[Array]) -> None:
+        t = self.steps + 1
+        scale = math.sqrt((1 - self.beta2) / (1 - self.beta2 ** t))
+        rate = self.lr * (1 - self.beta1) / (1 - self.beta1 ** t)
+        self._constants = self.beta2, self.beta1, self.eps / scale, rate / scale     # for all parameters
+        super().step(grads)
+
     def _update(self, p: Array, g: Array, new: Array, v: Array, m: Array | None = None) -> None:
-        scale = math.sqrt((1 - self.beta2) / (1 - self.beta2 ** self.steps))
-        rate = self.lr * (1 - self.beta1) / (1 - self.beta1 ** self.steps)
-        _adaptive(p, g, new, v, m, self.beta2, self.beta1, self.eps / scale, rate / scale)
+        _adaptive(p, g, new, v, m, *self._constants)
 
 
 @backend.fused
