@@ -267,4 +267,4 @@ def clip_weights(parameters: Iterable[Tensor], bound: float) -> None:
     """
     bound = checks.real("clip_weights", "bound", bound, "(0, inf)")
     for p in _leaves("clip_weights", parameters):
-        p.adopt(xp.clip(p.data, -bound, bound))
+        p.adopt(xp.clip(value_of(p), -bound, bound))
