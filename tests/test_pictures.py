@@ -1,4 +1,4 @@
-"""How pictures are decoded, and the cache of what they became: whole, checked, made once."""
+"""Pictures are decoded as documented, and their cache is written whole, checked, and made once."""
 
 import importlib
 import io

@@ -111,8 +111,8 @@ class Archive:
 
 
 class _Span:
-    """A part of a file, as a file for ``zipfile``, that gives only so much at once: however long the list of
-    members is, which ``zipfile`` reads whole, memory does not run out."""
+    """A part of a file, as a file for ``zipfile``. A read is limited in size, because ``zipfile`` reads the
+    list of members whole, and a forged list could fill the memory."""
 
     def __init__(self, file: IO[bytes], start: int, size: int) -> None:
         self.file, self.start, self.size = file, start, size
