@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from functools import cache, wraps
 from typing import Any
@@ -23,12 +23,32 @@ from typing import Any
 import numpy
 import threadpoolctl
 
-from minigen import backend
+from minigen import backend, checks
 from minigen.backend import Array, xp
 
 _NUMBERS_PER_THREAD = 1 << 18       # the size from which a thread gains more than it costs
 
 # The number of threads
+
+_asked: int | None = None       # by use
+
+
+def use(number: int | None) -> None:
+    """Let ``number`` threads share the work of models and classifiers; None stands for the default.
+
+    By default a matrix product takes one thread, and convolutions take as many as BLAS has, which are the
+    cores that the process may use. The threads of BLAS wait busily for each other, and long for one whose
+    core another program uses. So more of them make small products faster only where nothing else runs. With
+    one thread the results do not depend on the number of cores either.
+    """
+    global _asked
+    _asked = None if number is None else checks.whole("threads.use", "number", number)
+    _pool.cache_clear()
+
+
+def cores() -> int:
+    """The number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache
@@ -43,35 +63,51 @@ def _blas_threads() -> int:
 
 
 def count() -> int:
-    """The number of threads that share the work: with NumPy the threads of BLAS, on a GPU only the caller."""
-    return _blas_threads() if backend.name() == "numpy" else 1
+    """The number of threads that share the work on large arrays; on a GPU only the caller's."""
+    return _asked or _blas_threads() if backend.name() == "numpy" else 1
 
 
-class _OneBlasThread:
-    """The context in which BLAS has one thread, for all threads of the process: from the first that enters
-    until the last that leaves.
+def per_product() -> int:
+    """The number of BLAS's threads that ``limited_blas`` allows a matrix product."""
+    return _asked or 1
 
-    After a product the threads of BLAS keep spinning while they wait for the next one. They would take the
-    processor from the threads here.
+
+def blas_name() -> str:
+    """BLAS, its version and its kind of processor: the last bits of a product depend on them."""
+    found = ([library[key] for key in ("internal_api", "version", "architecture") if key in library]
+             for library in _blas().info())
+    return ", ".join(" ".join(map(str, words)) for words in found)
+
+
+class _BlasLimits:
+    """The numbers of threads that running blocks of code allow BLAS; the lowest holds for the process.
+
+    Blocks may be nested, and run on several threads at once.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.inside = 0
+        self.active: list[int] = []
 
-    def __enter__(self) -> None:
+    @contextmanager
+    def at_most(self, number: int) -> Iterator[None]:
         with self.lock:
-            if not self.inside:
-                _blas_threads()     # counts them before the limit applies
-                self.before = [library.num_threads for library in _blas().lib_controllers]
-                _set_blas_threads([1] * len(self.before))
-            self.inside += 1
+            self._change(self.active.append, number)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._change(self.active.remove, number)
 
-    def __exit__(self, *error: Any) -> None:
-        with self.lock:
-            self.inside -= 1
-            if not self.inside:
-                _set_blas_threads(self.before)
+    def _change(self, change: Callable[[int], None], number: int) -> None:
+        before = min(self.active, default=None)
+        change(number)
+        now = min(self.active, default=None)
+        if before is None:
+            _blas_threads()     # counts them before a limit applies
+            self.unlimited = [library.num_threads for library in _blas().lib_controllers]
+        if now != before:
+            _set_blas_threads(self.unlimited if now is None else [now] * len(self.unlimited))
 
 
 def _set_blas_threads(numbers: Sequence[int]) -> None:
@@ -80,7 +116,12 @@ def _set_blas_threads(numbers: Sequence[int]) -> None:
         getattr(library, "_real_set_num_threads", library.set_num_threads)(number)
 
 
-_one_blas_thread = _OneBlasThread()
+_limits = _BlasLimits()
+
+
+def limited_blas() -> AbstractContextManager[None]:
+    """The context in which a matrix product takes the threads that ``use`` asked for, by default one."""
+    return _limits.at_most(per_product())
 
 
 # Sharing work
@@ -95,7 +136,7 @@ def large_arrays() -> Iterator[None]:
     _keep_memory()
     before = _sharing.set(True)
     try:
-        with _one_blas_thread:
+        with _limits.at_most(1):    # others, busily waiting, would take the cores from the threads here
             yield
     finally:
         _sharing.reset(before)
@@ -132,7 +173,7 @@ def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
             while (job := _taken(part, last=i > 0)) is not None:
                 work(job)
     # Within large_arrays BLAS is held to one thread already.
-    with _one_at_a_time, nullcontext() if _sharing.get() else _one_blas_thread:
+    with _one_at_a_time, nullcontext() if _sharing.get() else _limits.at_most(1):
         others = []
         with suppress(RuntimeError):        # without another thread, this one does all the work
             others += (_pool().submit(take, i) for i in range(1, workers))
@@ -144,13 +185,13 @@ def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
 
 def _begin_anew_after_fork() -> None:
     """The threads that held the locks and did the work do not exist in a forked process."""
-    global _one_at_a_time, _one_blas_thread
+    global _one_at_a_time, _limits
     _one_at_a_time = threading.Lock()
     _pool.cache_clear()
-    _one_blas_thread.lock = threading.Lock()
-    while _one_blas_thread.inside:
-        _one_blas_thread.__exit__()
-    _one_blas_thread = _OneBlasThread()     # blocks around the fork leave the earlier one
+    _limits.lock = threading.Lock()
+    if _limits.active:
+        _set_blas_threads(_limits.unlimited)
+    _limits = _BlasLimits()     # blocks around the fork leave the earlier one
 
 
 if hasattr(os, "register_at_fork"):

@@ -12,7 +12,7 @@ import numpy
 import pytest
 from short_runs import Stop, assert_same, build, interrupt_at, measure, newest, record, run
 
-from minigen import models, training
+from minigen import models, threads, training
 
 
 @pytest.mark.parametrize("n", [1, 5, 6, 13, 30])
@@ -261,9 +261,12 @@ def test_resume_without_a_run_begins_one(straight, tmp_path):
 
 def test_resume_in_another_environment_warns(tmp_path, monkeypatch):
     run(tmp_path, iterations=6)
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
-    with pytest.warns(UserWarning, match="another environment.*now .*'OPENBLAS_NUM_THREADS': '7'"):
-        run(tmp_path, resume=True)
+    threads.use(2)
+    try:
+        with pytest.warns(UserWarning, match="another environment.*run's: threads was 1, now 2$"):
+            run(tmp_path, resume=True)
+    finally:
+        threads.use(None)
 
 
 def test_a_longer_run_drops_what_was_logged_after_its_checkpoint(tmp_path):

@@ -26,7 +26,7 @@ def test_the_record(straight):
     config = json.loads(files["config.json"])
     assert config["model"] == kind.__name__ and config["settings"]["latent"] == 3
     assert config["iterations"] == 30
-    assert {"numpy", "python", "backend", "threads", "processors", "minigen"} == set(config["environment"])
+    assert {"numpy", "python", "backend", "threads", "blas", "minigen"} == set(config["environment"])
     assert files["samples/00000001.png"].startswith(b"\x89PNG")
 
 

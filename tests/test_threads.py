@@ -11,7 +11,7 @@ import threadpoolctl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigen import ops, threads
+from minigen import models, ops, threads
 from minigen.core import Tensor, grad
 
 
@@ -106,6 +106,58 @@ def test_two_threads_that_limit_blas_leave_it_as_it_was():
     assert within == {1} and after == {2}
 
 
+def test_a_product_takes_one_thread_in_models_unless_more_are_asked_for(rng):
+    threads._blas_threads()
+    found = []
+
+    class Look(models.Model):
+        def update(self, images, rng):
+            found.append(blas_threads())
+            return {}
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        Look().step(numpy.zeros((4, 3)), rng)
+        with threads.limited_blas():
+            found.append(blas_threads())
+            with threads.limited_blas():
+                found.append(blas_threads())
+            found.append(blas_threads())
+        threads.use(2)
+        Look().step(numpy.zeros((4, 3)), rng)
+        with threads.limited_blas():
+            with threads.large_arrays():
+                found.append(blas_threads())
+            found.append(blas_threads())
+        threads.use(None)
+        assert blas_threads() == {2}
+    assert found == [{1}, {1}, {1}, {1}, {2}, {1}, {2}]
+
+
+def test_use_sets_the_threads_that_share_large_arrays():
+    threads.use(5)
+    assert threads.count() == 5 and threads._pool()._max_workers == 4
+    threads.use(None)
+    assert threads.count() == threads._blas_threads()
+    for wrong in (0, 2.5, "2"):
+        with pytest.raises((TypeError, ValueError), match="^threads.use: "):
+            threads.use(wrong)
+
+
+def test_the_name_of_blas():
+    assert threads.blas_name().startswith(threads._blas().info()[0]["internal_api"])
+    assert threads._blas().info()[0]["version"] in threads.blas_name()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is Linux's")
+def test_cores_are_those_that_the_process_may_use():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, [min(allowed)])
+        assert threads.cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert threads.cores() == len(allowed)
+
+
 FORK = """
 import os, signal, threading
 from concurrent.futures import ThreadPoolExecutor
@@ -126,7 +178,7 @@ if child == 0:
     signal.alarm(60)        # ends a child that waits for ever
     done = []
     threads.parallel(done.append, range(4))
-    os._exit(0 if sorted(done) == [0, 1, 2, 3] and not threads._one_blas_thread.inside else 1)
+    os._exit(0 if sorted(done) == [0, 1, 2, 3] and not threads._limits.active else 1)
 _, status = os.waitpid(child, 0)
 busy.set()
 other.join()

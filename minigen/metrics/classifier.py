@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-from minigen import checks, losses, networks, nn, ops, storage
+from minigen import checks, losses, networks, nn, ops, storage, threads
 from minigen.backend import Array, to_device, to_host, xp
 from minigen.core import no_grad
 from minigen.optim import Adam
@@ -44,6 +44,7 @@ class Classifier:
     def build(self, init: nn.Initialiser) -> nn.Sequential:
         return networks.fully_connected(self.sizes, numpy.random.default_rng(self.seed), init)
 
+    @threads.limited_blas()
     def fit(self, images: Any, labels: Any) -> Classifier:
         """Train on images (N, features) of floats in [0, 1] and integer labels (N,); return the classifier.
 
@@ -75,6 +76,7 @@ class Classifier:
         return labels
 
     @no_grad()
+    @threads.limited_blas()
     def predict_proba(self, images: Any) -> Array:
         """The probability of each class for each image: (N, features) in [0, 1] to (N, classes)."""
         images = to_device(images)

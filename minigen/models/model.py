@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, fields, is_dataclass
 from functools import cached_property
 from typing import Any
@@ -22,6 +21,7 @@ _CHUNK = 250        # rows per pass, which bounds the memory for hidden layers
 
 
 @no_grad()
+@threads.limited_blas()
 def infer(network: Module, x: Array) -> Array:
     """network(x) in evaluation mode, for any number of rows, as a raw array."""
     modes = [(module, module.training) for _, module in network.named_modules()]
@@ -118,8 +118,9 @@ class Model:
         """One training iteration on ``images`` (batches_per_step * batch, ...).
 
         Returns its metrics as 0-d arrays; losses are in nats. With images (N, H, W, C), all threads are kept
-        for the convolutions, which are most of the work. The first batch is checked, see ``check``, and of
-        every other a sixteenth of its images; on a GPU, which that would make wait, only the first batch.
+        for the convolutions, which are most of the work; otherwise there is one, see ``threads.use``. The
+        first batch is checked, see ``check``, and of every other a sixteenth of its images; on a GPU, which
+        that would make wait, only the first batch.
         """
         if not self._checked or backend.name() == "numpy":
             few = self._checked and isinstance(images, numpy.ndarray)
@@ -127,7 +128,7 @@ class Model:
             self._checked = True
             if self._architecture is not None:
                 self._check_step(len(images), rng)
-        with threads.large_arrays() if getattr(images, "ndim", 0) == 4 else nullcontext():
+        with threads.large_arrays() if getattr(images, "ndim", 0) == 4 else threads.limited_blas():
             return self.update(self._to_networks(images), rng)
 
     def _check_step(self, n: int, rng: Any) -> None:

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy
 
-from minigen import figures
+from minigen import figures, threads
 from minigen.backend import Array, to_device, to_host, xp
 from minigen.models import Model
 from minigen.training import checks, signals
 from minigen.training.batches import Batches, fingerprint, loading, prefetch
 from minigen.training.checks import ArgumentError
 from minigen.training.progress import Progress, progress
-from minigen.training.run import Run
+from minigen.training.run import Run, environment
 
 # Streams of random numbers: a generator is made from (seed, stream, position), so that nothing needs to be
 # saved and a resumed run, wherever it was stopped, draws the same numbers.
@@ -75,9 +75,9 @@ def train(model: Model, images: Images, *, iterations: int, out: str | os.PathLi
     config, run = training.config(), Run(out)
     if not (resume or overwrite):
         run.refuse_earlier()
-    training.rehearse()
-
-    with run.lock():
+    with threads.limited_blas():
+        training.rehearse()
+    with run.lock(), threads.limited_blas():
         done = 0
         if resume:
             done = run.resume(config, model)
@@ -139,10 +139,12 @@ class _Training:
             settings = json.loads(json.dumps(dict(self.model.settings()), default=_plain, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise ArgumentError(f"train: model: settings that JSON can hold expected: {error}") from error
+        number = threads.count() if self.arrays[0].ndim == 4 else threads.per_product()
         prepare = self.prepare and getattr(self.prepare, "__qualname__", type(self.prepare).__qualname__)
         return {"model": type(self.model).__name__, "settings": settings, "seed": self.seed,
                 "batch_size": self.batch_size, "data": "; ".join(map(fingerprint, self.arrays)),
-                "prepare": prepare, "iterations": self.iterations, "checkpoint_every": self.checkpoint_every}
+                "prepare": prepare, "iterations": self.iterations, "checkpoint_every": self.checkpoint_every,
+                "environment": {**environment(), "threads": number}}
 
     def rehearse(self) -> None:
         """Try everything once, on a copy of the model."""

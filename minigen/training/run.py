@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy
 
-from minigen import backend, figures, models, storage
+from minigen import backend, figures, models, storage, threads
 from minigen.models import Model
 from minigen.training import checkpoints
 from minigen.checks import shown
@@ -114,10 +114,12 @@ class Run:
             return 0
         before = self.config()
         _same(self.folder, before, config)
-        if before["environment"] != environment():
+        earlier, now = before["environment"], config["environment"]
+        changes = [f"{name} was {earlier.get(name)}, now {now[name]}" for name in now
+                   if earlier.get(name) != now[name]]
+        if changes:
             warnings.warn(f"{self.folder} is resumed in another environment than it began in, so its last "
-                          f"bits may differ from an uninterrupted run's ({before['environment']}, now "
-                          f"{environment()})", stacklevel=2)
+                          f"bits may differ from an uninterrupted run's: {', '.join(changes)}", stacklevel=2)
         iteration, metrics = self.restore(model)
         if iteration > config["iterations"]:
             raise RunError(f"{self.folder} is already at iteration {iteration}, beyond the "
@@ -170,14 +172,14 @@ class Run:
 
     def _write_config(self, config: dict[str, Any]) -> None:
         self.identity, self.every = _flat(config), config["checkpoint_every"]
-        text = json.dumps({**config, "environment": environment()}, indent=2, allow_nan=False)
-        storage.write_text(self.config_path, text + "\n")
+        storage.write_text(self.config_path, json.dumps(config, indent=2, allow_nan=False) + "\n")
 
     def config(self) -> dict[str, Any]:
         """The record in config.json; ``RunError`` if it is missing or damaged."""
         try:
             config = json.loads(storage.read(self.config_path))
-            config["settings"] = dict(config["settings"])
+            for key in ("settings", "environment"):
+                config[key] = dict(config[key])
             if not all(type(config[key]) is int for key in ("iterations", "checkpoint_every")):
                 raise TypeError("whole numbers expected as iterations and checkpoint_every")
             return {key: config[key] for key in (*_SAME, "iterations", "checkpoint_every", "environment")}
@@ -315,11 +317,9 @@ def _load_state(model: Model, state: dict[str, numpy.ndarray], path: Path) -> No
 
 
 def environment() -> dict[str, Any]:
-    """Versions, backend and threads, on which the last bits of a result depend."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    """What computes: versions, backend and BLAS, on which the last bits of a result depend."""
     return {"minigen": __version__, "python": platform.python_version(), "numpy": numpy.__version__,
-            "backend": backend.name(), "processors": os.cpu_count(),
-            "threads": {name: os.environ[name] for name in names if name in os.environ}}
+            "blas": threads.blas_name(), "backend": backend.name()}
 
 
 def load(folder: str | os.PathLike[str], kind: type[Model] | None = None) -> Model:
