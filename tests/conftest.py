@@ -2,9 +2,13 @@
 
 import gzip
 import os
+import shutil
 import signal
 import struct
+import subprocess
+import sys
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy
 import pytest
@@ -66,6 +70,30 @@ def straight(request, tmp_path_factory):
     """An uninterrupted run: kind of model, final state, record."""
     model, result = short_runs.run(tmp_path_factory.mktemp("straight") / "run", request.param)
     return request.param, model.state(), short_runs.record(result)
+
+
+@pytest.fixture
+def data():
+    """A data set of noise around ten images."""
+    rng = numpy.random.default_rng(0)
+    labels = rng.integers(0, 10, 200)
+    images = (rng.random((10, 784))[labels] + 0.1 * rng.random((200, 784))).astype("float32").clip(0, 1)
+    return datasets.Dataset(images, labels, images[:50], labels[:50], image_shape=(28, 28, 1))
+
+
+@pytest.fixture(scope="session")
+def mpiexec():
+    """Run Python on several ranks, for at most two minutes."""
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed: pip install '.[mpi]'")
+    beside = Path(sys.executable).with_name("mpiexec")
+    command = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if command is None:
+        pytest.skip("there is no mpiexec")
+
+    def run(ranks, *arguments, **options):
+        whole = [command, "-n", str(ranks), sys.executable, *map(str, arguments)]
+        return subprocess.run(whole, capture_output=True, text=True, timeout=120, **options)
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,9 @@ from typing import Any
 _STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
+_numbers: list[int] | None = None       # what the active `received` has noted
+
+
 class Interrupted(KeyboardInterrupt):
     """Training has ended early, after a checkpoint, because ``signal`` asked for it; it can be resumed."""
 
@@ -18,30 +21,55 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(message)
         self.signal = signal.Signals(number)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Interrupted, (str(self), int(self.signal))
+
 
 @contextmanager
 def received() -> Iterator[list[int]]:
     """A list that the signals SIGINT, SIGTERM and SIGHUP are appended to instead of ending the program.
 
     A second SIGINT raises KeyboardInterrupt at once. Signals that are ignored stay so. Only the main thread
-    gets signals: elsewhere the list stays empty.
+    gets signals: elsewhere the list stays empty. Within this context there is no other list.
     """
-    numbers: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield numbers
+    global _numbers
+    if _numbers is not None or threading.current_thread() is not threading.main_thread():
+        yield [] if _numbers is None else _numbers
         return
+    numbers: list[int] = []
 
     def note(number: int, frame: Any) -> None:
         if number == signal.SIGINT and number in numbers:
             signal.default_int_handler(number, frame)
         numbers.append(number)
 
-    before = {number: signal.getsignal(number) for number in _STOPPING}
-    noted = [number for number in _STOPPING if before[number] not in (signal.SIG_IGN, None)]
+    before = {number: signal.getsignal(number) for number in _not_ignored()}
     try:
-        for number in noted:
+        _numbers = numbers
+        for number in before:
             signal.signal(number, note)
         yield numbers
     finally:
-        for number in noted:
-            signal.signal(number, before[number])
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _numbers = None
+
+
+def receive_for_good() -> None:
+    """Append the signals to a list, as ``received`` does, until the process ends: for a worker process.
+
+    A second SIGINT changes nothing either. It reaches the parent as well, which then ends the worker.
+    """
+    global _numbers
+    _numbers = []
+    for number in _not_ignored():
+        signal.signal(number, lambda number, frame: stop(number))
+
+
+def stop(number: int = signal.SIGTERM) -> None:
+    """Do as if the signal ``number`` had come; only after ``receive_for_good``."""
+    _numbers.append(number)
+
+
+def _not_ignored() -> list[int]:
+    return [number for number in _STOPPING if signal.getsignal(number) not in (signal.SIG_IGN, None)]

@@ -1,0 +1,151 @@
+"""Work on several processes: its results, its failures, signals, and processes that are killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from minigen import threads, workers
+from minigen.training import Interrupted, progress, signals
+
+
+def square(x):
+    """Fails for negative numbers, and kills its process for 0."""
+    if x == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if x < 0:
+        raise ValueError(f"{x} found")
+    return x * x
+
+
+def about_the_process(_):
+    return os.getpid(), os.getppid(), threads.count(), threads.per_product()
+
+
+def until_stopped(folder, name):
+    """As training does: until a signal comes."""
+    Path(folder, name).touch()
+    with signals.received() as signalled:
+        while not signalled:
+            time.sleep(0.01)
+    raise Interrupted(f"{name} stopped", signalled[0])
+
+
+def outcomes(results):
+    return [result if isinstance(result, int) else type(result) for result in results]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_results_and_failures_are_in_the_order_of_the_tasks(jobs):
+    found = workers.each(square, [3, -1, 2, 1, -2], jobs, None)
+    assert outcomes(found) == [9, ValueError, 4, 1, ValueError] and str(found[1]) == "-1 found"
+
+
+def test_a_killed_process_is_lost_and_the_others_go_on():
+    found = workers.each(square, [1, 0, 2, 3, 0, 4], 2, None)
+    assert outcomes(found) == [1, workers.Lost, 4, 9, workers.Lost, 16]
+    assert str(found[1]) == "its process was killed"
+
+
+def test_a_process_that_is_killed_while_it_has_nothing_to_do_is_replaced():
+    worker = workers._Worker(workers._settings(None), progress.Overview(2, None, []), 0)
+    pid = worker.do(about_the_process, None)[0]
+    os.kill(pid, signal.SIGKILL)
+    other = worker.do(about_the_process, None)
+    while isinstance(other, workers.Lost):          # the pool had not seen it yet
+        other = worker.do(about_the_process, None)
+    worker.end()
+    assert other[0] != pid
+
+
+def test_with_one_job_there_is_no_other_process():
+    assert workers.each(about_the_process, [0], 1, None)[0][:2] == (os.getpid(), os.getppid())
+
+
+@pytest.mark.parametrize("asked, expected", [(None, 1), (3, 3)])
+def test_each_of_the_processes_has_the_threads_asked_for(asked, expected):
+    found = workers.each(about_the_process, range(2), 2, asked)
+    assert {parent for _, parent, _, _ in found} == {os.getpid()}
+    assert [numbers for _, _, *numbers in found] == [[expected, expected]] * 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_all_and_nothing_else_begins(number, tmp_path, monkeypatch):
+    join = workers.threading.Thread.join
+
+    def joined(self, timeout=None):
+        if (tmp_path / "a").exists() and (tmp_path / "b").exists():
+            signal.raise_signal(number)
+            monkeypatch.setattr(workers.threading.Thread, "join", join)
+        join(self, timeout)
+    monkeypatch.setattr(workers.threading.Thread, "join", joined)
+    with pytest.raises(Interrupted, match="^stopped after 0 of 3 runs$") as stopped:
+        workers.each(partial(until_stopped, tmp_path), "abc", 2, None)
+    assert stopped.value.signal == number and not (tmp_path / "c").exists()
+
+
+PARENT = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_workers
+from functools import partial
+from minigen import workers
+if __name__ == "__main__":
+    workers.each(partial(test_workers.until_stopped, {folder!r}), "ab", 2, None)
+"""
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    code = PARENT.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE,     # theirs, too
+                              stderr=subprocess.DEVNULL)
+    while len(list(tmp_path.iterdir())) < 2:
+        time.sleep(0.01)
+    parent.kill()
+    assert parent.communicate()[0] == b""       # ends when all of them have
+
+
+def test_bars_of_the_workers_are_lines_of_their_parent(monkeypatch):
+    monkeypatch.setattr(progress, "_shows_bars", lambda: True)
+    shown = []
+    monkeypatch.setattr(progress.Overview, "show", lambda self, place, text: shown.append((place, text)))
+    workers.each(with_a_bar, ["one", "two"], 2, None)
+    for name in ("one", "two"):
+        [place] = {place for place, text in shown if text.startswith(f"{name}: ")}
+        lines = [text for there, text in shown if there == place]
+        assert "5/10" in "".join(lines) and lines[-1] == ""         # the bar disappears at the end
+
+
+def with_a_bar(name):
+    with progress.progress(name, 5, 10):
+        pass
+
+
+MPI_PROGRAM = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_workers
+from minigen import workers
+if __name__ == "__main__":
+    found = workers.each(test_workers.about_the_rank, range(8), 1, None)
+    print(sorted({{rank for rank, _ in found}}), {{numbers for _, numbers in found}})
+    print(test_workers.outcomes(workers.each(test_workers.square, [3, -1, 2], 1, None)))
+"""
+
+
+def about_the_rank(_):
+    from mpi4py import MPI
+    time.sleep(0.05)        # so that each rank gets some
+    return MPI.COMM_WORLD.rank, (threads.count(), threads.per_product())
+
+
+@pytest.mark.mpi
+def test_under_mpi_the_other_ranks_do_the_work(mpiexec, tmp_path):
+    (tmp_path / "program.py").write_text(MPI_PROGRAM.format(tests=str(Path(__file__).parent)))
+    done = mpiexec(3, "-m", "mpi4py.futures", tmp_path / "program.py")
+    assert done.stdout == f"[1, 2] {{(1, 1)}}\n{[9, ValueError, 4]}\n", done.stderr
