@@ -9,23 +9,24 @@ import math
 import numpy
 
 from minigen import cli, figures, models
-from minigen.experiment import SAMPLES, Experiment, spread
+from minigen.comparison import SAMPLES, Comparison
+from minigen.experiment import spread
 
 MODELS = {"gan": models.GAN, "wgan": models.WGAN, "vae": models.VAE, "vaegan": models.VAEGAN}
-PAPER = {"gan": 0.0, "wgan": 2.280, "vae": 2.266, "vaegan": 2.263}       # the paper's Table 1
+PAPER = {models.GAN: 0.0, models.WGAN: 2.280, models.VAE: 2.266, models.VAEGAN: 2.263}      # its Table 1
 
 
 def main():
     flags = cli.parser("GAN, WGAN, VAE and VAE-GAN on the same networks and data.", iterations=4000,
                        out="runs/mnist_compare_models", seeds=3)
     args, data = cli.parse(flags, batches_per_step=models.WGAN.critic_steps)
-    lab = Experiment(args, data, judged=True)
+    lab = Comparison(args, data)
 
     # Train each model with each seed.
-    trained = {name: lab.train_seeds(kind, name) for name, kind in MODELS.items()}
+    groups = lab.train_and_judge(MODELS)
 
     # Figures 4 and 5, of the first seed.
-    first = {MODELS[name].title: judged[0] for name, judged in trained.items()}
+    first = {judged[0].trial.title: judged[0] for judged in groups.values()}
     images = {name: judged.images[:10] for name, judged in first.items()}
     labels = {name: judged.labels[:10] for name, judged in first.items()}
     lab.figure("figure4.png", figures.image_rows, images, labels,
@@ -49,12 +50,13 @@ def main():
 
     # Table 1.
     table, rows = {}, {}
-    for name, judged in trained.items():
+    for group, judged in groups.items():
         modes = [one.entropies["mode_entropy"] for one in judged]
         images = [one.entropies["image_entropy"] for one in judged]
-        table[name] = {"mode_entropy": modes, "image_entropy": images}
-        rows[MODELS[name].title] = {"mode entropy": spread(modes), **lab.paper(f"{PAPER[name]:.3f}"),
-                                    "image entropy": spread(images)}
+        table[group] = {"mode_entropy": modes, "image_entropy": images}
+        trial = judged[0].trial
+        rows[trial.title] = {"mode entropy": spread(modes), **lab.paper(PAPER[trial.kind]),
+                             "image entropy": spread(images)}
     lab.table(f"Table 1: entropies of {SAMPLES:,} generated images, in nats; log {data.classes} = "
               f"{math.log(data.classes):.3f}; mean (standard deviation) over {args.seeds} seeds", rows)
     lab.finish(table1=table)

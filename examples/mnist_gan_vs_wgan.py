@@ -7,25 +7,23 @@ to 0; the WGAN keeps all ten digits, and its mode entropy stays near log 10 = 2.
 import math
 
 from minigen import cli, figures, models
-from minigen.experiment import SAMPLES, Experiment
+from minigen.comparison import SAMPLES, Comparison
 
-PAPER = {"GAN": 0.0, "WGAN": 2.280}        # the paper's Table 1
+PAPER = {models.GAN: 0.0, models.WGAN: 2.280}       # the paper's Table 1
 
 
 def main():
     flags = cli.parser("GAN against WGAN on MNIST.", iterations=6000, out="runs/mnist_gan_vs_wgan")
     args, data = cli.parse(flags, batches_per_step=models.WGAN.critic_steps)
-    lab = Experiment(args, data, judged=True)
+    lab = Comparison(args, data)
 
     # Train both; measure entropies on the way, and draw samples at the paper's shares of the training.
     n = args.iterations
     measured = {max(1, n * i // 50) for i in range(51)}
     shown = {1, max(n // 10, 1), max(n // 2, 1), n}         # the paper: 1, 100k, 500k, 1000k
-    runs = {}
-    for kind in (models.GAN, models.WGAN):
-        model = lab.build(kind, args.seed, sizes=lab.sizes)
-        runs[kind.title] = lab.train(model, kind.title.lower(), evaluate=lab.entropies, evaluate_at=measured,
-                                     sample_at=shown)
+    groups = lab.train_and_judge({"gan": models.GAN, "wgan": models.WGAN}, evaluate_at=measured,
+                                 sample_at=shown)
+    runs = {one.trial.title: one.run for [one] in groups.values()}
 
     # Figures 2 and 3.
     grids = {name: run.samples() for name, run in runs.items()}
@@ -37,11 +35,11 @@ def main():
 
     # The entropies at the end.
     results, rows = {}, {}
-    for name, run in runs.items():
-        end = run.metrics()[-1]
-        results[name.lower()] = {key: end[key] for key in ("mode_entropy", "image_entropy")}
-        rows[name] = {"mode entropy": f"{end['mode_entropy']:.3f}", **lab.paper(f"{PAPER[name]:.3f}"),
-                      "image entropy": f"{end['image_entropy']:.3f}"}
+    for group, [one] in groups.items():
+        results[group] = one.entropies
+        rows[one.trial.title] = {"mode entropy": f"{one.entropies['mode_entropy']:.3f}",
+                                 **lab.paper(PAPER[one.trial.kind]),
+                                 "image entropy": f"{one.entropies['image_entropy']:.3f}"}
     lab.table(f"entropies of {SAMPLES:,} generated images, in nats; log {data.classes} = "
               f"{math.log(data.classes):.3f}", rows)
     lab.finish(**results)

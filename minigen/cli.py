@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import io
 import math
 import os
@@ -15,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from minigen import backend, datasets, storage, training
+from minigen import backend, datasets, storage, threads, training, workers
 
 FULL = 1_000_000        # the paper's iterations
 
@@ -40,13 +41,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(description: str, iterations: int | None, out: str, batch_size: int = 64,
-           seeds: int | None = None, full: int | None = FULL,
+           seeds: int | None = None, full: int | None = FULL, side_by_side: bool = True,
            data: str = "four IDX files, as of Fashion-MNIST, instead of MNIST") -> Parser:
     """A parser with the flags that all examples share; the arguments are their defaults. ``parse`` reads
     them.
 
-    The parser has ``--seeds`` if that has a default, and ``--full`` if the paper's number of iterations is
-    given. ``data`` says what ``--data`` takes.
+    The parser has ``--seeds`` if that has a default, ``--full`` if the paper's number of iterations is given,
+    and ``--jobs`` if ``side_by_side``, for a ``Comparison``. ``data`` says what ``--data`` takes.
     """
     flags = Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     length = flags.add_mutually_exclusive_group()
@@ -60,6 +61,15 @@ def parser(description: str, iterations: int | None, out: str, batch_size: int =
     if seeds:
         flags.add_argument("--seeds", type=positive_int, default=seeds, metavar="N",
                            help="runs per model, with seeds from --seed upwards")
+    flags.add_argument("--set", type=setting, action=_Settings, default={}, metavar="NAME=VALUE",
+                       help="change a setting of the models; with several values, NAME=VALUE,VALUE, each is "
+                       "trained, and with several settings each combination of their values")
+    if side_by_side:
+        flags.add_argument("--jobs", type=positive_int, metavar="N",
+                           help="runs that train side by side (default: one per processor core)")
+    flags.add_argument("--threads", type=positive_int, metavar="N",
+                       help="threads of a run (default: one; where runs are not side by side, convolutions "
+                       "take all cores)")
     add_output(flags, out)
     earlier = flags.add_mutually_exclusive_group()
     earlier.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
@@ -91,6 +101,7 @@ def parse(flags: Parser, arguments: Sequence[str] | None = None, batches_per_ste
     values = flags.parse_args(arguments)
     try:
         backend.use("cupy" if values.gpu else backend.name())      # the environment may name one that fails
+        threads.use(values.threads)
         data = load(values.data)
     except (backend.BackendError, MemoryError, OSError, ValueError) as error:
         flags.error(_words(error))
@@ -115,12 +126,12 @@ def make_output(flags: Parser, out: Path) -> None:
 def run(main: Callable[[], Any]) -> NoReturn:
     """Call ``main`` and exit.
 
-    The status is 0 at the end, 1 if training diverged, 128 + the signal's number if one ended the program
-    (130 for Ctrl-C, 143 for SIGTERM), 2 for other failures. Those are arguments and runs that cannot be used,
-    batches that cannot be loaded, files that cannot be read or written, and too little memory. Each is
-    reported in one line, as are warnings.
+    The status is 0 at the end, 1 if training diverged or one of several runs failed, 128 + the signal's
+    number if one ended the program (130 for Ctrl-C, 143 for SIGTERM), 2 for other failures. Those are
+    arguments and runs that cannot be used, batches that cannot be loaded, files that cannot be read or
+    written, and too little memory. Each is reported in one line, as are warnings.
     """
-    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    warnings.formatwarning = _one_line
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")       # a console without \xe9 still gets the table
     try:
@@ -133,7 +144,7 @@ def run(main: Callable[[], Any]) -> NoReturn:
     except KeyboardInterrupt as interrupt:
         _say(f"\n{interrupt}: --resume goes on" if str(interrupt) else "\ninterrupted")
         sys.exit(128 + getattr(interrupt, "signal", signal.SIGINT))
-    except training.Diverged as error:
+    except (training.Diverged, workers.Failed) as error:
         _say(f"training stopped: {error}")
         sys.exit(1)
     except (training.ArgumentError, training.RunError, training.LoadError, backend.BackendError, MemoryError,
@@ -141,6 +152,10 @@ def run(main: Callable[[], Any]) -> NoReturn:
         _say(_words(error))
         sys.exit(2)
     sys.exit(0)
+
+
+def _one_line(message: Warning | str, *where: Any) -> str:
+    return f"warning: {message}\n"
 
 
 def _say(message: str) -> None:
@@ -160,6 +175,36 @@ def path(text: str) -> Path:
         return storage.expand(text)
     except OSError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def setting(text: str) -> tuple[str, list[Any]]:
+    """The type of a flag: NAME=VALUE,... with numbers, True, False, None, or text as values."""
+    name, equals, values = text.partition("=")
+    if not (name.isidentifier() and equals):
+        raise argparse.ArgumentTypeError(f"NAME=VALUE expected, {_short(repr(text))} found")
+    found = [_value(value) for value in values.split(",")]
+    if len({repr(value) for value in found}) < len(found):
+        raise argparse.ArgumentTypeError(f"different values expected, {_short(repr(text))} found")
+    return name, found
+
+
+def _value(text: str) -> Any:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+    return value if isinstance(value, (int, float, str, type(None))) else text
+
+
+class _Settings(argparse.Action):
+    """Collects the settings in a dict."""
+
+    def __call__(self, flags: argparse.ArgumentParser, values: argparse.Namespace, new: Any,
+                 name: str | None = None) -> None:
+        key, found = new
+        if key in values.set:
+            flags.error(f"argument --set: {key} once expected, with all its values: {key}=VALUE,VALUE")
+        values.set = {**values.set, key: found}
 
 
 def positive_int(text: str) -> int:

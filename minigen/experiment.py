@@ -1,93 +1,72 @@
-"""The spine of an experiment: models trained on the data and judged, and a record of tables, figures and
-results."""
+"""The spine of an experiment: models built and trained, and a record of tables, figures and results."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy
 
-from minigen import storage, training
+from minigen import datasets, storage, training
 from minigen.core import to_host
 from minigen.datasets import Dataset
-from minigen.metrics import classifier, entropy
 from minigen.models import Model
 from minigen.networks import SIZES
 from minigen.training.run import environment
 
-SAMPLES = 10_000        # generated images that the entropies are measured on
-KEPT = 64               # of them that are kept
+CHOSEN = ("seed", "sizes", "width")     # settings with flags of their own, or that the data choose
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A trained model, its run, ``KEPT`` of its ``SAMPLES`` images (KEPT, height, width, channels), and their
-    class probabilities."""
+class Trial:
+    """One training: a model of this ``kind`` with these ``settings``, recorded in ``folder``.
 
-    model: Model
-    run: training.Run
-    images: numpy.ndarray
-    probabilities: numpy.ndarray
+    ``group`` is the folder's name without the seed, and ``title`` is the model's title. Both name the
+    settings that --set varies, whose values are ``varied``.
+    """
 
-    @property
-    def labels(self) -> numpy.ndarray:
-        """The most probable class of each image: (SAMPLES,) integers."""
-        return self.probabilities.argmax(axis=1)
-
-    @property
-    def image_entropies(self) -> numpy.ndarray:
-        """The entropy of each image: (SAMPLES,), in nats."""
-        return to_host(entropy.image_entropy(self.probabilities))
-
-    @property
-    def entropies(self) -> dict[str, float]:
-        """``mode_entropy`` and the mean ``image_entropy``, in nats."""
-        return entropy.measure(self.probabilities)
+    kind: type[Model]
+    settings: Mapping[str, Any]
+    folder: str
+    group: str
+    title: str
+    varied: Mapping[str, Any]
 
 
 class Experiment:
-    """One call of an example: ``args`` are its flags, ``data`` what they name; it writes to ``args.out``.
+    """One call of an example: ``args`` are its flags, ``data`` what they name; it writes to ``args.out``."""
 
-    With ``judged`` the classifier that measures entropies is trained at once, or taken from the cache.
-    """
-
-    def __init__(self, args: argparse.Namespace, data: Dataset | None = None, judged: bool = False) -> None:
+    def __init__(self, args: argparse.Namespace, data: Dataset | None = None) -> None:
         self.args = args
-        self.data = data
+        if data is not None:
+            self.data = data
         self.start = time.perf_counter()
         self.folders: list[str] = []
         self.files: list[str] = []
         self.results: dict[str, Any] = {}
-        if judged:
-            if data.classes is None or data.classes < 2:
-                raise training.ArgumentError(f"{data.name}: images of at least 2 classes expected, which the "
-                                             f"entropies are about, {data.classes} found")
-            sizes = (self.sizes[0], classifier.Classifier.sizes[1], data.classes)
-            try:
-                self.judge = classifier.trained(data.train_images, data.train_labels, sizes=sizes)
-            except ValueError as error:
-                raise training.ArgumentError(f"{data.name}: {error}") from error
-            accuracy = self.judge.accuracy(data.test_images, data.test_labels)
-            self.results = {"data": data.name, "samples": SAMPLES, "classifier_accuracy": accuracy}
-            print(f"classifier: {accuracy:.2%} of the test images right"
-                  + " (the paper's: 95.4%)" * self.is_mnist)
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The data; a worker process loads them when it needs them."""
+        return datasets.mnist(self.args.data)
 
     @property
     def is_mnist(self) -> bool:
         """Whether the data are the paper's."""
         return self.data.name == "MNIST"
 
-    def paper(self, number: str) -> dict[str, str]:
+    def paper(self, number: float) -> dict[str, str]:
         """A table's column with the paper's ``number``, if it is about the same data."""
-        return {"paper": number} if self.is_mnist else {}
+        return {"paper": f"{number:.3f}"} if self.is_mnist else {}
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -98,37 +77,62 @@ class Experiment:
         """Rows of pixels as images (N, height, width, channels), on the host."""
         return to_host(images).reshape(-1, *self.data.image_shape)
 
-    def build(self, kind: Callable[..., Model], seed: int, **settings: Any) -> Model:
-        """A model of this ``kind``; ``ArgumentError`` says which of its settings, the flags, cannot be."""
+    def trials(self, kinds: Mapping[str, type[Model]], **settings: Any) -> list[Trial]:
+        """A Trial for each of the ``kinds``, each combination of the values that --set gives, and each seed.
+
+        A kind is trained with those of the settings that it has, also of --set. ``ArgumentError`` says which
+        of them cannot be.
+        """
+        self._refuse_unknown([*kinds.values()])
+        trials = []
+        for name, kind in kinds.items():
+            own = {field.name for field in fields(kind)}
+            base = {key: value for key, value in settings.items() if key in own}
+            lists = {key: values for key, values in self.args.set.items() if key in own}
+            for values in itertools.product(*lists.values()):
+                chosen = dict(zip(lists, values))
+                varied = {key: value for key, value in chosen.items() if len(lists[key]) > 1}
+                group = "_".join([name, *(f"{key}{value}" for key, value in varied.items())])
+                title = ", ".join([kind.title, *(f"{key} {value}" for key, value in varied.items())])
+                for seed in self.seeds:
+                    folder = f"{group}_seed{seed}" if hasattr(self.args, "seeds") else group
+                    trials.append(Trial(kind, {**base, **chosen, "seed": seed}, folder, group, title, varied))
+        for trial in trials:
+            self.build(trial)
+            if not (self.args.resume or self.args.overwrite):
+                training.Run(self.args.out / trial.folder).refuse_earlier()
+        self.folders += [trial.folder for trial in trials]
+        return trials
+
+    @property
+    def seeds(self) -> range:
+        """The seeds that the flags name."""
+        return range(self.args.seed, self.args.seed + getattr(self.args, "seeds", 1))
+
+    def _refuse_unknown(self, kinds: Sequence[type[Model]]) -> None:
+        names = dict.fromkeys(field.name for kind in kinds for field in fields(kind))
+        known = [name for name in names if name not in CHOSEN]
+        for name in self.args.set:
+            if name not in known:
+                titles = " or ".join(kind.title for kind in kinds)
+                flag = f", --{name} chooses it" if name in CHOSEN else f": {', '.join(known)} expected"
+                raise training.ArgumentError(f"argument --set: {name!r} is no setting of {titles}{flag}")
+
+    def build(self, trial: Trial) -> Model:
+        """The model of the trial; ``ArgumentError`` says which of its settings, the flags, cannot be."""
         try:
-            return kind(seed=seed, **settings)
+            return trial.kind(**trial.settings)
         except (TypeError, ValueError) as error:
             raise training.ArgumentError(str(error)) from error
 
     def train(self, model: Model, folder: str, **options: Any) -> training.Run:
         """Train ``model`` with its own seed, recorded in ``folder``; ``options`` are ``training.train``'s."""
         args = self.args
-        self.folders.append(folder)
         every = args.checkpoint_every or min(1000, max(1, args.iterations // 20))
         return training.train(model, self.data.train_images, iterations=args.iterations, seed=model.seed,
                               batch_size=args.batch_size, resume=args.resume, overwrite=args.overwrite,
                               out=args.out / folder, checkpoint_every=every,
                               image_shape=self.data.image_shape, **options)
-
-    def train_seeds(self, kind: Callable[..., Model], folder: str, **settings: Any) -> list[Judged]:
-        """A model of this ``kind`` and ``settings`` for each of the seeds, trained and judged."""
-        results = []
-        for seed in range(self.args.seed, self.args.seed + self.args.seeds):
-            model = self.build(kind, seed, sizes=self.sizes, **settings)
-            run = self.train(model, f"{folder}_seed{seed}")
-            images = model.sample(SAMPLES, rng=0)
-            probabilities = to_host(self.judge.predict_proba(images))
-            results.append(Judged(model, run, self.pictures(images[:KEPT]).copy(), probabilities))
-        return results
-
-    def entropies(self, model: Model) -> dict[str, float]:
-        """The mode entropy and the mean image entropy of generated images, always for the same latents."""
-        return entropy.measure(self.judge.predict_proba(model.sample(SAMPLES, rng=0)))
 
     def figure(self, name: str, draw: Callable[..., None], *content: Any, **options: Any) -> None:
         """Call ``draw``, one of ``figures``, to write the file ``name``."""
@@ -146,14 +150,21 @@ class Experiment:
         for name, *values in cells:
             print(name.ljust(widths[0]), *(f"  {value:>{width}}" for value, width in zip(values, widths[1:])))
 
-    def finish(self, name: str = "summary.json", **results: Any) -> None:
-        """Write ``results`` as JSON, with the command, the seeds, the versions and the seconds; say where."""
-        first, count = self.args.seed, getattr(self.args, "seeds", 1)
-        record = {"command": shlex.join(sys.argv), "seeds": list(range(first, first + count)),
-                  "versions": environment(), "seconds": round(time.perf_counter() - self.start, 1)}
-        storage.write_text(self.args.out / name, json.dumps(record | self.results | results, indent=2) + "\n")
-        runs = f"; run directories {', '.join(self.folders)}" if self.folders else ""
-        print(f"\n{self.args.out}: {', '.join([*self.files, name])}{runs}")
+    def finish(self, **results: Any) -> None:
+        """Write ``results`` to summary.json, and how they were made to command.json; say where all is.
+
+        The same flags give the same summary, byte for byte, however many workers there are; command.json has
+        the command, the versions, and the seconds.
+        """
+        made = {"command": shlex.join(sys.argv), "versions": environment(),
+                "seconds": round(time.perf_counter() - self.start, 1)}
+        for name, content in (("summary.json", {"seeds": list(self.seeds), **self.results, **results}),
+                              ("command.json", made)):
+            storage.write_text(self.args.out / name, json.dumps(content, indent=2) + "\n")
+        few = self.folders if len(self.folders) < 9 else [*self.folders[:2], "...", self.folders[-1]]
+        runs = ", ".join(few)
+        runs = f"; run directories {runs}" if runs else ""
+        print(f"\n{self.args.out}: {', '.join([*self.files, 'summary.json', 'command.json'])}{runs}")
 
 
 def spread(values: Sequence[float]) -> str:

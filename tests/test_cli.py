@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from minigen import backend, cli, datasets, training
+from minigen import backend, cli, datasets, threads, training, workers
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def test_defaults(flags, tmp_path, mnist):
     values, data = cli.parse(flags, [])
     assert vars(values) == {"iterations": 50, "batch_size": 64, "seed": 0, "out": tmp_path / "runs" / "x",
                             "resume": False, "overwrite": False, "checkpoint_every": None, "data": None,
-                            "gpu": False}
+                            "gpu": False, "set": {}, "jobs": None, "threads": None}
     assert values.out.is_dir() and not list(values.out.iterdir()) and len(data.train_images) == 60000
 
 
@@ -33,6 +33,31 @@ def test_values(flags, tmp_path, small_mnist):
     assert values.checkpoint_every == 9
     assert len(data.train_images) == 640
     assert cli.parse(flags, ["--full", "--data", str(small_mnist)])[0].iterations == 1_000_000
+
+
+def test_settings(flags, small_mnist):
+    data = ["--data", str(small_mnist)]
+    arguments = ["--set", "d=2,4.5,1e-3", "--set", "init=he_normal", "--set=x=True,None"]
+    assert cli.parse(flags, [*data, *arguments])[0].set == {
+        "d": [2, 4.5, 0.001], "init": ["he_normal"], "x": [True, None]}
+    assert cli.parse(flags, data)[0].set == {}
+
+
+@pytest.mark.parametrize("wrong, message", [
+    (["d"], "NAME=VALUE expected, 'd' found"), (["=3"], "NAME=VALUE expected, '=3' found"),
+    (["2d=3"], "NAME=VALUE expected, '2d=3' found"), (["d=1,1"], "different values expected, 'd=1,1' found"),
+    (["d=1", "--set", "d=2"], "d once expected, with all its values: d=VALUE,VALUE")])
+def test_wrong_settings(flags, wrong, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.parse(flags, ["--set", *wrong])
+    assert stop.value.code == 2 and capsys.readouterr().err == f"{flags.prog}: argument --set: {message}\n"
+
+
+def test_threads(flags, small_mnist):
+    cli.parse(flags, ["--threads", "3", "--data", str(small_mnist)])
+    assert threads.per_product() == 3
+    cli.parse(flags, ["--data", str(small_mnist)])
+    assert threads.per_product() == 1
 
 
 def test_seeds(tmp_path):
@@ -162,6 +187,7 @@ def test_gpu_without_cupy(flags, capsys, monkeypatch):
     (MemoryError(), 2, "not enough memory\n"), (MemoryError("1.5 TiB"), 2, "not enough memory: 1.5 TiB"),
     (backend.BackendError("unknown backend"), 2, "unknown backend"),
     (training.Diverged("d_loss is nan at iteration 3"), 1, "d_loss is nan at iteration 3"),
+    (workers.Failed("1 of 2 runs failed\nx: y"), 1, "1 of 2 runs failed\nx: y\n"),
     (training.LoadError("the images of iteration 3"), 2, "the images of iteration 3"),
     (training.RunError("cannot be resumed"), 2, "cannot be resumed"),
     (OSError(28, "No space left"), 2, "No space left")])

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strict_cupy import counts
 
-from minigen import backend, datasets, experiment, losses, models, nn, ops, optim, storage, threads, training
+from minigen import backend, comparison, datasets, losses, models, nn, ops, optim, storage, threads, training
 from minigen.backend import to_device, to_host, xp
 from minigen.core import Op, Tensor, grad
 from minigen.gradcheck import check_grad, check_subgradient
@@ -305,14 +305,14 @@ def run(device, monkeypatch, tmp_path, cache, capsys):
                                             ("mnist_compare_models", ["--seeds", "1"]),
                                             ("mnist_constrained_vaegan", ["--seeds", "2"])])
 def test_mnist_examples(example, flags, run, small_mnist, monkeypatch):
-    monkeypatch.setattr(experiment, "SAMPLES", 100)
-    run(example, ["--data", str(small_mnist), *flags])
+    monkeypatch.setattr(comparison, "SAMPLES", 100)
+    run(example, ["--data", str(small_mnist), "--jobs", "1", *flags])
 
 
 def test_celeba_example(run, monkeypatch):
     data = datasets.faces(40, 10)
     monkeypatch.setattr(datasets, "faces", lambda: data)
-    run("celeba_vaegan", ["--width", "0.03", "--learned-similarity"])
+    run("celeba_vaegan", ["--width", "0.03", "--set", "learned_similarity=True"])
 
 
 def test_the_stand_in_refuses_what_cupy_refuses(device):

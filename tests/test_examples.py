@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy
@@ -16,7 +17,7 @@ import pytest
 from conftest import write_idx_folder
 from PIL import Image
 
-from minigen import cli, datasets, experiment, storage, training
+from minigen import cli, comparison, datasets, models, storage, training
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -30,14 +31,15 @@ def cache(tmp_path_factory):
 def example(cache, tmp_path, monkeypatch, capsys):
     """Run an example in an empty folder, as its command does, and return its output and its errors.
 
-    It must end with the exit status ``status``.
+    Its runs are not side by side, and it must end with the exit status ``status``.
     """
     monkeypatch.setenv("MINIGEN_CACHE", cache)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(EXAMPLES)
 
     def run(name, *arguments, status=0):
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        jobs = ["--jobs", "1"] if name.startswith("mnist") else []
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *jobs, *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             cli.run(importlib.import_module(name).main)
         out, err = capsys.readouterr()
@@ -49,28 +51,28 @@ def example(cache, tmp_path, monkeypatch, capsys):
 def without_progress(err):
     """The errors but for the lines that say how far the training is."""
     return "".join(line for line in err.splitlines(keepends=True)
-                   if not re.match(r"\w+: iteration [\d,]+ of [\d,]+: ", line))
+                   if not re.match(r"[\w.]+: iteration [\d,]+ of [\d,]+: |\d+ of \d+ runs done\n", line))
 
 
 def read(path):
     return json.loads(Path(path).read_text())
 
 
-def results(path):
-    """A summary without the entries that differ from call to call."""
-    return {key: value for key, value in read(path).items() if key not in ("command", "seconds")}
-
-
-def test_the_command_of_the_main_job(small_mnist, cache, tmp_path):
-    """It runs as a user starts it, in a process of its own, and warnings are errors."""
-    command = [sys.executable, str(EXAMPLES / "mnist_gan_vs_wgan.py"), "--data", str(small_mnist),
-               "--batch-size", "16", "--iterations", "2"]
+def test_the_command_of_the_main_job(small_mnist, cache, tmp_path, example):
+    """It runs as a user starts it, in a process of its own, and warnings are errors. Side by side, the models
+    become what they are one after the other."""
+    flags = ["--data", str(small_mnist), "--batch-size", "16", "--iterations", "2"]
+    command = [sys.executable, str(EXAMPLES / "mnist_gan_vs_wgan.py"), "--jobs", "2", *flags]
     environment = {**os.environ, "MINIGEN_CACHE": cache, "PYTHONWARNINGS": "error",
                    "PYTHONPATH": str(EXAMPLES.parent)}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, without_progress(done.stderr)) == (0, "") and "WGAN" in done.stdout
-    assert done.stderr.startswith("gan: iteration 1 of 2: d_loss ") and done.stderr.count("\n") == 4
-    assert (tmp_path / "runs" / "mnist_gan_vs_wgan" / "figure3.png").exists()
+    assert "gan: iteration 1 of 2: d_loss " in done.stderr and "2 of 2 runs done" in done.stderr
+    assert done.stderr.count("\n") == 6
+    example("mnist_gan_vs_wgan", *flags, "--out", "alone")
+    for name in ("figure2.png", "figure3.png", "summary.json", "gan/metrics.jsonl", "wgan/config.json"):
+        found = Path("runs", "mnist_gan_vs_wgan", name).read_bytes()
+        assert found == Path("alone", name).read_bytes(), name
 
 
 def test_gan_vs_wgan(small_mnist, example):
@@ -80,8 +82,9 @@ def test_gan_vs_wgan(small_mnist, example):
     summary = read(folder / "summary.json")
     assert summary["samples"] == 10_000 and 0 < summary["classifier_accuracy"] <= 1
     assert summary["seeds"] == [3]
-    assert summary["command"].startswith("mnist_gan_vs_wgan.py --data") and summary["seconds"] > 0
-    assert summary["versions"]["numpy"] == numpy.__version__
+    made = read(folder / "command.json")
+    assert made["command"].startswith("mnist_gan_vs_wgan.py --jobs 1 --data") and made["seconds"] > 0
+    assert made["versions"]["numpy"] == numpy.__version__
     for name in ("gan", "wgan"):
         assert 0 <= summary[name]["mode_entropy"] <= 2.3026 and 0 <= summary[name]["image_entropy"] <= 2.3026
         last = json.loads((folder / name / "metrics.jsonl").read_text().splitlines()[-1])
@@ -109,8 +112,7 @@ def test_a_signal_and_resume_give_the_same_results(small_mnist, example, name, s
         _, err = example("mnist_gan_vs_wgan", *flags, "--out", "stopped", status=status)
     assert "--resume goes on" in err and "Traceback" not in err
     example("mnist_gan_vs_wgan", *flags, "--out", "stopped", "--resume")
-    assert results("stopped/summary.json") == results("straight/summary.json")
-    for name in ("figure2.png", "figure3.png", "gan/metrics.jsonl", "wgan/metrics.jsonl"):
+    for name in ("summary.json", "figure2.png", "figure3.png", "gan/metrics.jsonl", "wgan/metrics.jsonl"):
         assert Path("stopped", name).read_bytes() == Path("straight", name).read_bytes(), name
 
 
@@ -144,15 +146,16 @@ def test_compare_models(small_mnist, example):
     for model in ("gan", "wgan", "vae", "vaegan"):
         for seed in (0, 1):
             assert read(f"o/{model}_seed{seed}/config.json")["settings"]["seed"] == seed
-    before = results("o/summary.json")
+    before = read("o/summary.json")
     again, _ = example("mnist_compare_models", *flags, "--resume")
-    assert again == out and results("o/summary.json") == before
+    assert again == out and read("o/summary.json") == before
 
 
 def test_constrained_vaegan(small_mnist, example):
     flags = ["--data", small_mnist, "--batch-size", 16, "--iterations", 5, "--out", "o"]
-    chosen = ["--seeds", 2, "--gan-weight", 5, "--d", 0.7, "--on-mean", "--reconstruction-weight", 0.5]
-    out, err = example("mnist_constrained_vaegan", *flags, *chosen)
+    chosen = ["gan_weight=5", "d=0.7", "per_sample=False", "reconstruction_weight=0.5"]
+    out, err = example("mnist_constrained_vaegan", *flags, "--seeds", 2,
+                       *(text for setting in chosen for text in ("--set", setting)))
     summary = read("o/summary.json")
     assert summary["samples"] == 10_000 and summary["seeds"] == [0, 1]
     assert summary["gan_weight"] == 5 and summary["d"] == 0.7
@@ -176,10 +179,10 @@ def test_constrained_vaegan(small_mnist, example):
 
 
 @pytest.mark.parametrize("wrong, message", [
-    (["--gan-weight", -1], "--gan-weight: at least 0 expected, -1.0 found"),
+    (["--set", "gan_weight=-1"], "VAEGAN: a number gan_weight in [0, inf) expected, -1 found"),
     (["--seeds", 1], "--seeds: at least 2"),
-    (["--d", "nan"], "--d: a finite number expected, 'nan' found"),
-    (["--sweep", "--d", 3], "--sweep: not allowed with --gan-weight or --d")])
+    (["--set", "d=nan"], "ConstrainedVAEGAN: a number d in (-inf, inf) expected, 'nan' found"),
+    (["--set", "weight=3"], "argument --set: 'weight' is no setting of VAE-GAN or constrained VAE-GAN: ")])
 def test_wrong_flags_of_constrained_vaegan(small_mnist, example, wrong, message):
     _, err = example("mnist_constrained_vaegan", "--data", small_mnist, "--batch-size", 16, *wrong, status=2)
     assert message in err and err.count("\n") == 1
@@ -188,7 +191,7 @@ def test_wrong_flags_of_constrained_vaegan(small_mnist, example, wrong, message)
 def test_other_settings_are_not_resumed(small_mnist, example):
     flags = ["--data", small_mnist, "--batch-size", 16, "--iterations", 1, "--seeds", 2]
     example("mnist_constrained_vaegan", *flags)
-    _, err = example("mnist_constrained_vaegan", *flags, "--resume", "--gan-weight", 3, status=2)
+    _, err = example("mnist_constrained_vaegan", *flags, "--resume", "--set", "gan_weight=3", status=2)
     assert "cannot be resumed: its settings.gan_weight is 1.0, but 3.0" in err and err.count("\n") == 1
 
 
@@ -198,21 +201,43 @@ def constrained(monkeypatch):
     return importlib.import_module("mnist_constrained_vaegan")
 
 
-def test_sweep_of_the_constraint(constrained, small_mnist, example, monkeypatch):
-    monkeypatch.setattr(experiment, "SAMPLES", 100)
-    monkeypatch.setattr(constrained, "SWEEP_WEIGHTS", (0.2, 3.0))
-    monkeypatch.setattr(constrained, "SWEEP_DS", (0.5, 50.0))
+def test_sweep_of_the_constraint(small_mnist, example, monkeypatch):
+    monkeypatch.setattr(comparison, "SAMPLES", 100)
     flags = ["--data", small_mnist, "--batch-size", 16, "--iterations", 3, "--seeds", 2, "--out", "o"]
-    out, _ = example("mnist_constrained_vaegan", *flags, "--sweep")
-    table = read("o/sweep.json")
-    for weight in (0.2, 3.0):
-        row = table[f"GAN weight {weight:g}"]
-        assert list(row) == ["plain", "0.5", "50"] and "inside" not in row["plain"]
-        assert row["0.5"]["inside"] == [0, 0] and row["50"]["inside"] == [1, 1]     # L_GAN starts near log 2
-        assert len(row["plain"]["mode_entropy"]) == 2
-        settings = read(f"o/weight{weight:g}_d50_seed1/config.json")["settings"]
-        assert (settings["gan_weight"], settings["d"], settings["seed"]) == (weight, 50, 1)
-    assert Path("o/sweep.png").stat().st_size > 10_000 and "GAN weight 3: means over 2 seeds" in out
+    out, _ = example("mnist_constrained_vaegan", *flags, "--set", "d=0.5,50", "--set", "gan_weight=0.2,3")
+    found = read("o/summary.json")
+    for weight in (0.2, 3):
+        for d, inside in ((0.5, 0), (50, 1)):       # L_GAN starts near log 2
+            group = f"d{d}_gan_weight{weight}"
+            one = found[f"constrained_{group}"]
+            assert (one["d"], one["gan_weight"]) == (d, weight)
+            assert one["constrained"]["inside"] == [inside, inside]
+            assert len(one["vaegan"]["mode_entropy"]) == 2 and "inside" not in one["vaegan"]
+            settings = read(f"o/constrained_{group}_seed1/config.json")["settings"]
+            assert (settings["gan_weight"], settings["d"], settings["seed"]) == (weight, d, 1)
+            assert f"gan_weight {weight}, d {d}; 2 seeds, " in out
+        assert read(f"o/vaegan_gan_weight{weight}_seed1/config.json")["settings"]["gan_weight"] == weight
+    assert Path("o/sweep.png").stat().st_size > 10_000
+
+
+def test_what_a_sweep_shows(constrained, monkeypatch):
+    """A line per weight: the plain model, then the constrained ones in the order of d."""
+    shown = {}
+
+    def figure(name, draw, panels, places, title):
+        shown.update(panels, places=places)
+    lab = types.SimpleNamespace(figure=figure)
+    monkeypatch.setattr(constrained, "measures", lambda judged: judged[0].found)
+
+    def group(found, **varied):
+        trial = types.SimpleNamespace(varied=varied, kind=models.ConstrainedVAEGAN)
+        return [types.SimpleNamespace(trial=trial, found={"mode_entropy": [found]})]
+    plain = {weight: group(weight, gan_weight=weight) for weight in (1, 5)}
+    constrained.show_sweep(lab, [(plain[weight], group(10 * weight + d, d=d, gan_weight=weight))
+                                 for d in (2, 4) for weight in (1, 5)])
+    assert shown["places"] == ["plain", "d 2", "d 4"]
+    assert shown["mode entropy (nats)"] == {"gan_weight 1": [[1], [12], [14]],
+                                            "gan_weight 5": [[5], [52], [54]]}
 
 
 def test_verdicts(constrained):
@@ -266,7 +291,7 @@ CELEBA = ["--iterations", 4, "--batch-size", 8, "--width", 0.02]
 
 
 def test_celeba_vaegan(small_celeba, example):
-    flags = [*CELEBA, "--data", small_celeba, "--out", "o", "--d", 0.6, "--gan-weight", 3]
+    flags = [*CELEBA, "--data", small_celeba, "--out", "o", "--set", "d=0.6", "--set", "gan_weight=3"]
     out, err = example("celeba_vaegan", *flags)
     summary = read("o/summary.json")
     assert (summary["width"], summary["iterations"], summary["data"]) == (0.02, 4, str(small_celeba))
@@ -277,14 +302,14 @@ def test_celeba_vaegan(small_celeba, example):
         assert (config["settings"]["architecture"], config["settings"]["width"]) == ("larsen", 0.02)
         last = json.loads(Path("o", name, "metrics.jsonl").read_text().splitlines()[-1])
         assert all(summary[name][key] == value for key, value in last.items()) and last["iteration"] == 4
-        assert summary[name]["images_per_second"] > 0 and summary[name]["frechet_samples"] > 0
-        assert f"{summary[name]['frechet_samples']:.4f}" in out
-        assert f"{summary[name]['images_per_second']:,.0f}" in out
+        assert summary[name]["frechet_samples"] > 0 and f"{summary[name]['frechet_samples']:.4f}" in out
+    assert [int(line.split()[-1].replace(",", "")) > 0 for line in out.splitlines()
+            if re.match(r"(constrained )?VAE-GAN  ", line)] == [True, True]        # images per second
     assert read("o/constrained/config.json")["settings"]["d"] == 0.6
     for figure in ("figure7", "reconstructions", "interpolations", "losses"):
         assert Path("o", f"{figure}.png").stat().st_size > 10_000
     again, _ = example("celeba_vaegan", *flags, "--resume")
-    assert read("o/summary.json")["vaegan"]["images_per_second"] is None and " -" in again
+    assert read("o/summary.json") == summary and again.count(" -\n") == 2
 
 
 def test_celeba_vaegan_resumes_mid_epoch_bit_for_bit(small_celeba, example):

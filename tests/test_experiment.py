@@ -1,84 +1,68 @@
-"""The spine of an experiment: seeds, measures, tables and the summary."""
+"""The spine of an experiment: its trials, tables, figures and summary."""
 
 import argparse
-import dataclasses
 import json
 import sys
 
 import numpy
 import pytest
 
-from minigen import experiment, models, to_host, training
-from minigen.datasets import Dataset
-from minigen.experiment import Experiment, Judged, spread
-from minigen.metrics import entropy
-
-
-@pytest.fixture
-def data():
-    rng = numpy.random.default_rng(0)
-    labels = rng.integers(0, 10, 200)
-    images = (rng.random((10, 784))[labels] + 0.1 * rng.random((200, 784))).astype("float32")
-    return Dataset(images.clip(0, 1), labels, images[:50].clip(0, 1), labels[:50], image_shape=(28, 28, 1))
+from minigen import models, training
+from minigen.experiment import Experiment, spread
 
 
 @pytest.fixture
 def args(tmp_path):
-    return argparse.Namespace(iterations=2, batch_size=8, seed=3, seeds=2, resume=False, overwrite=False,
-                              checkpoint_every=None, out=tmp_path)
+    return argparse.Namespace(iterations=2, batch_size=8, seed=3, seeds=2, set={}, resume=False,
+                              overwrite=False, checkpoint_every=None, out=tmp_path)
 
 
-@pytest.fixture
-def lab(args, data, tmp_path, monkeypatch):
-    monkeypatch.setenv("MINIGEN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(experiment, "SAMPLES", 100)
-    return Experiment(args, data, judged=True)
+def test_there_is_a_trial_per_model_and_seed(args):
+    trials = Experiment(args).trials({"vae": models.VAE, "gan": models.GAN}, latent=5, d_lr=0.1)
+    assert [trial.folder for trial in trials] == ["vae_seed3", "vae_seed4", "gan_seed3", "gan_seed4"]
+    assert [trial.settings for trial in trials[1:3]] == [{"latent": 5, "seed": 4}, {"latent": 5, "seed": 3}]
+    assert [(trial.group, trial.title, trial.varied) for trial in trials[1:3]] == [
+        ("vae", "VAE", {}), ("gan", "GAN", {})]
 
 
-def test_the_judge_is_trained_at_once(args, data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("MINIGEN_CACHE", str(tmp_path / "cache"))
-    lab = Experiment(args, data, judged=True)
-    accuracy = lab.judge.accuracy(data.test_images, data.test_labels)
-    line = f"classifier: {accuracy:.2%} of the test images right"
-    assert capsys.readouterr().out == line + "\n" and lab.paper("1") == {}
-    lab = Experiment(args, dataclasses.replace(data, name="MNIST"), judged=True)
-    assert capsys.readouterr().out == line + " (the paper's: 95.4%)\n" and lab.paper("1") == {"paper": "1"}
-    assert lab.results["classifier_accuracy"] == accuracy
+def test_settings_apply_to_the_models_that_have_them(args):
+    args.set, args.seeds = {"d": [2, 4.5], "lr": [0.1], "gan_weight": [1, 3]}, 1
+    kinds = {"vaegan": models.VAEGAN, "constrained": models.ConstrainedVAEGAN}
+    trials = Experiment(args).trials(kinds, d=9.0, reconstruction_weight=2.0)
+    assert [trial.group for trial in trials] == ["vaegan_gan_weight1", "vaegan_gan_weight3", *(
+        f"constrained_d{d}_gan_weight{weight}" for d in (2, 4.5) for weight in (1, 3))]
+    shared = {"lr": 0.1, "reconstruction_weight": 2.0, "seed": 3}
+    assert trials[1].settings == {**shared, "gan_weight": 3}
+    assert trials[4].settings == {**shared, "gan_weight": 1, "d": 4.5}
+    assert trials[4].varied == {"d": 4.5, "gan_weight": 1}
+    assert trials[4].title == "constrained VAE-GAN, d 4.5, gan_weight 1"
 
 
-@pytest.mark.parametrize("labels, found", [(numpy.zeros(9, int), 1), (numpy.zeros(9), None)])
-def test_images_without_classes_are_not_judged(args, labels, found):
-    images = numpy.zeros((9, 2, 2), "uint8")
-    with pytest.raises(training.ArgumentError, match=f"^a: images of at least 2 classes .*, {found} found"):
-        Experiment(args, Dataset(images, labels, images, labels, name="a"), judged=True)
+def test_an_example_without_seeds_names_none(args):
+    del args.seeds
+    assert [trial.folder for trial in Experiment(args).trials({"gan": models.GAN})] == ["gan"]
 
 
-def test_images_too_large_for_a_judge_are_an_error_that_an_example_reports(args, data, monkeypatch):
-    monkeypatch.setattr("minigen.backend.free_memory", lambda: 1e6)
-    with pytest.raises(training.ArgumentError, match="^images: Classifier: smaller networks expected"):
-        Experiment(args, data, judged=True)
+@pytest.mark.parametrize("settings, message", [
+    ({"rate": [1]}, "^argument --set: 'rate' is no setting of GAN or WGAN: objective, outputs, latent, init"),
+    ({"seed": [1]}, "^argument --set: 'seed' is no setting of GAN or WGAN, --seed chooses it$"),
+    ({"lr": [-1.0]}, "^GAN: .* lr "), ({"latent": [2.5]}, "^GAN: .* latent "),
+    ({"init": ["x"]}, "^GAN: init ")])
+def test_settings_that_cannot_be_are_an_error_that_an_example_reports(args, settings, message):
+    args.set = settings
+    with pytest.raises(training.ArgumentError, match=message):
+        Experiment(args).trials({"gan": models.GAN, "wgan": models.WGAN})
 
 
-def test_settings_that_cannot_be_are_an_error_that_an_example_reports(args):
-    assert Experiment(args).build(models.GAN, 7, sizes=(4, 3)).settings()["seed"] == 7
-    for settings in ({"lr": -1.0}, {"latent": 2.5}):
-        with pytest.raises(training.ArgumentError, match=f"^GAN: .* {next(iter(settings))} "):
-            Experiment(args).build(models.GAN, 0, **settings)
-
-
-def test_a_model_per_seed_is_trained_and_judged(lab, tmp_path):
-    first, second = lab.train_seeds(models.VAE, "small", latent=5)
-    assert (first.model.seed, second.model.seed, first.model.latent) == (3, 4, 5)
-    assert [path.name for path in sorted(tmp_path.glob("small*"))] == ["small_seed3", "small_seed4"]
-    assert first.run.config()["seed"] == 3 and first.run.config()["iterations"] == 2
-    samples = first.model.sample(100, rng=0)
-    assert (first.images.reshape(-1, 784) == to_host(samples)[:experiment.KEPT]).all()
-    probabilities = to_host(lab.judge.predict_proba(samples))
-    assert (first.probabilities == probabilities).all()
-    assert (first.labels == probabilities.argmax(axis=1)).all()
-    assert first.entropies == entropy.measure(probabilities) == lab.entropies(first.model)
-    assert first.entropies["image_entropy"] == pytest.approx(first.image_entropies.mean(), rel=1e-6)
-    assert isinstance(first, Judged) and first.image_entropies.shape == (100,)
+def test_nothing_is_trained_where_one_of_the_folders_has_a_run(args, tmp_path):
+    (tmp_path / "gan_seed4").mkdir()
+    (tmp_path / "gan_seed4" / "config.json").write_text("{}")
+    with pytest.raises(training.RunError, match="gan_seed4 holds a run already"):
+        Experiment(args).trials({"gan": models.GAN})
+    for flag in ("resume", "overwrite"):
+        args.resume = args.overwrite = False
+        setattr(args, flag, True)
+        assert len(Experiment(args).trials({"gan": models.GAN})) == 2
 
 
 @pytest.mark.parametrize("iterations, asked, expected", [
@@ -108,26 +92,30 @@ def test_tables_are_aligned(args, capsys):
         "constrained   10.25           3"]
 
 
-def test_the_summary_has_command_seeds_versions_and_seconds(lab, args, tmp_path, monkeypatch, capsys):
+def test_the_results_are_one_file_and_how_they_were_made_is_another(args, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["some example.py", "--seed", "3"])
+    lab = Experiment(args)
     lab.figure("x.png", lambda path, content, title: path.write_text(content + title), "content",
                title="title")
-    lab.train(models.GAN(seed=3), "gan")
+    lab.trials({"gan": models.GAN})
+    lab.results = {"samples": 100}
     lab.finish(gan={"value": 1.5})
+    made = json.loads((tmp_path / "command.json").read_text())
+    assert made["command"] == "'some example.py' --seed 3" and made["seconds"] >= 0
+    assert made["versions"]["numpy"] == numpy.__version__ and len(made) == 3
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["command"] == "'some example.py' --seed 3" and summary["seeds"] == [3, 4]
-    assert summary["versions"]["numpy"] == numpy.__version__ and summary["seconds"] >= 0
-    assert summary["gan"] == {"value": 1.5}
-    assert summary["samples"] == 100 and 0 < summary["classifier_accuracy"] <= 1
+    assert summary == {"seeds": [3, 4], "samples": 100, "gan": {"value": 1.5}}
     assert (tmp_path / "x.png").read_text() == "contenttitle"
-    assert capsys.readouterr().out.endswith(f"{tmp_path}: x.png, summary.json; run directories gan\n")
+    assert capsys.readouterr().out == (f"\n{tmp_path}: x.png, summary.json, command.json; run directories "
+                                       "gan_seed3, gan_seed4\n")
 
 
-def test_an_experiment_without_a_judge(args, tmp_path):
-    del args.seeds
-    Experiment(args).finish("other.json", d=1)
-    summary = json.loads((tmp_path / "other.json").read_text())
-    assert summary["seeds"] == [3] and summary["d"] == 1 and "samples" not in summary
+def test_many_run_directories_are_not_all_listed(args, capsys):
+    args.seeds = 12
+    lab = Experiment(args)
+    lab.trials({"gan": models.GAN}, sizes=(4, 3))
+    lab.finish()
+    assert capsys.readouterr().out.endswith("; run directories gan_seed3, gan_seed4, ..., gan_seed14\n")
 
 
 def test_spread():

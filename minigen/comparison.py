@@ -1,0 +1,134 @@
+"""Models compared: each trained with every seed, side by side, and judged by the entropies of its images."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from minigen import threads, training, workers
+from minigen.core import to_host
+from minigen.datasets import Dataset
+from minigen.experiment import Experiment, Trial
+from minigen.metrics import classifier, entropy
+from minigen.models import Model
+
+SAMPLES = 10_000        # generated images that the entropies are measured on
+KEPT = 64               # of them that are kept
+
+_REFUSALS = (training.ArgumentError, training.RunError)     # of what was asked for, alike for all runs
+_ACCIDENTS = (training.Diverged, training.LoadError, workers.Lost, MemoryError, OSError)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A trial after its training: its run, ``KEPT`` of its ``SAMPLES`` images (KEPT, height, width,
+    channels), and their class probabilities."""
+
+    trial: Trial
+    run: training.Run
+    images: numpy.ndarray
+    probabilities: numpy.ndarray
+
+    @cached_property
+    def model(self) -> Model:
+        """The trained model."""
+        return training.load(self.run.folder, self.trial.kind)
+
+    @property
+    def labels(self) -> numpy.ndarray:
+        """The most probable class of each image: (SAMPLES,) integers."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def image_entropies(self) -> numpy.ndarray:
+        """The entropy of each image: (SAMPLES,), in nats."""
+        return to_host(entropy.image_entropy(self.probabilities))
+
+    @property
+    def entropies(self) -> dict[str, float]:
+        """``mode_entropy`` and the mean ``image_entropy``, in nats."""
+        return entropy.measure(self.probabilities)
+
+
+class Comparison(Experiment):
+    """An Experiment with a ``judge``: a classifier, trained at once or taken from the cache."""
+
+    def __init__(self, args: argparse.Namespace, data: Dataset) -> None:
+        super().__init__(args, data)
+        if data.classes is None or data.classes < 2:
+            raise training.ArgumentError(f"{data.name}: images of at least 2 classes expected, which the "
+                                         f"entropies are about, {data.classes} found")
+        sizes = (self.sizes[0], classifier.Classifier.sizes[1], data.classes)
+        try:
+            self.judge = classifier.trained(data.train_images, data.train_labels, sizes=sizes)
+        except ValueError as error:
+            raise training.ArgumentError(f"{data.name}: {error}") from error
+        accuracy = self.judge.accuracy(data.test_images, data.test_labels)
+        self.results = {"data": data.name, "samples": SAMPLES, "classifier_accuracy": accuracy}
+        print(f"classifier: {accuracy:.2%} of the test images right"
+              + " (the paper's: 95.4%)" * self.is_mnist)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _in_worker, (self.args, self.judge)      # a worker loads the data itself
+
+    def train_and_judge(self, kinds: Mapping[str, type[Model]], evaluate_at: Any = (), sample_at: Any = (),
+                        **settings: Any) -> dict[str, list[Judged]]:
+        """All ``trials`` of the ``kinds``, trained by ``--jobs`` workers and judged: by group, one per seed.
+
+        At the iterations ``evaluate_at`` the entropies are logged, at ``sample_at`` samples are drawn. If a
+        run fails, the others go on to their end before ``workers.Failed`` names it.
+        """
+        trials = self.trials(kinds, sizes=self.sizes, **settings)
+        jobs = min(len(trials), self.args.jobs or max(1, threads.cores() // (self.args.threads or 1)))
+        work = partial(self._train_and_judge, evaluate_at=evaluate_at, sample_at=sample_at)
+        outcomes = workers.each(work, trials, jobs, self.args.threads)
+        _raise_failures({trial.folder: outcome for trial, outcome in zip(trials, outcomes)
+                         if isinstance(outcome, BaseException)}, len(trials), self.args.out)
+        groups: dict[str, list[Judged]] = {}
+        for judged in outcomes:
+            groups.setdefault(judged.trial.group, []).append(judged)
+        return groups
+
+    def _train_and_judge(self, trial: Trial, evaluate_at: Any, sample_at: Any) -> Judged:
+        model = self.build(trial)
+        run = self.train(model, trial.folder, evaluate=self.entropies if evaluate_at else None,
+                         evaluate_at=evaluate_at, sample_at=sample_at)
+        images = model.sample(SAMPLES, rng=0)
+        probabilities = to_host(self.judge.predict_proba(images))
+        return Judged(trial, run, self.pictures(images[:KEPT]).copy(), probabilities)
+
+    def entropies(self, model: Model) -> dict[str, float]:
+        """The mode entropy and the mean image entropy of generated images, always for the same latents."""
+        return entropy.measure(self.judge.predict_proba(model.sample(SAMPLES, rng=0)))
+
+
+_opened: list[Comparison] = []      # in a worker process, at most one
+
+
+def _in_worker(args: argparse.Namespace, judge: classifier.Classifier) -> Comparison:
+    """The Comparison that was pickled, the same one for each of the worker's trials."""
+    if not _opened or _opened[0].args != args:
+        comparison = Comparison.__new__(Comparison)
+        comparison.args, comparison.judge = args, judge
+        _opened[:] = [comparison]
+    return _opened[0]
+
+
+def _raise_failures(failures: Mapping[str, BaseException], runs: int, out: Path) -> None:
+    """``workers.Failed``, with a line for each failure; the failure itself if it is about the flags, or if
+    it is a fault in the program."""
+    for error in failures.values():
+        if not isinstance(error, (*_REFUSALS, *_ACCIDENTS)):
+            raise error
+    if failures and all(isinstance(error, _REFUSALS) for error in failures.values()):
+        raise next(iter(failures.values()))
+    if failures:
+        lines = [f"{out / folder}: {error or type(error).__name__}" for folder, error in failures.items()]
+        raise workers.Failed("\n".join([f"{len(failures)} of {runs} runs failed, --resume does the rest:",
+                                        *lines]))
