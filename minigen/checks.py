@@ -105,7 +105,9 @@ def state(owner: str, expected: Mapping[str, numpy.ndarray], found: Any) -> None
 def images(owner: str, found: Any, shape: Sequence[Any]) -> None:
     """``found`` must be images: an array (N, *shape) of floats in [0, 1]; None in ``shape`` is any size."""
     kind, size = getattr(found, "dtype", None), getattr(found, "shape", ())
-    is_array = isinstance(kind, numpy.dtype) and hasattr(found, "min")      # no Tensor, of whichever library
+    # No Tensor, of whichever library, and no masked array: nothing here looks at a mask.
+    is_array = (isinstance(kind, numpy.dtype) and hasattr(found, "min")
+                and not isinstance(found, numpy.ma.MaskedArray))
     fits = is_array and len(size) == 1 + len(shape) and all(n in (None, m) for n, m in zip(shape, size[1:]))
     if not fits or kind.newbyteorder("=") not in _FLOATS:
         wanted = f"({', '.join(['N', *('...' if n is None else str(n) for n in shape)])})"

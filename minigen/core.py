@@ -29,7 +29,8 @@ from minigen.backend import Array, xp
 from minigen.op import Op, named, no_grad, signature, thread
 from minigen.tensor import Tensor
 
-__all__ = ["Op", "Tensor", "broadcast_to", "column_sums", "copy", "grad", "no_grad", "sum_to", "to_host"]
+__all__ = ["Op", "Tensor", "broadcast_to", "column_sums", "copy", "grad", "no_grad", "numbers", "sum_to",
+           "to_host"]
 
 
 @contextmanager
@@ -47,6 +48,26 @@ def to_host(x: Tensor | Array) -> Any:
     Without a GPU the array is not copied; that of a Tensor is read-only.
     """
     return backend.to_host(x.data if isinstance(x, Tensor) else x)
+
+
+def numbers(owner: str, name: str, value: Any, kinds: str = "biuf") -> Array:
+    """``value``, numbers in an array, a Tensor or nested lists, as an array on the host or on the GPU.
+
+    ``kinds`` are the kinds of its dtype, as NumPy abbreviates them; "iu" are integers. ``ValueError`` for
+    anything else, and for a masked array, since no function here looks at a mask.
+    """
+    array = value.data if isinstance(value, Tensor) else value
+    if type(array) is not xp.ndarray:
+        try:
+            array = numpy.asarray(array)
+        except (TypeError, ValueError):         # such as lists of different lengths
+            array = numpy.asarray(None)
+    masked = isinstance(value, numpy.ma.MaskedArray)
+    if masked or array.dtype.kind not in kinds:
+        expected = "integers" if kinds == "iu" else "real numbers"
+        found = type(value).__name__ if masked or array.shape == () else f"{array.dtype} {array.shape}"
+        raise ValueError(f"{owner}: {name}: an array of {expected} expected, {found} found")
+    return array
 
 
 @overload

@@ -21,7 +21,7 @@ import numpy
 
 from minigen import checks, ops
 from minigen.backend import Array, to_device, xp
-from minigen.core import Op, to_host
+from minigen.core import Op, numbers, to_host
 
 
 def _check(loss: str, axes: str, agree: int = 0, **arrays: Any) -> None:
@@ -192,14 +192,12 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
     The labels are best on the host: on a GPU, looking at them would wait for the device.
     """
     _check("softmax_cross_entropy", "(N, classes)", logits=logits)
-    labels = to_host(labels)
+    labels = to_host(numbers("softmax_cross_entropy", "labels", labels, "iu"))
     _check_labels(labels, *logits.shape)
     return -ops.mean(ops.log_softmax(logits)[xp.arange(len(labels)), to_device(labels)])
 
 
 def _check_labels(labels: numpy.ndarray, n: int, classes: int) -> None:
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"softmax_cross_entropy: integer labels expected, {labels.dtype} found")
     if labels.shape != (n,):
         raise ValueError(f"softmax_cross_entropy: labels of shape {(n,)} expected, {labels.shape} found")
     wrong = labels[(labels < 0) | (labels >= classes)]

@@ -121,7 +121,7 @@ def test_a_damaged_cache_is_replaced_with_a_warning(blobs, tmp_path, monkeypatch
     (lambda x, y: (2 * x - 1, y), "in .0, 1. expected, -1 to 1 found"),
     (lambda x, y: (x * numpy.nan, y), "NaN found"),
     (lambda x, y: (x, y[:-1]), r"integer labels \(600,\) expected, one per image, .* \(599,\) found"),
-    (lambda x, y: (x, y.astype("float32")), "integer labels .* float32"),
+    (lambda x, y: (x, y.astype("float32")), "labels: an array of integers expected, float32"),
     (lambda x, y: (x, y - 1), "labels from 0 to 9 expected, -1 to 8 found")])
 def test_what_cannot_be_learnt_is_refused(blobs, spoil, message):
     judge = Classifier(**SMALL)
@@ -135,10 +135,17 @@ def test_what_cannot_be_learnt_is_refused(blobs, spoil, message):
             judge.predict(images)
 
 
+def test_masked_images_are_refused(blobs):
+    with pytest.raises(ValueError, match="^Classifier.fit: images .* MaskedArray found"):
+        Classifier(**SMALL).fit(numpy.ma.masked_array(blobs[0]), blobs[1])
+    with pytest.raises(ValueError, match="^Classifier: images: .* MaskedArray found"):
+        Classifier(**SMALL).predict(numpy.ma.masked_array(blobs[0]))
+
+
 @pytest.mark.parametrize("spoil, message", [
     (lambda y: y[:1], r"integer labels \(600,\) expected, one per image, int64 \(1,\) found"),
     (lambda y: y + 1, "labels from 0 to 9 expected, 1 to 10 found"),
-    (lambda y: y.astype(str), "integer labels")])
+    (lambda y: y.astype(str), "labels: an array of integers expected, <U")])
 def test_accuracy_needs_a_label_per_image(blobs, spoil, message):
     with pytest.raises(ValueError, match=f"^Classifier.accuracy: {message}"):
         Classifier(**SMALL).accuracy(blobs[0], spoil(blobs[1]))

@@ -8,7 +8,7 @@ import numpy
 import pytest
 
 from minigen import core, ops, optim
-from minigen.core import Op, Tensor, grad, no_grad
+from minigen.core import Op, Tensor, grad, no_grad, numbers
 
 
 def test_gradient_is_pruned_to_what_is_asked_for():
@@ -260,3 +260,26 @@ def test_what_is_no_sequence_of_tensors_is_named():
     x = Tensor([1.0])
     with pytest.raises(TypeError, match="xs: a Tensor or a sequence of Tensors expected, int found"):
         grad(ops.sum(x), 3)
+
+
+@pytest.mark.parametrize("value", [[[1, 2], [3, 4]], numpy.array([[1, 2], [3, 4]], ">i2")], ids=repr)
+def test_numbers_of_arrays_and_lists(value):
+    found = numbers("f", "x", value, "iu")
+    assert type(found) is numpy.ndarray and found.tolist() == [[1, 2], [3, 4]]
+
+
+def test_numbers_of_a_tensor():
+    assert numbers("f", "x", Tensor([0.5, 1.0])).tolist() == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("value, kinds, message", [
+    ([1j], "biuf", r"real numbers expected, complex128 \(1,\) found"),
+    (["a"], "biuf", r"real numbers expected, <U1 \(1,\) found"),
+    (numpy.array([1, 2.5], object), "biuf", r"real numbers expected, object \(2,\) found"),
+    (numpy.ma.masked_array([1, 2], [True, False]), "iu", "integers expected, MaskedArray found"),
+    ([1.0], "iu", r"integers expected, float64 \(1,\) found"), ([True], "iu", r"bool \(1,\) found"),
+    ([[1, 2], [3]], "iu", "list found"), (None, "biuf", "NoneType found"), ({"a": 1}, "biuf", "dict found"),
+    ((n for n in "12"), "iu", "generator found")])
+def test_what_are_no_numbers_is_refused(value, kinds, message):
+    with pytest.raises(ValueError, match=f"^f: x: an array of .*{message}$"):
+        numbers("f", "x", value, kinds)

@@ -90,6 +90,8 @@ def test_the_data_sets_say_what_they_are(mnist):
     ({"test": grey(2, "uint8", (4, 4, 3))},
      r"test_images like train_images, uint8 \(4, 5, 3\) each, expected, uint8 \(4, 4, 3\) found"),
     ({"test": grey(2, "float32", (4, 5, 3))}, r"expected, float32 \(4, 5, 3\) found"),
+    ({"train": numpy.ma.masked_array(grey(6), grey(6) > 2)}, "train_images: .* MaskedArray found"),
+    ({"labels": numpy.ma.masked_array(numpy.arange(6))}, "train_labels: .* MaskedArray found"),
     ({"labels": numpy.arange(5)}, r"train_labels: .* each of the 6 images expected, an array \(5,\) found"),
     ({"test_labels": [0, 1]}, "test_labels: .* each of the 2 images expected, list found"),
     ({"labels": numpy.arange(6) - 1}, "labels from 0 to 4 expected, -1 found"),

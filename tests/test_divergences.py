@@ -119,3 +119,22 @@ def test_invalid_distributions_are_refused(call, message):
 
 def test_tensors_are_accepted():
     assert kl(Tensor(P), numpy.array(Q)) == pytest.approx(kl_sum(P, Q), rel=1e-6)
+
+
+@pytest.mark.parametrize("f", [kl, js, total_variation, chi_squared, lambda p, q: d_phi(p, q, abs, 1.0),
+                               lambda p, q: wasserstein_1(p, q, [0, 1])],
+                         ids=["kl", "js", "total_variation", "chi_squared", "d_phi", "wasserstein_1"])
+def test_what_are_no_numbers_is_refused_by_function_and_argument(f, request):
+    name = request.node.callspec.id
+    for argument, pair in (("p", ([0.5 + 0j, 0.5], [0.5, 0.5])), ("q", ([0.5, 0.5], ["0.5", "0.5"]))):
+        with pytest.raises(ValueError, match=f"^{name}: {argument}: an array of real numbers expected"):
+            f(*pair)
+    with pytest.raises(ValueError, match=f"^{name}: p: probabilities"):
+        f([0.5, 0.6], [0.5, 0.5])
+    with pytest.raises(ValueError, match=f"^{name}: .* of one length expected"):
+        f([1.0], [0.5, 0.5])
+
+
+def test_a_slope_that_is_no_number_is_refused():
+    with pytest.raises(TypeError, match="^d_phi: a number slope"):
+        d_phi([0.5, 0.5], [0.5, 0.5], abs, None)

@@ -66,7 +66,20 @@ def test_rounded_probabilities_are_taken():
     assert image_entropy(rows)[0] == pytest.approx(math.log(3), abs=1e-3)
 
 
+@pytest.mark.parametrize("rows", [[[0.5 + 0j, 0.5]], [["0.5", "0.5"]], [[0.5, 0.5], [1.0]],
+                                  numpy.ma.masked_array([[0.5, 0.5]], [[True, False]])])
+def test_rows_that_are_no_numbers_are_refused(rows):
+    for f in (image_entropy, measure):
+        with pytest.raises(ValueError, match="^image_entropy: probabilities: an array of real numbers"):
+            f(rows)
+
+
+def test_rows_of_float16_are_measured_in_float32():
+    found = image_entropy(numpy.full((1, 4), 0.25, "float16"))
+    assert found.dtype == "float32" and found[0] == pytest.approx(math.log(4), rel=1e-6)
+
+
 def test_labels_that_are_no_integers_are_refused():
     for labels in (numpy.array([0.0, 1.0]), numpy.array([True, False])):
-        with pytest.raises(ValueError, match="integer labels"):
+        with pytest.raises(ValueError, match="^mode_entropy: labels: an array of integers expected"):
             mode_entropy(labels)

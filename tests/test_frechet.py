@@ -55,6 +55,18 @@ def test_features_that_do_not_match_are_refused(shapes):
         frechet.distance(*map(numpy.ones, shapes))
 
 
+def test_features_that_are_no_numbers_are_refused():
+    rows = numpy.ones((4, 2))
+    for name, pair in (("first", (rows + 0j, rows)), ("second", (rows, rows.astype(str)))):
+        with pytest.raises(ValueError, match=f"^frechet.distance: {name}: an array of real numbers expected"):
+            frechet.distance(*pair)
+
+
+def test_a_single_number_is_no_image():
+    with pytest.raises(ValueError, match=r"^frechet.features: images .* expected, float32 \(\) found"):
+        frechet.features(numpy.float32(0.5))
+
+
 def test_a_set_is_at_distance_0_or_more_from_itself(rng):
     for scale in (1e-3, 1.0, 1e3):
         a = scale * rng.normal(size=(40, frechet.FEATURES)) + scale

@@ -31,10 +31,11 @@ def test_mistakes_are_errors(values, level, message):
 
 
 @pytest.mark.parametrize("values, found", [
-    ([[1.0, 2.0], [3.0, 4.0]], r"float64 \(2, 2\)"), (3.0, r"float64 \(\)"), ("ab", r"<U2 \(\)"),
+    ([[1.0, 2.0], [3.0, 4.0]], r"numbers \(N,\) expected, float64 \(2, 2\)"),
+    (3.0, r"numbers \(N,\) expected, float64 \(\)"), ("ab", "values: .* real numbers expected, str"),
     ([1.0, None], "object"), ([1j, 2.0], "complex128")])
 def test_what_are_no_values_is_refused(values, found):
-    with pytest.raises(ValueError, match=rf"^confidence_interval: numbers \(N,\) expected, {found}"):
+    with pytest.raises(ValueError, match=rf"^confidence_interval: .*{found}"):
         confidence_interval(values)
 
 

@@ -177,19 +177,19 @@ def test_weights_that_are_no_weights_are_refused(weighted, name, weight):
         weighted(weight)
 
 
-@pytest.mark.parametrize("labels, kind, message", [
-    ([0, -1, 2], ValueError, "^softmax_cross_entropy: labels from 0 to 2 expected, -1 found$"),
-    ([0, 1, 3], ValueError, "labels from 0 to 2 expected, 3 found"),
-    ([0.0, 1.0, 2.0], TypeError, "integer labels expected, float64 found"),
-    ([True, False, True], TypeError, "bool found"),
-    (["0", "1", "2"], TypeError, "integer labels expected, <U1"),
-    (Tensor([0, 1, 2]), TypeError, "integer labels expected, float32 found"),
-    ([[0], [1], [2]], ValueError, r"labels of shape \(3,\) expected, \(3, 1\) found"),
-    ([0, 1], ValueError, r"labels of shape \(3,\) expected, \(2,\) found"),
-    (numpy.eye(3, dtype=int), ValueError, r"\(3, 3\) found")], ids=str)
-def test_labels_that_are_no_classes_are_refused(labels, kind, message):
+@pytest.mark.parametrize("labels, message", [
+    ([0, -1, 2], "^softmax_cross_entropy: labels from 0 to 2 expected, -1 found$"),
+    ([0, 1, 3], "labels from 0 to 2 expected, 3 found"),
+    ([0.0, 1.0, 2.0], r"labels: an array of integers expected, float64 \(3,\) found"),
+    ([True, False, True], r"bool \(3,\) found"),
+    (["0", "1", "2"], "integers expected, <U1"),
+    (Tensor([0, 1, 2]), "integers expected, float32"),
+    ([[0], [1], [2]], r"labels of shape \(3,\) expected, \(3, 1\) found"),
+    ([0, 1], r"labels of shape \(3,\) expected, \(2,\) found"),
+    (numpy.eye(3, dtype=int), r"\(3, 3\) found")], ids=str)
+def test_labels_that_are_no_classes_are_refused(labels, message):
     labels = labels if isinstance(labels, Tensor) else numpy.array(labels)
-    with pytest.raises(kind, match=message):
+    with pytest.raises(ValueError, match=message):
         losses.softmax_cross_entropy(Tensor(ones(3, 3)), labels)
 
 

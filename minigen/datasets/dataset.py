@@ -39,6 +39,10 @@ class Dataset:
     name: str = "images"
 
     def __post_init__(self) -> None:
+        for name, array in zip(("train_images", "train_labels", "test_images", "test_labels"), self):
+            if isinstance(array, numpy.ma.MaskedArray):
+                raise ValueError(f"Dataset: {name}: an array without a mask expected, {type(array).__name__} "
+                                 "found: use its filled()")
         for part in ("train", "test"):
             _check_images(f"{part}_images", getattr(self, f"{part}_images"))
             _check_labels(f"{part}_labels", getattr(self, f"{part}_labels"), getattr(self, f"{part}_images"))

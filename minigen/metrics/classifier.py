@@ -13,7 +13,7 @@ import numpy
 
 from minigen import checks, losses, networks, nn, ops, storage, threads
 from minigen.backend import Array, to_device, to_host, xp
-from minigen.core import no_grad
+from minigen.core import no_grad, numbers
 from minigen.optim import Adam
 from minigen.version import __version__
 
@@ -66,8 +66,8 @@ class Classifier:
     def check(self, owner: str, images: Any, labels: Any) -> numpy.ndarray:
         """The labels on the host, if each of the images has one; else ``owner``'s ``ValueError``."""
         checks.images(owner, images, self.sizes[:1])
-        labels = to_host(labels)
-        if labels.shape != images.shape[:1] or labels.size == 0 or labels.dtype.kind not in "iu":
+        labels = to_host(numbers(owner, "labels", labels, "iu"))
+        if labels.shape != images.shape[:1] or labels.size == 0:
             raise ValueError(f"{owner}: integer labels ({len(images)},) expected, one per image, "
                              f"{labels.dtype} {labels.shape} found")
         if labels.min() < 0 or labels.max() >= self.sizes[-1]:
@@ -79,7 +79,7 @@ class Classifier:
     @threads.limited_blas()
     def predict_proba(self, images: Any) -> Array:
         """The probability of each class for each image: (N, features) in [0, 1] to (N, classes)."""
-        images = to_device(images)
+        images = to_device(numbers("Classifier", "images", images))
         checks.images("Classifier", images, self.sizes[:1])
         chunks = [ops.softmax(self.network(images[i:i + _CHUNK].astype("float32", copy=False))).data
                   for i in range(0, max(len(images), 1), _CHUNK)]

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy
+
 from minigen import checks
 from minigen.backend import Array, to_device, to_host, xp
+from minigen.core import numbers
 
 _ROUNDING = 1e-3        # of a row's sum, as float32 and other libraries leave it
 
@@ -18,8 +21,9 @@ def mode_entropy(labels: Any, classes: int = 10) -> float:
     log(classes) or 2.3026 for ten, when all modes are equally frequent; 0 means that a single mode is left.
     This plug-in estimate is too low by about (classes - 1) / 2N.
     """
-    labels, classes = to_device(labels), checks.whole("mode_entropy", "classes", classes)
-    if labels.ndim != 1 or labels.size == 0 or labels.dtype.kind not in "iu":
+    labels = to_device(numbers("mode_entropy", "labels", labels, "iu"))
+    classes = checks.whole("mode_entropy", "classes", classes)
+    if labels.ndim != 1 or labels.size == 0:
         raise ValueError(f"mode_entropy: integer labels of shape (N,), N > 0, expected, {labels.dtype} "
                          f"{labels.shape} found")
     if labels.min() < 0 or labels.max() >= classes:
@@ -36,7 +40,8 @@ def image_entropy(probabilities: Any) -> Array:
     The paper prints sum_i p_i log p_i; an entropy is minus that. The image entropy is low if the classifier
     is sure of the image. ``ValueError`` if a row holds no probabilities, such as logits or NaN.
     """
-    p = to_device(probabilities)
+    p = to_device(numbers("image_entropy", "probabilities", probabilities))
+    p = p.astype(numpy.result_type(p.dtype, "float32"), copy=False)
     if p.ndim != 2 or p.shape[1] == 0:
         raise ValueError(f"image_entropy: probabilities (N, classes) expected, {p.shape} found")
     fits = (xp.abs(xp.sum(p, axis=1) - 1) <= _ROUNDING) & (xp.min(p, axis=1) >= -_ROUNDING)
@@ -49,7 +54,7 @@ def image_entropy(probabilities: Any) -> Array:
 
 def measure(probabilities: Any) -> dict[str, float]:
     """``mode_entropy`` and the mean ``image_entropy`` of images with class probabilities (N, classes)."""
-    probabilities = to_device(probabilities)
     images = image_entropy(probabilities)
+    probabilities = to_device(numbers("measure", "probabilities", probabilities))
     return {"mode_entropy": mode_entropy(xp.argmax(probabilities, axis=1), probabilities.shape[1]),
             "image_entropy": float(xp.mean(images))}

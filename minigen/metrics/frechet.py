@@ -13,7 +13,7 @@ import numpy
 
 from minigen import checks
 from minigen.backend import to_device, xp
-from minigen.core import no_grad, to_host
+from minigen.core import no_grad, numbers, to_host
 from minigen.nn import Conv2d, ReLU, Sequential, he_normal
 
 FEATURES = 64
@@ -28,7 +28,7 @@ def features(images: Any) -> numpy.ndarray:
     They come from three 5 x 5 convolutions of stride 2, each with a ReLU, and the mean over all positions.
     ``ValueError`` for anything else; rows of pixels must be reshaped to images.
     """
-    channels = getattr(images, "shape", (0,))[-1]
+    channels = (getattr(images, "shape", ()) or (0,))[-1]
     checks.images("frechet.features", images, (None, None, channels if channels in (1, 3) else "1 or 3"))
     rng = numpy.random.default_rng(0)
     layers = [layer for n_in, n_out in ((3, 32), (32, 64), (64, FEATURES))
@@ -51,7 +51,8 @@ def distance(first: Any, second: Any) -> float:
     It is at least 0, also where rounding would make it less. ``ValueError`` if a set has fewer than two
     samples, if the numbers of features differ, or if a feature is not finite or too large.
     """
-    first, second = (numpy.asarray(to_host(a), "float64") for a in (first, second))
+    first, second = (to_host(numbers("frechet.distance", name, a)).astype("float64")
+                     for name, a in (("first", first), ("second", second)))
     alike = first.ndim == second.ndim == 2 and first.shape[1] == second.shape[1]
     if not alike or min(len(first), len(second)) < 2:
         raise ValueError("frechet.distance: two arrays (N, features) with N > 1 expected, as from "

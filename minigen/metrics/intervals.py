@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 
 from minigen import checks
-from minigen.backend import to_host
+from minigen.core import numbers, to_host
 
 
 def confidence_interval(values: Any, level: float = 0.95) -> dict[str, float]:
@@ -19,8 +19,8 @@ def confidence_interval(values: Any, level: float = 0.95) -> dict[str, float]:
     Student's with n - 1 degrees of freedom. Returns ``mean``, ``low`` and ``high``. ``ValueError`` for fewer
     than two values, a value that is not finite, or a level outside (0, 1).
     """
-    found = to_host(values)
-    if found.ndim != 1 or found.dtype.kind not in "biuf":
+    found = to_host(numbers("confidence_interval", "values", values))
+    if found.ndim != 1:
         raise ValueError(f"confidence_interval: numbers (N,) expected, {found.dtype} {found.shape} found")
     values, n = found.astype("float64"), len(found)
     if n < 2:
