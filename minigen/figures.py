@@ -95,8 +95,7 @@ def save_grid(path: Target, images: Any, columns: int | None = None,
 def sample_grids(path: Target, rows: Mapping[str, Sequence[tuple[int, Path]]], title: str) -> None:
     """The paper's Figure 2: a row of saved sample grids per model, each titled with its iteration."""
     columns = max(map(len, rows.values()))
-    figure = Figure(figsize=(2.6 * columns + 0.5, 2.85 * len(rows) + 0.5), dpi=110, layout="constrained")
-    figure.suptitle(title, fontsize=14)
+    figure = _titled(2.6 * columns + 0.5, 2.85 * len(rows) + 0.5, title)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for row, (name, grids) in zip(axes, rows.items()):
         for ax in row:
@@ -138,8 +137,7 @@ def image_rows(path: Target, rows: Mapping[str, Any], labels: Mapping[str, Seque
     heights = [strip.shape[0] for strip in strips.values()]
     width = max(strip.shape[1] for strip in strips.values())
     height = 0.6 + 7 * sum(heights) / width + (0.32 if labels else 0.1) * len(rows)
-    figure = Figure(figsize=(8.4, height), dpi=110, layout="constrained")
-    figure.suptitle(title, fontsize=13)
+    figure = _titled(8.4, height, title)
     axes = figure.subplots(len(rows), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     for ax, (name, strip) in zip(axes, strips.items()):
         _image(ax, strip)
@@ -155,8 +153,7 @@ def image_rows(path: Target, rows: Mapping[str, Any], labels: Mapping[str, Seque
 def image_entropies(path: Target, entropies: Mapping[str, Any], title: str, *, classes: int) -> None:
     """The paper's Figure 5: the image entropies of ten images per model, and their distribution over all its
     images, up to log ``classes``."""
-    figure = Figure(figsize=(10, 4.2), dpi=110, layout="constrained")
-    figure.suptitle(title, fontsize=14)
+    figure = _titled(10, 4.2, title)
     few, all_ = figure.subplots(1, 2)
     for i, (name, values) in enumerate(entropies.items()):
         few.plot(range(1, 11), values[:10], label=name, color=_colour(name), marker=_MARKERS[i],
@@ -174,8 +171,7 @@ def image_entropies(path: Target, entropies: Mapping[str, Any], title: str, *, c
 
 def grids(path: Target, panels: Mapping[str, Any], title: str) -> None:
     """The paper's Figure 7: a grid of images per model, side by side."""
-    figure = Figure(figsize=(4 * len(panels), 4.6), dpi=110, layout="constrained")
-    figure.suptitle(title, fontsize=14)
+    figure = _titled(4 * len(panels), 4.6, title)
     for ax, (name, images) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         _image(ax, tile(images))
         ax.set_title(name, fontsize=13, color=_colour(name), fontweight="bold")
@@ -184,9 +180,8 @@ def grids(path: Target, panels: Mapping[str, Any], title: str) -> None:
 
 def training_curves(path: Target, panels: Mapping[str, Mapping[str, Curve]], title: str) -> None:
     """A panel per measure, which shows it during training: a line (iterations, values) per model."""
-    figure = Figure(figsize=(11, 6.2), dpi=110, layout="constrained")
-    figure.suptitle(title, fontsize=14)
-    axes = figure.subplots(2, math.ceil(len(panels) / 2), squeeze=False).ravel()
+    figure = _titled(11, 6.2, title)
+    axes = figure.subplots(min(2, len(panels)), math.ceil(len(panels) / 2), squeeze=False).ravel()
     for ax, (measure, lines) in zip(axes, panels.items()):
         for name, (iterations, values) in lines.items():
             ax.plot(iterations, values, label=name, color=_colour(name), linewidth=1.6, markersize=4,
@@ -216,7 +211,7 @@ def entropy_histogram(path: Target, entropies: Mapping[str, Any], title: str, *,
         ax.stairs(counts.mean(axis=0), edges, label=name, color=_colour(name), linewidth=2)
     ax.set(title=title, xlabel="image entropy (nats)", ylabel="images per 0.05 nats", yscale="log",
            xlim=(0, edges[-1]))
-    ax.yaxis.set_major_formatter("{x:,.0f}")
+    ax.yaxis.set_major_formatter("{x:,g}")
     _plain(ax)
     ax.legend(frameon=False)
     figure.savefig(path)
@@ -226,8 +221,7 @@ def constraint_sweep(path: Target, panels: Mapping[str, Mapping[str, Sequence[Se
                      ds: Sequence[str], title: str) -> None:
     """Measures against d, a line per GAN weight; ``panels[measure][line][i]`` has one value for each run with
     ``ds[i]``."""
-    figure = Figure(figsize=(3.7 * len(panels), 3.8), dpi=110, layout="constrained")
-    figure.suptitle(title, fontsize=14)
+    figure = _titled(3.7 * len(panels), 3.8, title)
     places = numpy.arange(len(ds))
     for ax, (measure, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         for i, (name, values) in enumerate(lines.items()):
@@ -251,8 +245,7 @@ def manifold(path: Target, xs: Any, ys: Any, l_gan: Any, squared_error: Any, cur
     the data. ``points`` gives the place and the meaning of three points; the right panel shows their
     surroundings.
     """
-    figure = Figure(figsize=(11, 5.2), dpi=110, layout="constrained")
-    figure.suptitle(title, fontsize=14)
+    figure = _titled(11, 5.2, title)
     places = numpy.array([place for place, _ in points.values()])
     centre, half = places.mean(axis=0), 1.5 * numpy.ptp(places, axis=0).max()
     whole, near = figure.subplots(1, 2)
@@ -282,8 +275,7 @@ def manifold(path: Target, xs: Any, ys: Any, l_gan: Any, squared_error: Any, cur
 def moving_apart(path: Target, distances: Any, curves: Mapping[str, Any], title: str) -> None:
     """Section 2.2: divergences between two distributions against their distance, and the slopes of these
     curves."""
-    figure = Figure(figsize=(10, 4.4), dpi=110, layout="constrained")
-    figure.suptitle(title, fontsize=14)
+    figure = _titled(10, 4.4, title)
     value, slope = figure.subplots(1, 2)
     colours = ("#000000", "#56B4E9", "#777777", "#777777", "#000000")
     for (name, values), colour, style in zip(curves.items(), colours, ("-", "-", "--", ":", "-.")):
@@ -301,6 +293,13 @@ def moving_apart(path: Target, distances: Any, curves: Mapping[str, Any], title:
 
 def _colour(name: str) -> str:
     return COLOURS.get(name, "black")
+
+
+def _titled(width: float, height: float, title: str) -> Figure:
+    """An empty figure of this size in inches; a title that is too wide for it is broken into lines."""
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    figure.suptitle(title, fontsize=14, wrap=True)
+    return figure
 
 
 def _image(ax: Any, picture: numpy.ndarray) -> None:
