@@ -72,6 +72,23 @@ def test_every_format_in_any_folder(tmp_path):
     assert abs(grey.train_images.astype(int) - 18).max() <= 3       # 0.299 * 10 + 0.587 * 20 + 0.114 * 30
 
 
+@pytest.mark.parametrize("others, warning", [
+    (["photos/IMG_1.HEIC"], r"x: 1 picture left out: convert to JPEG or PNG first \(photos/IMG_1.HEIC\)"),
+    (["b.tif", "a.avif", "c.DNG"], r"x: 3 pictures left out: .* \(a.avif, ...\)")])
+def test_a_warning_counts_pictures_in_formats_that_are_not_read(tmp_path, others, warning):
+    make(tmp_path / "x", 3)
+    for name in others:
+        (tmp_path / "x" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "x" / name).write_bytes(b"?")
+    with pytest.warns(UserWarning, match=warning):
+        data = datasets.folder(tmp_path / "x", 4)
+    assert len(data.train_images) + len(data.test_images) == 3
+    for path in (tmp_path / "x").glob("*.png"):
+        path.unlink()
+    with pytest.raises(ValueError, match="expected, 0 found"), pytest.warns(UserWarning, match=warning):
+        datasets.folder(tmp_path / "x", 4)
+
+
 def test_links_are_followed_but_not_in_circles(tmp_path):
     make(tmp_path / "elsewhere", 3)
     (tmp_path / "x").mkdir()

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from pathlib import Path
 
 from minigen import storage
 from minigen.datasets import pictures
 from minigen.datasets.dataset import Dataset
+
+# Pictures as cameras and scanners write them, which are not read: nobody should miss them without a word.
+_OTHERS = (".arw", ".avif", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".jp2", ".jxl", ".nef", ".tif",
+           ".tiff")
 
 
 def folder(path: str | os.PathLike[str], size: int = 64, channels: int = 3) -> Dataset:
@@ -16,10 +21,10 @@ def folder(path: str | os.PathLike[str], size: int = 64, channels: int = 3) -> D
     names of their files (N,), relative to the folder, in place of labels.
 
     The files are JPEG, PNG, WebP, BMP or GIF (its first frame) and named so, in small letters or capitals;
-    those that begin with a dot are passed over. A picture is turned as its EXIF orientation says, cut to the
-    square in its middle and resized with antialiasing; where it is transparent, it becomes white.
-    ``channels`` is 3 for colour, 1 for grey. A tenth of the pictures, at least one, are for test. Their names
-    decide which, so it is always the same.
+    those that begin with a dot are passed over. A warning counts pictures in formats that are not read. A
+    picture is turned as its EXIF orientation says, cut to the square in its middle and resized with
+    antialiasing; where it is transparent, it becomes white. ``channels`` is 3 for colour, 1 for grey. A tenth
+    of the pictures, at least one, are for test. Their names decide which, so it is always the same.
 
     The pictures are decoded once, on all processors. The result is a file in ``storage.cache_folder()``,
     which is checked and mapped into memory. Those that cannot be decoded are left out; a warning counts them
@@ -32,7 +37,11 @@ def folder(path: str | os.PathLike[str], size: int = 64, channels: int = 3) -> D
             raise ValueError(f"{root}: a folder of pictures expected, a file found (unpack it if it is an "
                              "archive)")
         raise FileNotFoundError(f"{root}: no such folder; one with pictures expected")
-    names = sorted(_names(root))
+    files = sorted(_files(root))
+    names = [name for name in files if name.lower().endswith(pictures.SUFFIXES)]
+    if others := [name for name in files if name.lower().endswith(_OTHERS)]:
+        warnings.warn(f"{root}: {len(others)} picture{'s' * (len(others) > 1)} left out: convert to JPEG or "
+                      f"PNG first ({others[0]}{', ...' * (len(others) > 1)})", stacklevel=2)
     if len(names) < 2:
         raise ValueError(f"{root}: at least 2 pictures ({' '.join(pictures.SUFFIXES)}) expected, "
                          f"{len(names)} found")
@@ -42,8 +51,8 @@ def folder(path: str | os.PathLike[str], size: int = 64, channels: int = 3) -> D
     return pictures.load(pictures.Folder(root, names), parts, size, channels, root.resolve().name)
 
 
-def _names(root: Path) -> list[str]:
-    """The pictures' paths, from ``root`` on, with slashes. Links to folders are followed, but none twice."""
+def _files(root: Path) -> list[str]:
+    """The files' paths, from ``root`` on, with slashes. Links to folders are followed, but none twice."""
     found, waiting, seen = [], [root], {root.resolve()}
     while waiting:
         for path in sorted(waiting.pop().iterdir()):
@@ -53,6 +62,6 @@ def _names(root: Path) -> list[str]:
                 if path.resolve() not in seen:
                     seen.add(path.resolve())
                     waiting.append(path)
-            elif path.name.lower().endswith(pictures.SUFFIXES):
+            else:
                 found.append(path.relative_to(root).as_posix())
     return found
