@@ -137,6 +137,17 @@ def test_other_integers(tmp_path, dtype):
     check(datasets.mnist(tmp_path))
 
 
+def test_qmnist_with_its_labels_as_text_says_which_files_it_needs(tmp_path):
+    write(tmp_path, "qmnist-", "test")
+    for part in ("train", "test"):
+        (tmp_path / f"qmnist-{part}-labels-idx1-ubyte").unlink()
+        (tmp_path / f"qmnist-{part}-labels.tsv.gz").write_bytes(b"?")
+    with pytest.raises(FileNotFoundError, match=(
+            "neither qmnist-train-labels-idx2-int nor qmnist-train-labels-idx2-int.gz is there; "
+            "qmnist-train-labels.tsv.gz is not read$")):
+        datasets.mnist(tmp_path)
+
+
 def test_qmnist_has_the_class_in_the_first_of_eight_columns(tmp_path):
     labels = numpy.arange(40).reshape(5, 8) + 100
     labels[:, 0] = LABELS
@@ -297,7 +308,7 @@ def test_a_missing_file_or_folder_is_named(tmp_path):
     write_idx_folder(tmp_path, IMAGES, LABELS)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(FileNotFoundError,
-                       match="neither t10k-labels-idx1-ubyte nor t10k-labels-idx1-ubyte.gz"):
+                       match="neither t10k-labels-idx1-ubyte nor t10k-labels-idx1-ubyte.gz is there$"):
         datasets.mnist(tmp_path)
 
 

@@ -18,6 +18,7 @@ EMBEDDED = Path(__file__).parent / "mnist_idx"
 _NAME = re.compile(r"(?:(?P<prefix>.+)[-._])?(?P<part>train|t10k|test)[-._](?P<what>images|labels)"
                    r"[-._]idx\d[-._]\w+?(\.gz|\.zip)?", re.IGNORECASE)
 _BELOW = ("raw", "*/raw", "gzip")       # folders in torchvision's, and in EMNIST's archive
+_LABELS = {"qmnist": "idx2-int"}        # how labels are named, if not idx1-ubyte
 _FILES = "train-images-idx3-ubyte, train-labels-idx1-ubyte and the two t10k- files, each raw or as .gz"
 
 
@@ -73,11 +74,12 @@ def _choose(root: Path, split: str | None) -> tuple[str, dict[tuple[str, str], P
                          f"{split_one}the folder of one, or one of its files")
     (folder, prefix), paths = next(iter(sets.items()))
     for part in ("train", "test"):
-        for what, kind in (("images", "idx3"), ("labels", "idx1")):
+        for what, kind in (("images", "idx3-ubyte"), ("labels", _LABELS.get(prefix, "idx1-ubyte"))):
             if (part, what) not in paths:
                 name = "-".join([prefix, part] if prefix else ["t10k" if part == "test" else part])
-                raise FileNotFoundError(f"{folder}: neither {name}-{what}-{kind}-ubyte nor "
-                                        f"{name}-{what}-{kind}-ubyte.gz is there")
+                text = folder.glob(f"{name}-{what}.tsv*")
+                raise FileNotFoundError(f"{folder}: neither {name}-{what}-{kind} nor {name}-{what}-{kind}.gz "
+                                        f"is there{''.join(f'; {path.name} is not read' for path in text)}")
     return prefix, paths
 
 
