@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, overload
 
@@ -29,8 +29,8 @@ from minigen.backend import Array, xp
 from minigen.op import Op, named, no_grad, signature, thread
 from minigen.tensor import Tensor
 
-__all__ = ["Op", "Tensor", "broadcast_to", "column_sums", "copy", "grad", "no_grad", "numbers", "sum_to",
-           "to_host"]
+__all__ = ["Op", "Tensor", "broadcast_to", "column_sums", "copy", "grad", "no_grad", "numbers", "reduced",
+           "sum_to", "to_host"]
 
 
 @contextmanager
@@ -229,10 +229,24 @@ def column_sums(a: Any) -> Any:
     return xp.ones(len(rows), a.dtype) @ rows       # BLAS sums over rows in half the time of xp.sum
 
 
+_LONG = 1 << 13         # float32 numbers: their sum, one by one, has lost one or two of its seven digits
+
+
+def reduced(reduction: Callable[..., Array], a: Array, axis: Any, keepdims: bool) -> Array:
+    """The ``reduction`` xp.sum or xp.var; along axes so long that float32 would lose digits, in float64.
+
+    NumPy adds in pairs along the last axis only; along others it adds one number after the other.
+    """
+    y = reduction(a, axis=axis, keepdims=keepdims)
+    if a.size > _LONG * y.size and a.itemsize < 8 and (axis is not None or not a.flags.c_contiguous):
+        y = reduction(a, axis=axis, keepdims=keepdims, dtype="float64").astype(a.dtype)
+    return y
+
+
 def _sum_to(a: Array, shape: tuple[int, ...]) -> Array:
     lead = len(a.shape) - len(shape)
     stretched = tuple(i + lead for i, n in enumerate(shape) if n == 1 and a.shape[i + lead] != 1)
-    return xp.sum(a, axis=tuple(range(lead)) + stretched).reshape(shape)
+    return reduced(xp.sum, a, tuple(range(lead)) + stretched, False).reshape(shape)
 
 
 def _broadcast_to(a: Array, shape: tuple[int, ...]) -> Array:

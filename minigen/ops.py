@@ -15,7 +15,7 @@ from minigen import threads
 from minigen.backend import Array, xp
 from minigen.batch_norm import batch_norm, moments
 from minigen.conv import conv2d, conv_transpose2d
-from minigen.core import Op, broadcast_to, column_sums, copy, sum_to
+from minigen.core import Op, broadcast_to, column_sums, copy, reduced, sum_to
 from minigen.tensor import Tensor, operators
 
 __all__ = ["add", "sub", "mul", "div", "neg", "power", "exp", "log", "sqrt", "abs", "sign", "tanh", "sigmoid",
@@ -176,7 +176,7 @@ def _restore(g: Any, a: Any, axis: Any) -> Any:
 
 def _average(a: Array, axis: Any, keepdims: bool) -> Array:
     # Takes half the time of xp.mean on the small arrays that losses average. Both give nan for 0 / 0.
-    total = xp.sum(a, axis=axis, keepdims=keepdims)
+    total = reduced(xp.sum, a, axis, keepdims)
     return total * (total.size / a.size if a.size else math.nan)
 
 
@@ -201,22 +201,22 @@ def _below_peak(a: Array, axis: Any) -> tuple[Array, Array]:
 
 def _logsumexp(a: Array, axis: Any = None, keepdims: bool = False) -> Array:
     peak, below = _below_peak(a, axis)
-    y = xp.log(xp.sum(xp.exp(below), axis=axis, keepdims=True)) + peak
+    y = xp.log(reduced(xp.sum, xp.exp(below), axis, True)) + peak
     return y if keepdims else xp.squeeze(y, axis=axis)
 
 
 def _softmax(a: Array, axis: Any = -1) -> Array:
     y = xp.exp(_below_peak(a, axis)[1])
-    return y / xp.sum(y, axis=axis, keepdims=True)
+    return y / reduced(xp.sum, y, axis, True)
 
 
 def _log_softmax(a: Array, axis: Any = -1) -> Array:
     below = _below_peak(a, axis)[1]
-    return below - xp.log(xp.sum(xp.exp(below), axis=axis, keepdims=True))
+    return below - xp.log(reduced(xp.sum, xp.exp(below), axis, True))
 
 
 sum = Op("sum(a, axis=None, keepdims=False)",
-         lambda a, axis=None, keepdims=False: xp.sum(a, axis=axis, keepdims=keepdims),
+         lambda a, axis=None, keepdims=False: reduced(xp.sum, a, axis, keepdims),
          lambda g, y, a, axis=None, keepdims=False: broadcast_to(_restore(g, a, axis), a.shape))
 
 mean = Op("mean(a, axis=None, keepdims=False)",
@@ -224,7 +224,7 @@ mean = Op("mean(a, axis=None, keepdims=False)",
           lambda g, y, a, axis=None, keepdims=False: _mean(g, a, axis))
 
 var = Op("var(a, axis=None, keepdims=False) = mean of (a - mean a)^2, the population variance",
-         lambda a, axis=None, keepdims=False: xp.var(a, axis=axis, keepdims=keepdims),
+         lambda a, axis=None, keepdims=False: reduced(xp.var, a, axis, keepdims),
          lambda g, y, a, axis=None, keepdims=False: (
              _mean(g, a, axis) * (2 * (a - mean(a, axis=axis, keepdims=True)))))
 

@@ -2,6 +2,7 @@
 inputs."""
 
 import math
+import statistics
 import warnings
 
 import numpy
@@ -232,3 +233,27 @@ def test_mistakes_name_the_op_and_the_shapes(f, kind, message):
 def test_warnings_are_errors():
     with pytest.raises(RuntimeWarning):
         warnings.warn("numpy's", RuntimeWarning)
+
+
+@pytest.mark.parametrize("f, expected", [
+    (lambda a: ops.sum(a, axis=0)[0], lambda values: math.fsum(values)),
+    (lambda a: ops.sum(a[:, :2]) / 2, lambda values: math.fsum(values)),
+    (lambda a: ops.mean(a, axis=(0,))[0], lambda values: math.fsum(values) / len(values)),
+    (lambda a: ops.var(a, axis=0)[0], statistics.pvariance),
+    (lambda a: ops.logsumexp(a, axis=0)[0], lambda values: math.log(math.fsum(map(math.exp, values)))),
+    (lambda a: ops.softmax(a, axis=0)[0, 0],
+     lambda values: math.exp(values[0]) / math.fsum(map(math.exp, values))),
+    (lambda a: ops.log_softmax(a, axis=0)[0, 0],
+     lambda values: values[0] - math.log(math.fsum(map(math.exp, values)))),
+    (lambda a: ops.sum_to(a, (3,))[0], lambda values: math.fsum(values))])
+def test_half_a_million_rows_are_summed_to_the_last_digit(f, expected, rng):
+    a = numpy.repeat((0.1 + 1e-3 * rng.random((500_000, 1))).astype("float32"), 3, axis=1)
+    found = f(a)
+    assert found.dtype == "float32" and found == pytest.approx(expected(a[:, 0].tolist()), rel=3e-7)
+
+
+@pytest.mark.parametrize("f, plain", [(ops.sum, numpy.sum), (ops.var, numpy.var)])
+def test_batches_are_summed_as_numpy_does(f, plain, rng):
+    for a, axis in ((rng.random((8192, 3), "float32"), 0), (rng.random((1000, 784), "float32"), 1),
+                    (rng.random((64, 64, 64), "float32"), None)):
+        assert (f(a, axis=axis) == plain(a, axis=axis)).all()
