@@ -163,6 +163,14 @@ SPOILT = {
 }
 
 
+def test_a_cache_that_ends_in_zeros_is_made_again_unread(tmp_path, cache):
+    datasets.folder(make(tmp_path / "x"), 8)
+    path, = cache.glob("*.bin")
+    os.truncate(path, 20 << 30)
+    with pytest.warns(UserWarning, match="is damaged: it is made again"):
+        check(datasets.folder(tmp_path / "x", 8))
+
+
 @pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
 def test_a_damaged_cache_is_made_again_with_one_line(tmp_path, cache, spoil):
     datasets.folder(make(tmp_path / "x"), 8)

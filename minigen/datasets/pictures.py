@@ -102,15 +102,17 @@ def _index(cache: Path) -> dict[str, Any] | None:
         return None
     size, _ = files.state(cache)
     with storage.naming(cache), cache.open("rb") as file:
-        checksum, left = 0, size - _CHECKSUM.size
-        while left > 0 and (chunk := file.read(min(left, 1 << 22))):
-            checksum, left = zlib.crc32(chunk, checksum), left - len(chunk)
         end = size - _CHECKSUM.size - _LENGTH.size
-        if end >= 0 and file.read(_CHECKSUM.size) == _CHECKSUM.pack(checksum):
-            file.seek(end)
-            length, = _LENGTH.unpack(file.read(_LENGTH.size))
-            file.seek(end - length)
-            return json.loads(file.read(length))
+        file.seek(max(end, 0))
+        length, = _LENGTH.unpack(file.read(_LENGTH.size).ljust(_LENGTH.size, b"\0"))
+        if 0 < length <= end:           # a file that was cut or ends in zeros need not be read whole
+            file.seek(0)
+            checksum, left = 0, size - _CHECKSUM.size
+            while left > 0 and (chunk := file.read(min(left, 1 << 22))):
+                checksum, left = zlib.crc32(chunk, checksum), left - len(chunk)
+            if file.read(_CHECKSUM.size) == _CHECKSUM.pack(checksum):
+                file.seek(end - length)
+                return json.loads(file.read(length))
     cache.unlink(missing_ok=True)
     warnings.warn(f"{cache} is damaged: it is made again", stacklevel=4)
     return None
