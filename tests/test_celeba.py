@@ -238,6 +238,12 @@ def test_an_invalid_partition_is_refused(contents, tmp_path, lines, message):
         datasets.celeba(make_folder(tmp_path / "c", contents, lines))
 
 
+def test_a_partition_in_an_archive_may_be_as_long_as_one_beside_it(contents, tmp_path):
+    long = {**contents, reader.PARTITIONS[0]: b"\n" * (5 << 20)}
+    with pytest.raises(ValueError, match="partition.txt: at most 4,194,304 bytes expected, 5,242,880 found"):
+        datasets.celeba(make_zip(tmp_path / "c.zip", long))
+
+
 def test_a_partition_that_repeats_itself_is_valid(contents, tmp_path):
     parts = [2, 0, 1] * 6 + [0, 2]
     source = make_folder(tmp_path / "c", contents, b"\xef\xbb\xbf" + 2 * partition(parts))
@@ -448,7 +454,7 @@ def test_what_has_no_end_is_refused_unread(tmp_path, make, message):
 
 @pytest.mark.parametrize("make, message", [
     (os.mkfifo, "a regular file expected, a FIFO found"),
-    (sparse, "at most 16,777,216 bytes expected, 21,474,836,480 found"),
+    (sparse, "at most 4,194,304 bytes expected, 21,474,836,480 found"),
     (os.mkdir, "a regular file expected, a folder found")])
 @pytest.mark.parametrize("name", ["list_eval_partition.txt", "list_eval_partition.csv"])
 def test_a_partition_that_has_no_end_is_refused_unread(contents, tmp_path, make, message, name):

@@ -18,7 +18,7 @@ PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")
 _SIZE = (178, 218)
 _BOX = (15 / 178, 40 / 218, 163 / 178, 188 / 218)       # left, top, right, bottom of the crop, as shares
 _TRAIN, _TEST = 162_770 / 202_599, 19_962 / 202_599     # CelebA's own shares, if there is no partition
-_MOST_BYTES = 16 << 20                                  # of a partition; CelebA's has 3 MB
+_MOST_BYTES = 4 << 20                                   # of a partition; CelebA's has 3 MB
 # Folders and archives that the images are in, as they are distributed, and how deep.
 _FOLDERS = ("celeba", "img", FOLDER, "img_align_celeba_png")
 _ARCHIVES = (ARCHIVE, "celeba.zip", "archive.zip")
@@ -158,6 +158,8 @@ def _parts(place: Path, names: dict[int, str], partition: tuple[str, bytes] | No
 
 def _partition(where: str, content: bytes) -> dict[int, str]:
     """The part, 0 for training, 1 for validation or 2 for test, by the number of the image."""
+    if len(content) > _MOST_BYTES:
+        raise ValueError(f"{where}: at most {_MOST_BYTES:,} bytes expected, {len(content):,} found")
     part_of: dict[int, str] = {}
     for i, line in enumerate(content.decode("utf-8-sig", errors="replace").splitlines(), 1):
         words = re.split(r"[,\s]+", line.strip())
