@@ -28,7 +28,7 @@ def main():
     # Figures 4 and 5, of the first seed.
     first = {judged[0].trial.title: judged[0] for judged in groups.values()}
     images = {name: judged.images[:10] for name, judged in first.items()}
-    labels = {name: judged.labels[:10] for name, judged in first.items()}
+    labels = {name: [*map(data.class_name, judged.labels[:10])] for name, judged in first.items()}
     lab.figure("figure4.png", figures.image_rows, images, labels,
                title=f"Ten images of each model, with the classifier's labels (seed {args.seed})")
     entropies = {name: judged.image_entropies for name, judged in first.items()}

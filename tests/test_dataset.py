@@ -56,6 +56,13 @@ def test_the_number_of_classes_is_an_integer(classes):
         make(classes=classes)
 
 
+def test_readers_see_the_names_of_classes_if_they_are_given():
+    assert make(classes=6).class_name(numpy.int64(5)) == "5"
+    assert make(classes=6, class_names=("a", "b", "c", "d", "e", "f")).class_name(5) == "f"
+    with pytest.raises(ValueError, match="class_names: a name for each of the 6 classes expected, 2 found"):
+        make(classes=6, class_names=("a", "b"))
+
+
 def test_labels_may_begin_above_0_if_the_classes_are_said():
     assert make(labels=numpy.arange(6) + 1, test_labels=numpy.arange(2) + 1, classes=8).classes == 8
 

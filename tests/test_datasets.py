@@ -176,6 +176,10 @@ def test_emnist_is_upright_and_its_classes_count_from_0(tmp_path, split, classes
     else:
         data = datasets.mnist(tmp_path, split=split if given == "split" else f"EMNIST-{split}")
     assert (data.name, data.classes) == (f"EMNIST {split}", classes)
+    assert "".join(map(data.class_name, range(classes))) == {
+        "letters": "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "mnist": "0123456789",
+        "balanced": "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt",
+        "byclass": "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"}[split]
     assert data.train_labels.tolist() == (numpy.arange(94) % classes).tolist()
     assert data.test_labels.tolist() == (numpy.arange(90) % classes).tolist()
     numpy.testing.assert_allclose(data.train_images.reshape(-1, 4, 4), UPRIGHT / 255, atol=1e-7)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ class Dataset:
 
     ``image_shape`` is the height, the width and the number of channels of an image. ``classes`` is the number
     of classes, None without classes; unless given, the largest label tells it, and the smallest has to be 0.
+    ``class_names``, if given, are what readers see in place of the classes' numbers, in their order.
     ``name`` is for titles.
     ``ValueError`` says which array or value does not fit.
     """
@@ -37,6 +38,7 @@ class Dataset:
     image_shape: tuple[int, ...] = ()
     classes: int | None = None
     name: str = "images"
+    class_names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name, array in zip(("train_images", "train_labels", "test_images", "test_labels"), self):
@@ -52,6 +54,9 @@ class Dataset:
                              f"expected, {test.dtype} {test.shape[1:]} found")
         object.__setattr__(self, "image_shape", _image_shape(train.shape[1:], self.image_shape))
         object.__setattr__(self, "classes", self._number_of_classes())
+        if len(self.class_names) not in (0, self.classes):
+            raise ValueError(f"Dataset: class_names: a name for each of the {self.classes} classes expected, "
+                             f"{len(self.class_names)} found")
 
     def __iter__(self) -> Iterator[numpy.ndarray]:
         return iter((self.train_images, self.train_labels, self.test_images, self.test_labels))
@@ -66,6 +71,10 @@ class Dataset:
     def image_range(self) -> tuple[int, int]:
         """The values of black and white: (0, 1) for floats, (0, 255) for uint8."""
         return _RANGES[str(self.train_images.dtype)]
+
+    def class_name(self, label: int) -> str:
+        """What readers see for a label: the name of the class, or its number."""
+        return self.class_names[label] if self.class_names else str(label)
 
     def _number_of_classes(self) -> int | None:
         labels = self.train_labels, self.test_labels

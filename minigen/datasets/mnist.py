@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import string
 from pathlib import Path
 
 import numpy
@@ -19,6 +20,10 @@ _NAME = re.compile(r"(?:(?P<prefix>.+)[-._])?(?P<part>train|t10k|test)[-._](?P<w
                    r"[-._]idx\d[-._]\w+?(\.gz|\.zip)?", re.IGNORECASE)
 _BELOW = ("raw", "*/raw", "gzip")       # folders in torchvision's, and in EMNIST's archive
 _LABELS = {"qmnist": "idx2-int"}        # how labels are named, if not idx1-ubyte
+_LETTERS = string.ascii_uppercase
+_MERGED = string.digits + _LETTERS + "abdefghnqrt"      # small letters that differ from capitals
+_CLASS_NAMES = {"emnist-letters": _LETTERS, "emnist-balanced": _MERGED, "emnist-bymerge": _MERGED,
+                "emnist-byclass": string.digits + _LETTERS + string.ascii_lowercase}
 _FILES = "train-images-idx3-ubyte, train-labels-idx1-ubyte and the two t10k- files, each raw or as .gz"
 
 
@@ -50,6 +55,7 @@ def mnist(root: str | os.PathLike[str] | None = None, split: str | None = None) 
         images, test_images = images.transpose(0, 2, 1), test_images.transpose(0, 2, 1)
     return Dataset(_rows(images), labels - first, _rows(test_images), test_labels - first,
                    image_shape=(*images.shape[1:], 1), classes=classes,
+                   class_names=_CLASS_NAMES.get(prefix, "")[:classes],
                    name="MNIST" if root is None else _title(paths["train", "images"].parent, prefix))
 
 
