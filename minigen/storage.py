@@ -15,6 +15,7 @@ import stat
 import sys
 import tempfile
 import threading
+import weakref
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,19 @@ except ImportError:     # on Windows, where ``lock`` therefore locks nothing
     fcntl = None        # type: ignore[assignment]
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}      # of some network file systems
+
+
+# The locks of this process. A forked child has them too, and would keep them for as long as it lives.
+_lock_files: weakref.WeakSet[IO[bytes]] = weakref.WeakSet()
+
+
+def _close_lock_files() -> None:
+    for file in _lock_files:
+        file.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_lock_files)
 
 
 @contextmanager
@@ -51,7 +65,8 @@ def lock(path: Path, wait: bool = False) -> Iterator[bool]:
     """Hold the file ``path``, made if need be, for this thread alone.
 
     ``BlockingIOError`` if another thread or process holds it, unless ``wait`` says to wait for that one. A
-    lock ends with its process, however that ends; the file may remain. The value is False where there are no
+    lock ends with its process, however that ends; the file may remain. A child that Python has forked does
+    not hold it. The value is False where there are no
     locks: on Windows and some network file systems.
     """
     if fcntl is None:
@@ -59,6 +74,7 @@ def lock(path: Path, wait: bool = False) -> Iterator[bool]:
         return
     while True:
         with path.open("ab") as file:
+            _lock_files.add(file)
             held = True
             try:
                 with naming(path):
