@@ -22,6 +22,13 @@ _BYTES_PER_WEIGHT = 20      # float32: the weight, its gradient, its next value,
 _WIDTHS = "(0, 1000]"           # beyond it no machine could hold the weights
 
 
+class _Unallocated(numpy.ndarray):
+    """Zeros that share one place in memory, also as another dtype."""
+
+    def astype(self, dtype: Any, **_: Any) -> numpy.ndarray:        # type: ignore[override]
+        return numpy.broadcast_to(numpy.zeros((), dtype), self.shape)
+
+
 def afforded(owner: str, make: Callable[[Initialiser], Any], init: Initialiser) -> Any:
     """``make(init)``, networks, if there is memory to train them; otherwise ``ValueError`` says how much they
     need."""
@@ -33,7 +40,7 @@ def afforded(owner: str, make: Callable[[Initialiser], Any], init: Initialiser) 
         if needed > free:
             raise ValueError(f"{owner}: smaller networks expected: to train these needs at least "
                              f"{needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB free")
-        return numpy.broadcast_to(numpy.float32(0), shape)
+        return numpy.broadcast_to(numpy.float32(0), shape).view(_Unallocated)
     make(reckon)        # first without random numbers, of which many take long
     return make(init)
 

@@ -2,6 +2,7 @@
 VAEs' own are in test_vae.py."""
 
 import functools
+import tracemalloc
 
 import numpy
 import pytest
@@ -350,8 +351,18 @@ def test_networks_that_do_not_fit_into_memory_are_refused_before_they_are_made(m
             patch.setitem(nn.INITIALISERS, "he_normal", None)           # not a number is drawn
             with pytest.raises(ValueError, match=f"{kind.__name__}: smaller networks expected: .* GB free"):
                 kind(init="he_normal", **settings)
-    with pytest.raises(ValueError, match="VAE: smaller networks expected: .* TB|GB of memory"):
-        models.VAE(architecture="larsen", width=1000.0)
+
+
+def test_reckoning_the_memory_takes_none(monkeypatch):
+    """Nor time: the more memory is free, the more layers are reckoned before they are refused."""
+    monkeypatch.setattr("minigen.backend.free_memory", lambda: 1e12)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="VAE: smaller networks expected: .* 1,000.0 GB free"):
+            models.VAE(architecture="larsen", width=100.0)
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_failed_inference_leaves_the_modes_as_they_were(rng):

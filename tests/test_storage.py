@@ -125,6 +125,10 @@ def test_a_lock_ends_with_its_process(tmp_path):
         assert held
 
 
+def python(code):
+    return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
 def test_a_lock_ends_with_its_process_although_that_had_forked(tmp_path):
     """As if a process that loads data outlived the one that trains."""
     path = tmp_path / "lock"
@@ -132,7 +136,7 @@ def test_a_lock_ends_with_its_process_although_that_had_forked(tmp_path):
             f"with storage.lock(pathlib.Path({str(path)!r})):\n"
             "    if os.fork():\n        os.kill(os.getpid(), signal.SIGKILL)\n"
             "    os.write(1, b'x')\n    os.read(0, 1)\n    os._exit(0)")
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with python(code) as process:
         assert process.stdout.read(1) == b"x" and process.wait() == -signal.SIGKILL
         with storage.lock(path) as held:
             assert held
@@ -143,7 +147,7 @@ def test_a_child_that_ends_leaves_its_parent_the_lock(tmp_path):
     code = (f"import os, pathlib\nfrom minigen import storage\npath = pathlib.Path({str(path)!r})\n"
             "with storage.lock(path):\n    child = os.fork()\n    if not child:\n        os._exit(0)\n"
             "    os.waitpid(child, 0)\n    os.write(1, b'x')\n    os.read(0, 1)")
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with python(code) as process:
         assert process.stdout.read(1) == b"x"
         with pytest.raises(BlockingIOError), storage.lock(path):
             pass
