@@ -54,11 +54,11 @@ def assert_same(straight, model, result):
 
 
 def interrupt_at(monkeypatch, kind, n, how):
-    """Do ``how`` at the beginning of the n-th step; the first of all is that of the rehearsal."""
+    """Do ``how`` at the beginning of the n-th step; the first three of all are those of the rehearsal."""
     step, count = kind.step, iter(range(10_000))
 
     def interrupted(self, *args):
-        if next(count) == n:
+        if next(count) == n + 2:
             how()
         return step(self, *args)
     monkeypatch.setattr(kind, "step", interrupted)

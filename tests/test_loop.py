@@ -1,6 +1,9 @@
 """The loop: which images each step gets, what is logged, and what is refused before anything is touched."""
 
+import functools
 import io
+import json
+import re
 import sys
 import threading
 import types
@@ -21,7 +24,7 @@ def test_each_step_gets_its_batches(tmp_path, monkeypatch):
         return {"loss": numpy.zeros(())}
     monkeypatch.setattr(models.WGAN, "step", step)
     run(tmp_path, models.WGAN, evaluate=None, iterations=3)
-    rehearsal, *steps = seen
+    rehearsal, _, _, *steps = seen
     assert [images.shape for images, _ in steps] == [(40, 16)] * 3
     assert len({number for _, number in steps}) == 3
     assert all(any((row == image).all() for image in IMAGES) for row in steps[0][0])
@@ -40,7 +43,7 @@ def test_batches_are_prepared_on_another_thread(tmp_path, monkeypatch):
         return {"loss": numpy.zeros(())}
     monkeypatch.setattr(models.GAN, "step", step)
     run(tmp_path, evaluate=None, iterations=7, prepare=prepare)
-    del prepared[0], taken[0]           # of the rehearsal
+    del prepared[:3], taken[:3]         # of the rehearsal
     assert len(prepared) == len(taken) == 7 and len({number for *_, number in prepared}) == 7
     for (name, before, _), after in zip(prepared, taken):
         assert name.startswith("batches") and (after == 1 - before).all()
@@ -59,7 +62,7 @@ def test_two_batches_are_prepared_ahead_of_their_use(tmp_path, monkeypatch, at_o
         return {"loss": numpy.zeros(())}
     monkeypatch.setattr(models.GAN, "step", step)
     run(tmp_path, evaluate=None, iterations=7, prepare=prepare)
-    assert at_each_step == [1] + [1 + ready for ready in (3, 4, 5, 6, 7, 7, 7)]     # the rehearsal, and 7
+    assert at_each_step == [3] * 3 + [3 + ready for ready in (3, 4, 5, 6, 7, 7, 7)]     # rehearsed, then 7
 
 
 def test_a_batch_that_cannot_be_loaded_stops_the_run_with_its_cause(tmp_path):
@@ -67,7 +70,7 @@ def test_a_batch_that_cannot_be_loaded_stops_the_run_with_its_cause(tmp_path):
 
     def prepare(images, rng):
         failures.append(len(failures) + 1)
-        if len(failures) == 1 + 12:     # the first was the rehearsal
+        if len(failures) == 3 + 12:     # the first three were in the rehearsal
             raise OSError("the disk is gone")
         return images
 
@@ -92,7 +95,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, value):
 
     def poisoned(self, *args):
         losses = step(self, *args)
-        return {**losses, "g_loss": losses["g_loss"] + (value if next(count) == 13 else 0)}
+        return {**losses, "g_loss": losses["g_loss"] + (value if next(count) == 15 else 0)}
     monkeypatch.setattr(models.GAN, "step", poisoned)
     with pytest.raises(training.Diverged, match=f"g_loss is {value} at iteration 13"):
         run(tmp_path)
@@ -137,10 +140,11 @@ def test_a_model_that_is_not_finite_is_neither_measured_nor_sampled(tmp_path, mo
 def test_a_step_may_log_what_the_last_did_not(tmp_path, monkeypatch):
     def update(self, images, rng):
         count.append(1)
-        return {"loss": 1.0} | ({"rare": numpy.float32(0.1)} if len(count) % 4 == 1 else {})
+        rare = len(count) > 3 and len(count) % 4 == 3
+        return {"loss": 1.0} | ({"rare": numpy.float32(0.1)} if rare else {})
     count = []
     monkeypatch.setattr(models.GAN, "update", update)
-    _, result = run(tmp_path, evaluate=None, sample_at=())      # of the 31 updates, the first is rehearsed
+    _, result = run(tmp_path, evaluate=None, sample_at=())  # of the 33 updates, the first three are rehearsed
     assert result.curve("rare") == ([4, 8, 12, 16, 20, 24, 28], [float(numpy.float32(0.1))] * 7)
     assert result.curve("loss")[1] == [1.0] * 11
 
@@ -184,6 +188,7 @@ class Once(models.GAN):
     ({"model": "GAN"}, "model: a Model expected, 'GAN' found"),
     ({"images": [[0.5] * 16] * 200}, "images: a NumPy array of numbers"),
     ({"images": IMAGES.astype(object)}, "images: a NumPy array of numbers"),
+    ({"images": numpy.ma.masked_less(IMAGES, 0.1)}, "images: an array without a mask, .* expected, masked"),
     ({"images": (IMAGES, numpy.zeros(199))}, r"images: arrays of equal length expected, \(200, 199\) found"),
     ({"images": numpy.where(IMAGES < 0.01, numpy.nan, IMAGES)}, "images: finite numbers expected, NaN"),
     ({"images": IMAGES[:, :9]}, r"one step of GAN with images float32 \(8, 9\), tried beforehand, failed: "),
@@ -205,9 +210,11 @@ def test_the_rehearsal_leaves_the_model_as_it_is(tmp_path):
     assert model.optimizers["generator"].steps == 30
 
 
-def test_no_path(tmp_path):
-    with pytest.raises(training.ArgumentError, match="train: out: the path of a folder expected, None found"):
-        run(None)
+@pytest.mark.parametrize("out", [None, b"folder", "a\0b"])
+def test_no_path(out):
+    message = re.escape(f"train: out: the path of a folder expected, {out!r} found")
+    with pytest.raises(training.ArgumentError, match=message):
+        run(out)
 
 
 def failing(images, rng):
@@ -307,6 +314,114 @@ def test_a_model_that_a_user_wrote_with_points_and_labels_as_data(tmp_path):
         training.load(tmp_path, models.GAN)
     with pytest.raises(TypeError, match="load: kind: a class of models expected, .*Po.* found"):
         training.load(tmp_path, model)
+
+
+class Averaged(Points):
+    """Its step depends on an average of which its state knows nothing."""
+
+    average = 0.0
+
+    def step(self, batch, rng):
+        self.average = 0.9 * self.average + 0.1 * batch[0].mean()
+        return {**super().step(batch, rng), "average": self.average}
+
+
+class Counting(Points):
+    """Its rate falls with the steps, which it counts by itself."""
+
+    count = 0
+
+    def step(self, batch, rng):
+        self.count += 1
+        self.rate = 0.1 / self.count
+        return super().step(batch, rng)
+
+
+class Noisy(Points):
+    """It has random numbers of its own."""
+
+    def step(self, batch, rng):
+        found = super().step(batch, rng)
+        self.means += self.rng.normal(size=2)
+        return found
+
+    def __init__(self, classes):
+        super().__init__(classes)
+        self.rng = numpy.random.default_rng(0)
+
+
+class Forgetful(Points):
+    """It does not load what it saved."""
+
+    def load_state(self, state):
+        pass
+
+
+@pytest.mark.parametrize("kind", [Averaged, Counting, Noisy, Forgetful])
+def test_a_model_that_could_not_be_resumed_is_refused(tmp_path, kind):
+    images = (numpy.random.default_rng(0).normal(size=(90, 2)), numpy.zeros(90))
+    with pytest.raises(training.ArgumentError,
+                       match=rf"^train: model: a {kind.__name__}.step that depends on state\(\), ima"):
+        run(tmp_path / "new", model=kind(2), images=images, evaluate=None, sample_at=())
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_step_may_write_into_its_batch(tmp_path):
+    class Centred(Points):
+        def step(self, batch, rng):
+            numpy.subtract(batch[0], 1, out=batch[0])
+            return super().step(batch, rng)
+    images = numpy.zeros((200, 2))
+    model, _ = run(tmp_path, model=Centred(1), images=(images, numpy.zeros(200)), evaluate=None, sample_at=())
+    assert model.means == pytest.approx(-1, abs=1e-3) and not images.any()
+
+
+def test_a_prepare_that_draws_numbers_of_its_own_is_refused(tmp_path):
+    own = numpy.random.default_rng(0)
+
+    def noisy(images, rng):
+        return images * own.random(dtype="float32")
+    with pytest.raises(training.ArgumentError,
+                       match="^train: prepare: a function of the images and rng .* but .*noisy made two"):
+        run(tmp_path / "new", prepare=noisy)
+    assert not (tmp_path / "new").exists()
+
+
+def scaled(images, rng, factor):
+    return images * numpy.float32(factor)
+
+
+@pytest.mark.parametrize("one, other", [
+    (functools.partial(scaled, factor=1), functools.partial(scaled, factor=0.5)),
+    (lambda images, rng: images, lambda images, rng: 1 - images)])
+def test_another_prepare_of_the_same_name_does_not_resume(tmp_path, one, other):
+    run(tmp_path, iterations=6, prepare=one)
+    with pytest.raises(training.RunError, match="resumed: its prepare is .*first batch .* is asked for"):
+        run(tmp_path, resume=True, prepare=other)
+    run(tmp_path, resume=True, prepare=one)
+
+
+@pytest.mark.parametrize("metrics, message", [
+    ({"iteration": 1.0}, "'iteration' cannot be the name of a metric"),
+    ({"loss": "low"}, "a number expected as loss, 'low' found"),
+    (None, "a dict of numbers expected, None found")])
+def test_what_a_later_step_must_not_return(tmp_path, monkeypatch, metrics, message):
+    interrupt_at(monkeypatch, models.GAN, 7,
+                 lambda: monkeypatch.setattr(models.GAN, "update", lambda *_: metrics))
+    with pytest.raises(training.ArgumentError, match=f"^train: GAN.step: {message}"):
+        run(tmp_path)
+    assert newest(tmp_path) == 5
+
+
+def test_what_is_not_finite_is_null_in_the_file(tmp_path):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+    found = {"a": numpy.nan, "b": -numpy.inf, "c": numpy.float32(numpy.inf), "d": True}
+    _, result = run(tmp_path, evaluate=lambda model: found)
+    lines = result.metrics_path.read_text().splitlines()
+    records = [json.loads(line, parse_constant=refuse) for line in lines]
+    assert records[-1]["a"] is records[-1]["b"] is records[-1]["c"] is None and records[-1]["d"] is True
+    assert numpy.isnan(result.curve("b")[1]).all() and len(result.curve("b")[1]) == 4
 
 
 @pytest.mark.parametrize("found, message", [

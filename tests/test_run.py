@@ -141,7 +141,7 @@ def change_config(old, new):
 
 LINE = "a JSON object with its iteration expected, "
 UNUSABLE = {
-    "no config": (lose_config, "is no run directory: it has checkpoints, but no config.json"),
+    "no config": (lose_config, "is no run directory: it holds what is left of a run, but no config.json"),
     "config of another model": (change_config('"GAN"', '"VAE"'), "its model is VAE, but GAN is asked for"),
     "config nested": (write_config("[" * 3000), "config.json is damaged"),
     "config of numbers": (change_config('"seed": 0', f'"seed": 1{"0" * 5000}'), "config.json is damaged"),
@@ -230,7 +230,7 @@ def test_a_kill_while_a_run_is_replaced_leaves_nothing_to_resume(tmp_path, monke
         patch.setattr(os, "unlink", killed)
         with pytest.raises(Stop):
             run(tmp_path, overwrite=True)
-    with pytest.raises(training.RunError, match="it has checkpoints, but no config.json"):
+    with pytest.raises(training.RunError, match="it holds what is left of a run, but no config.json"):
         run(tmp_path, resume=True)
 
 
@@ -353,7 +353,7 @@ def same(images, rng):
     ({"kind": models.WGAN}, "its model is GAN, but WGAN"),
     ({"model": models.GAN(**{**SETTINGS, "lr": 1.0})}, "its settings.lr is 0.001, but 1.0 is"),
     ({"images": IMAGES[:199]}, "its data is"), ({"images": 1 - IMAGES}, "its data is"),
-    ({"prepare": same}, "its prepare is None, but same is asked for"),
+    ({"prepare": same}, "its prepare is None, but same .first batch crc32 .* is asked"),
     ({"iterations": 29}, "already at iteration 30, beyond the 29 asked for")])
 def test_a_run_with_other_settings_is_not_resumed(tmp_path, changes, message):
     _, result = run(tmp_path)
@@ -371,7 +371,7 @@ def test_load_rebuilds_the_trained_model(straight, tmp_path):
 
 
 @pytest.mark.parametrize("damage, message", [
-    (lose_config, "is no run directory: it has checkpoints, but no config.json"),
+    (lose_config, "it holds what is left of a run, but no config.json; overwrite=True .--overwrite"),
     (write_config("{"), "config.json is damaged"),
     (write_config("[]"), "config.json is damaged"),
     (change_config('"latent"', '"lament"'), "not the settings of a GAN"),

@@ -59,6 +59,8 @@ def arrays(images: Any, finite: bool) -> tuple[numpy.ndarray, ...]:
     for array in found:
         if not isinstance(array, numpy.ndarray) or array.ndim == 0 or array.dtype.kind not in "biuf":
             raise refused("images", "a NumPy array of numbers (N, ...), or a tuple of such arrays", array)
+        if isinstance(array, numpy.ma.MaskedArray):
+            raise refused("images", "an array without a mask, as `filled` makes it,", array)
     lengths = {len(array) for array in found}
     if len(lengths) != 1:
         raise refused("images", "arrays of equal length", tuple(map(len, found)))

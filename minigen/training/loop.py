@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy
 
-from minigen import figures, threads
+from minigen import backend, figures, threads
 from minigen.backend import Array, to_device, to_host, xp
 from minigen.models import Model
-from minigen.training import checks, signals
+from minigen.training import checkpoints, checks, signals
 from minigen.training.batches import Batches, fingerprint, loading, prefetch
 from minigen.training.checks import ArgumentError
 from minigen.training.progress import Progress, progress
@@ -56,8 +56,10 @@ def train(model: Model, images: Images, *, iterations: int, out: str | os.PathLi
     flat images need ``image_shape``, (height, width) or (height, width, channels). Checkpoints are written
     every ``checkpoint_every`` iterations.
 
-    First everything is tried on a copy of the model: one step, its state, a grid of samples, and
-    ``evaluate``. An argument that cannot be used is refused by ``ArgumentError``; the disk is as before then.
+    First everything is tried on copies of the model: a step, its state, a grid of samples, and ``evaluate``.
+    An argument that cannot be used is refused by ``ArgumentError``; the disk is as before then. So are a
+    ``prepare`` and a model that depend on more than their arguments and ``state()``: they could not be
+    resumed.
     A run in ``out`` is never lost unasked: ``RunError`` if there is one. With ``resume`` it goes on from its
     newest readable checkpoint and ends bit for bit where it would have ended without the interruption (same
     machine, same number of threads). With ``overwrite`` it is replaced.
@@ -68,14 +70,15 @@ def train(model: Model, images: Images, *, iterations: int, out: str | os.PathLi
     """
     if checks.flag("resume", resume) and checks.flag("overwrite", overwrite):
         raise ArgumentError("train: resume and overwrite: one of them expected, both found")
-    if not isinstance(out, (str, os.PathLike)):
+    if not isinstance(out, (str, os.PathLike)) or "\0" in str(out):
         raise checks.refused("out", "the path of a folder", out)
     training = _Training(model, images, iterations, batch_size, seed, prepare, evaluate, evaluate_at,
                          sample_at, samples, image_shape, log_every, checkpoint_every)
-    config, run = training.config(), Run(out)
+    run = Run(out)
     if not (resume or overwrite):
         run.refuse_earlier()
     with threads.limited_blas():
+        config = training.config()
         training.rehearse()
     with run.lock(), threads.limited_blas():
         done = 0
@@ -140,14 +143,27 @@ class _Training:
         except (TypeError, ValueError) as error:
             raise ArgumentError(f"train: model: settings that JSON can hold expected: {error}") from error
         number = threads.count() if self.arrays[0].ndim == 4 else threads.per_product()
-        prepare = self.prepare and getattr(self.prepare, "__qualname__", type(self.prepare).__qualname__)
         return {"model": type(self.model).__name__, "settings": settings, "seed": self.seed,
                 "batch_size": self.batch_size, "data": "; ".join(map(fingerprint, self.arrays)),
-                "prepare": prepare, "iterations": self.iterations, "checkpoint_every": self.checkpoint_every,
+                "prepare": self._prepare_record(), "iterations": self.iterations,
+                "checkpoint_every": self.checkpoint_every,
                 "environment": {**environment(), "threads": number}}
 
+    def _prepare_record(self) -> str | None:
+        """The name of ``prepare``, and a checksum of the first batch, which tells it from others of that
+        name."""
+        if self.prepare is None:
+            return None
+        name = getattr(self.prepare, "__qualname__", type(self.prepare).__qualname__)
+        with loading(1):
+            first, again = _checksum(self.load(1)), _checksum(self.load(1))
+        if first != again:
+            raise ArgumentError("train: prepare: a function of the images and rng alone expected, but "
+                                f"{name} made two different batches of the same")
+        return f"{name} (first batch {first})"
+
     def rehearse(self) -> None:
-        """Try everything once, on a copy of the model."""
+        """Try everything once, on copies of the model."""
         with loading(1):
             images = self.load(1)
         kind = type(self.model).__name__
@@ -155,10 +171,18 @@ class _Training:
             if not self.prepare:
                 self.model.check(self.images)
             trial = copy.deepcopy(self.model)
-            metrics = self.step(trial, 1, images)
+            metrics = self.step(trial, 1, copy.deepcopy(images))    # it may write into them
             state = trial.state()
             checks.state(f"train: {kind}.state", state)
-            trial.load_state(_finite_state(1, state))
+            _finite_state(1, state)
+            expected = self._second_step(trial, images)
+            trial = copy.deepcopy(self.model)
+            trial.load_state(state)
+            if self._second_step(trial, images) != expected:
+                raise ArgumentError(
+                    f"train: model: a {kind}.step that depends on state(), images and rng alone expected, "
+                    "but after load_state(state()) it has another result: add to the state what else the "
+                    "model keeps, and draw random numbers from rng")
             if self.sample_at:
                 figures.save_grid(io.BytesIO(), self.draw(trial))
         except (ArgumentError, Diverged, MemoryError, OSError):
@@ -167,9 +191,16 @@ class _Training:
             shapes = " and ".join(f"{array.dtype} {array.shape}" for array in _each(images))
             raise ArgumentError(f"train: one step of {kind} with images {shapes}, tried beforehand, failed: "
                                 f"{error or type(error).__name__}") from error
-        checks.numbers(f"train: {kind}.step", metrics, taken=("iteration",))
         if self.evaluate:
             self.measure(trial, metrics)
+
+    def _second_step(self, model: Model, images: Any) -> tuple[str, ...]:
+        """Checksums of the model's metrics and state after one more step. On a GPU there is none, since sums
+        there may differ in their last bits."""
+        if backend.name() != "numpy":
+            return ()
+        metrics = checks.plain(self.step(model, 2, copy.deepcopy(images)))
+        return checkpoints.checksum(metrics), checkpoints.checksum(model.state())
 
     def load(self, i: int) -> Any:
         """The images of the iteration i."""
@@ -182,9 +213,10 @@ class _Training:
         return images
 
     def step(self, model: Model, i: int, images: Any) -> Metrics:
-        """The step i of the model."""
+        """The step i of the model, and its metrics."""
         on_device = tuple(map(to_device, images)) if isinstance(images, tuple) else to_device(images)
-        return model.step(on_device, numpy.random.default_rng((self.seed, _STEP, i)))
+        metrics = model.step(on_device, numpy.random.default_rng((self.seed, _STEP, i)))
+        return checks.numbers(f"train: {type(model).__name__}.step", metrics, taken=("iteration",))
 
     def draw(self, model: Model) -> numpy.ndarray:
         """Samples of the model (samples, height, width, channels), always from the same latents."""
@@ -280,6 +312,10 @@ def _finite_state(iteration: int, state: dict[str, numpy.ndarray]) -> dict[str, 
         if not numpy.isfinite(array).all():
             raise Diverged(f"{name} is no longer finite at iteration {iteration}")
     return state
+
+
+def _checksum(images: Any) -> str:
+    return checkpoints.checksum({str(i): to_host(array) for i, array in enumerate(_each(images))})
 
 
 def _each(images: Any) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import warnings
@@ -184,18 +185,22 @@ class Run:
                 raise TypeError("whole numbers expected as iterations and checkpoint_every")
             return {key: config[key] for key in (*_SAME, "iterations", "checkpoint_every", "environment")}
         except FileNotFoundError:
-            found = "it has checkpoints, but no" if self.checkpoints() else "it has no"
-            raise RunError(f"{self.folder} is no run directory: {found} {self.config_path.name}") from None
+            found = f"it has no {self.config_path.name}"
+            if self.exists():       # as after an --overwrite that was killed
+                found = f"it holds what is left of a run, but no {self.config_path.name}; {_REPLACE}"
+            raise RunError(f"{self.folder} is no run directory: {found}") from None
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RunError(f"{self.config_path} is damaged: {type(error).__name__}: {error}") from error
 
     def log(self, record: dict[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
+        """Append one line to metrics.jsonl; NaN and infinity, which JSON lacks, are null there."""
         self._refuse_replaced()
-        storage.append_text(self.metrics_path, json.dumps(record) + "\n")
+        found = {name: value if math.isfinite(value) else None for name, value in record.items()}
+        storage.append_text(self.metrics_path, json.dumps(found, allow_nan=False) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The logged records. If a killed run left the last line unfinished, that line is skipped.
+        """The logged records, with NaN for what was not finite. If a killed run left the last line
+        unfinished, that line is skipped.
 
         ``RunError`` names any other line that is damaged.
         """
@@ -212,7 +217,7 @@ class Run:
             except (KeyError, RecursionError, TypeError, ValueError):
                 raise RunError(f"{self.metrics_path} is damaged: line {number}: a JSON object with its "
                                f"iteration expected, {shown(line.decode(errors='replace'))} found") from None
-            records.append(record)
+            records.append({name: math.nan if value is None else value for name, value in record.items()})
         return records
 
     def curve(self, name: str) -> tuple[list[int], list[float]]:
