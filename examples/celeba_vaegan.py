@@ -5,6 +5,9 @@ Without CelebA (--data) the faces are drawn ones. On the CPU the networks are na
 shorter than the paper's, unless --full asks for those; --gpu always does.
 """
 
+if __name__ == "__main__":
+    import interrupts   # noqa: F401, first: from here on, Ctrl-C is no traceback
+
 import numpy
 
 from minigen import cli, datasets, figures, models, to_host

@@ -6,6 +6,9 @@ error measures how far it is from one image x. Between the two, VAE-GAN and cons
 differently.
 """
 
+if __name__ == "__main__":
+    import interrupts   # noqa: F401, first: from here on, Ctrl-C is no traceback
+
 import math
 
 import numpy

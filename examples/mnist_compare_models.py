@@ -4,6 +4,9 @@ Also what only models with an encoder can do: reconstruct images, and walk from 
 latent space.
 """
 
+if __name__ == "__main__":
+    import interrupts   # noqa: F401, first: from here on, Ctrl-C is no traceback
+
 import math
 
 import numpy

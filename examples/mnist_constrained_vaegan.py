@@ -8,6 +8,9 @@ or of another setting, a figure shows both models for each of them:
     python examples/mnist_constrained_vaegan.py --set d=1,2,4,6,9 --set gan_weight=0.2,1,5 --seeds 3
 """
 
+if __name__ == "__main__":
+    import interrupts   # noqa: F401, first: from here on, Ctrl-C is no traceback
+
 import numpy
 
 from minigen import cli, figures, models

@@ -124,13 +124,15 @@ def make_output(flags: Parser, out: Path) -> None:
 
 
 def run(main: Callable[[], Any]) -> NoReturn:
-    """Call ``main`` and exit.
+    """Call ``main`` and exit. From now on, Ctrl-C raises KeyboardInterrupt, unless it is ignored.
 
     The status is 0 at the end, 1 if training diverged or one of several runs failed, 128 + the signal's
     number if one ended the program (130 for Ctrl-C, 143 for SIGTERM), 2 for other failures. Those are
     arguments and runs that cannot be used, batches that cannot be loaded, files that cannot be read or
     written, and too little memory. Each is reported in one line, as are warnings.
     """
+    if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     warnings.formatwarning = _one_line
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")       # a console without \xe9 still gets the table
@@ -149,7 +151,9 @@ def run(main: Callable[[], Any]) -> NoReturn:
         sys.exit(1)
     except (training.ArgumentError, training.RunError, training.LoadError, backend.BackendError, MemoryError,
             OSError) as error:
-        _say(_words(error))
+        # A file is named where it is used; Python names no stream.
+        nameless = isinstance(error, OSError) and error.errno is not None and error.filename is None
+        _say("standard output: " * nameless + _words(error))
         sys.exit(2)
     sys.exit(0)
 

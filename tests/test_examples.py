@@ -58,6 +58,18 @@ def read(path):
     return json.loads(Path(path).read_text())
 
 
+@pytest.mark.parametrize("name", sorted({path.stem for path in EXAMPLES.glob("*.py")} - {"interrupts"}))
+@pytest.mark.parametrize("ignored", [False, True])
+def test_ctrl_c_during_the_imports(tmp_path, name, ignored):
+    """It comes as soon as anything of minigen is imported."""
+    (tmp_path / "minigen.py").write_text("import signal, sys; signal.raise_signal(signal.SIGINT); sys.exit(7)")
+    code = "import os, signal, sys; signal.signal(2, signal.{}); os.execv(sys.executable, sys.argv)"
+    done = subprocess.run([sys.executable, "-c", code.format("SIG_IGN" if ignored else "SIG_DFL"),
+                           str(EXAMPLES / f"{name}.py")], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stderr) == ((7, "") if ignored else (130, "\ninterrupted\n"))
+
+
 def test_the_command_of_the_main_job(small_mnist, cache, tmp_path, example):
     """It runs as a user starts it, in a process of its own, and warnings are errors. Side by side, the models
     become what they are one after the other."""
