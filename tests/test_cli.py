@@ -226,6 +226,23 @@ def test_a_reader_that_ends_early_is_no_error(code):
     assert process.communicate()[1] == "" and process.returncode == 141
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")
+@pytest.mark.parametrize("code", ["print('x')", "print('x' * 100_000)"])
+def test_a_full_standard_output_is_named(code):
+    with open("/dev/full", "w") as full:
+        process = program(code, stdout=full)
+    assert process.communicate()[1] == "standard output: [Errno 28] No space left on device\n"
+    assert process.returncode == 2
+
+
+def test_ctrl_c_is_an_exception_in_the_program_unless_it_is_ignored():
+    code = "import signal; signal.signal(signal.SIGINT, signal.{}); " \
+           "from minigen import cli; cli.run(lambda: signal.raise_signal(signal.SIGINT))"
+    for handler, expected in (("SIG_DFL", (130, "\ninterrupted\n")), ("SIG_IGN", (0, ""))):
+        done = subprocess.run([sys.executable, "-c", code.format(handler)], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == expected
+
+
 @pytest.mark.parametrize("streams", [
     "sys.stderr = None", "sys.stderr.close()", "sys.stdout = sys.stderr = None"])
 def test_a_program_without_streams_ends_with_its_status(streams):
