@@ -43,7 +43,7 @@ class _Namespace:
         return value
 
 
-_module = numpy
+_module: Any = numpy
 xp = _Namespace()
 
 
@@ -61,7 +61,7 @@ def use(name: str) -> None:
 
 def name() -> str:
     """The backend in use: ``"numpy"`` or ``"cupy"``."""
-    return _module.__name__
+    return str(_module.__name__)
 
 
 def _cupy() -> Any:
@@ -89,7 +89,7 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     arguments.
     """
     @cache
-    def kernel(module: Any) -> Callable[..., Any]:
+    def kernel(module: Any) -> Any:
         return module.fuse(kernel_name="minigen_" + function.__name__.strip("_"))(function)
 
     @wraps(function)

@@ -12,6 +12,7 @@ from typing import Any
 from minigen import checks, threads
 from minigen.backend import Array, xp
 from minigen.core import Op, Tensor, column_sums
+from minigen.tensor import Value
 
 _ROW_NUMBERS = 1 << 12      # this many fit into the first-level cache, with their sums
 
@@ -117,7 +118,7 @@ def check_channels(owner: str, x: Any, weight: Any, bias: Any) -> None:
                          f"{x.shape}, {weight.shape} and {bias.shape} found")
 
 
-def batch_norm(x: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, Array]:
+def batch_norm(x: Value, weight: Any, bias: Any, eps: float) -> tuple[Value, Array]:
     """Normalise each channel of x (..., channels): weight (x - mean) / sqrt(variance + eps) + bias.
 
     ``weight`` and ``bias`` are (channels,). The raw ``moments`` of x are returned as well. ``ValueError`` if

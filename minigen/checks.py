@@ -104,7 +104,8 @@ def state(owner: str, expected: Mapping[str, numpy.ndarray], found: Any) -> None
 
 def images(owner: str, found: Any, shape: Sequence[Any]) -> None:
     """``found`` must be images: an array (N, *shape) of floats in [0, 1]; None in ``shape`` is any size."""
-    kind, size = getattr(found, "dtype", None), getattr(found, "shape", ())
+    kind: Any = getattr(found, "dtype", None)
+    size = getattr(found, "shape", ())
     # No Tensor, of whichever library, and no masked array: nothing here looks at a mask.
     is_array = (isinstance(kind, numpy.dtype) and hasattr(found, "min")
                 and not isinstance(found, numpy.ma.MaskedArray))

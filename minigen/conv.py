@@ -13,10 +13,10 @@ height, kernel width, in, out): this makes a convolution a matrix product. ``cor
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 from minigen import checks, correlation
-from minigen.core import Op, column_sums
+from minigen.core import Op, Tensor, column_sums
 
 
 def _turn(w: Any) -> Any:
@@ -52,6 +52,16 @@ _conv_weight: Op = Op(
     lambda g, w, x, y, stride, padding, kernel: _conv2d(x, g, stride=stride, padding=padding))
 
 
+@overload
+def conv2d(x: Tensor, w: Any, bias: Any = None, stride: int = 1, padding: int = 0) -> Tensor:
+    ...
+
+
+@overload
+def conv2d(x: Any, w: Any, bias: Any = None, stride: int = 1, padding: int = 0) -> Any:
+    ...
+
+
 def conv2d(x: Any, w: Any, bias: Any = None, stride: int = 1, padding: int = 0) -> Any:
     """The cross-correlation commonly called convolution, plus ``bias``.
 
@@ -65,6 +75,18 @@ def conv2d(x: Any, w: Any, bias: Any = None, stride: int = 1, padding: int = 0) 
         raise ValueError(f"conv2d: a kernel of {w.shape[:2]} is larger than images of {x.shape[1:3]} with "
                          f"padding {padding}")
     return _conv2d(x, w, *(() if bias is None else (bias,)), stride=stride, padding=padding)
+
+
+@overload
+def conv_transpose2d(x: Tensor, w: Any, bias: Any = None, stride: int = 1, padding: int = 0,
+                     output_padding: int = 0) -> Tensor:
+    ...
+
+
+@overload
+def conv_transpose2d(x: Any, w: Any, bias: Any = None, stride: int = 1, padding: int = 0,
+                     output_padding: int = 0) -> Any:
+    ...
 
 
 def conv_transpose2d(x: Any, w: Any, bias: Any = None, stride: int = 1, padding: int = 0,

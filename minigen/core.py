@@ -20,7 +20,7 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy
 
@@ -71,7 +71,18 @@ def numbers(owner: str, name: str, value: Any, kinds: str = "biuf") -> Array:
 
 
 @overload
+def grad(y: Tensor, xs: Tensor, create_graph: Literal[True], retain_graph: bool = True) -> Tensor:
+    ...
+
+
+@overload
 def grad(y: Tensor, xs: Tensor, create_graph: bool = False, retain_graph: bool = True) -> Any:
+    ...
+
+
+@overload
+def grad(y: Tensor, xs: Sequence[Tensor], create_graph: Literal[True],
+         retain_graph: bool = True) -> list[Tensor]:
     ...
 
 
@@ -158,7 +169,7 @@ def _backward(y: Tensor, targets: set[int], create_graph: bool, retain_graph: bo
     return found
 
 
-def _joint(op: Op, needed: list[bool], g: Any, value: Any, args: Sequence[Any],
+def _joint(op: Any, needed: list[bool], g: Any, value: Any, args: Sequence[Any],
            options: dict[str, Any]) -> Sequence[Any]:
     try:
         parts = list(op.joint(needed, g, value, *args, **options))
@@ -260,9 +271,9 @@ sum_to = Op("sum_to(a, shape) = a summed over the axes along which `shape` was b
             _sum_to,
             lambda g, y, a, shape: broadcast_to(g, a.shape))
 
-broadcast_to = Op("broadcast_to(a, shape) = a repeated along new axes and along axes of length 1",
-                  _broadcast_to,
-                  lambda g, y, a, shape: sum_to(g, a.shape))
+broadcast_to: Op = Op("broadcast_to(a, shape) = a repeated along new axes and along axes of length 1",
+                      _broadcast_to,
+                      lambda g, y, a, shape: sum_to(g, a.shape))
 
 copy = Op("copy(a) = a, in memory of its own",
           lambda a: a.copy(),

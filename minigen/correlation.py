@@ -72,7 +72,7 @@ class Plan(NamedTuple):
         """The cost of an output with ``out`` channels, in multiplications per image."""
         seen = sum(rows.stop - rows.start for rows, _ in self.rows.parts)
         each = max(len(self.columns.parts) * out, _COLUMNS) + (_APART if len(self.rows.parts) > 1 else 0)
-        per_tile = self.columns.extent * channels * (_COPY * self.rows.extent + seen * each)
+        per_tile: int = self.columns.extent * channels * (_COPY * self.rows.extent + seen * each)
         return self.rows.tiles * self.columns.tiles * per_tile
 
     def kernels(self, w: Array) -> list[Array]:

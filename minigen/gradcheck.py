@@ -177,7 +177,7 @@ def _difference(f: Callable[..., Tensor], leaves: list[Tensor], leaf: Tensor,
                 direction: numpy.ndarray) -> numpy.ndarray:
     """(f(x + h direction) - f(x - h direction)) / 2h as a vector, where x is the leaf's value."""
     x = leaf.data
-    values = []
+    values: list[numpy.ndarray] = []
     for h in (_STEP, -_STEP):
         leaf.data = x + to_device(h * direction)
         values.append(to_host(f(*leaves)).ravel())

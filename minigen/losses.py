@@ -22,6 +22,7 @@ import numpy
 from minigen import checks, ops
 from minigen.backend import Array, to_device, xp
 from minigen.core import Op, numbers, to_host
+from minigen.tensor import Value
 
 
 def _check(loss: str, axes: str, agree: int = 0, **arrays: Any) -> None:
@@ -53,7 +54,7 @@ def _check_scalars(loss: str, **values: Any) -> None:
             raise ValueError(f"{loss}: a scalar {name} expected, one of shape {value.shape} found")
 
 
-def gan_discriminator(real_logits: Any, fake_logits: Any) -> Any:
+def gan_discriminator(real_logits: Any, fake_logits: Value) -> Value:
     """The discriminator's loss of Eq. 1 and Eq. 2: -E log D(x) - E log(1 - D(G(z))).
 
     Eq. 1 prints max_D E log D(x) + E[1 - log D(G(z))]. The bracket is a slip: as printed it would reward D
@@ -64,7 +65,7 @@ def gan_discriminator(real_logits: Any, fake_logits: Any) -> Any:
     return ops.mean(ops.softplus(-real_logits)) + ops.mean(ops.softplus(fake_logits))
 
 
-def gan_generator_minimax(fake_logits: Any) -> Any:
+def gan_generator_minimax(fake_logits: Value) -> Value:
     """The generator's loss of Eq. 1: E log(1 - D(G(z))), printed as E[1 - log D(G(z))].
 
     ``gan_discriminator`` explains this slip. At the optimal D the loss is 2 JS(P_data || P_G) - 2 log 2
@@ -74,7 +75,7 @@ def gan_generator_minimax(fake_logits: Any) -> Any:
     return -ops.mean(ops.softplus(fake_logits))
 
 
-def gan_generator(fake_logits: Any) -> Any:
+def gan_generator(fake_logits: Value) -> Value:
     """The generator's loss of Eq. 2, and L_GAN of Eq. 7: -E log D(G(z)), the non-saturating objective.
 
     At the optimal D its gradient is that of KL(P_G || P_data) - 2 JS(P_data || P_G) (Eq. 4).
@@ -83,7 +84,7 @@ def gan_generator(fake_logits: Any) -> Any:
     return ops.mean(_minus_log_d(fake_logits))
 
 
-def gan_generator_each(fake_logits: Any) -> Any:
+def gan_generator_each(fake_logits: Value) -> Value:
     """L_GAN(x) of each generated image, Eq. 7 before the expectation: -log D(x), the mean over D's outputs.
 
     ``fake_logits`` is (N, outputs), the result (N,). D = 1/2 everywhere gives L_GAN = log 2.
@@ -92,11 +93,11 @@ def gan_generator_each(fake_logits: Any) -> Any:
     return _minus_log_d(fake_logits)
 
 
-def _minus_log_d(logits: Any) -> Any:
+def _minus_log_d(logits: Value) -> Value:
     return ops.mean(ops.softplus(-logits), axis=-1)
 
 
-def wgan_critic(real_scores: Any, fake_scores: Any) -> Any:
+def wgan_critic(real_scores: Any, fake_scores: Value) -> Value:
     """The critic's loss of Eq. 5: E D(G(z)) - E D(x).
 
     D is a real-valued score, and weight clipping makes it Lipschitz. The paper prints Eq. 5 as
@@ -106,7 +107,7 @@ def wgan_critic(real_scores: Any, fake_scores: Any) -> Any:
     return ops.mean(fake_scores) - ops.mean(real_scores)
 
 
-def wgan_generator(fake_scores: Any) -> Any:
+def wgan_generator(fake_scores: Value) -> Value:
     """The generator's loss of Eq. 5: -E D(G(z))."""
     _check("wgan_generator", "(N, ...)", fake_scores=fake_scores)
     return -ops.mean(fake_scores)
@@ -123,7 +124,7 @@ _squared_error = Op("squared_error(x, y) = (x - y)^2 summed over all elements",
                     lambda g, total, x, y: 2 * g * (y - x))
 
 
-def squared_error(x: Any, reconstruction: Any) -> Any:
+def squared_error(x: Any, reconstruction: Value) -> Value:
     """The reconstruction term of Eq. 6: the squared error summed over pixels, averaged over the batch.
 
     Eq. 6 prints E log p(x | z), and section 3.1 "the mean squared error". The two agree up to
@@ -139,7 +140,7 @@ _gaussian_kl = Op("gaussian_kl(mu, logvar) = (mu^2 + exp(logvar) - 1 - logvar) /
                   lambda g, y, mu, logvar: g[..., None] * (0.5 * (ops.exp(logvar) - 1)))
 
 
-def gaussian_kl(mu: Any, logvar: Any) -> Any:
+def gaussian_kl(mu: Any, logvar: Value) -> Value:
     """The first term of Eq. 6: KL(N(mu, diag exp(logvar)) || N(0, I)), averaged over the batch.
 
     Each row of ``mu`` and ``logvar``, both (N, latent), gives 1/2 sum(mu^2 + exp(logvar) - 1 - logvar)
@@ -149,7 +150,7 @@ def gaussian_kl(mu: Any, logvar: Any) -> Any:
     return ops.mean(_gaussian_kl(mu, logvar))
 
 
-def vae(reconstruction_error: Any, kl: Any, reconstruction_weight: float = 1.0) -> Any:
+def vae(reconstruction_error: Any, kl: Value, reconstruction_weight: float = 1.0) -> Value:
     """L_vae, the negative of Eq. 6: reconstruction_weight * reconstruction_error + kl.
 
     Eq. 6 prints -KL + E log p(x | z), to be maximised; the terms are ``squared_error`` and ``gaussian_kl``.
@@ -159,7 +160,7 @@ def vae(reconstruction_error: Any, kl: Any, reconstruction_weight: float = 1.0) 
     return reconstruction_weight * reconstruction_error + kl
 
 
-def vaegan(l_vae: Any, l_gan: Any, gan_weight: float = 1.0) -> Any:
+def vaegan(l_vae: Any, l_gan: Value, gan_weight: float = 1.0) -> Value:
     """The decoder's loss in the VAE-GAN: L_vae (Eq. 6) + gan_weight * E L_GAN (Eq. 7).
 
     ``l_gan`` (N,) holds L_GAN of samples from the prior.
@@ -170,7 +171,8 @@ def vaegan(l_vae: Any, l_gan: Any, gan_weight: float = 1.0) -> Any:
     return l_vae + gan_weight * ops.mean(l_gan)
 
 
-def constrained(l_vae: Any, l_gan: Any, d: float, gan_weight: float = 1.0, per_sample: bool = True) -> Any:
+def constrained(l_vae: Any, l_gan: Value, d: float, gan_weight: float = 1.0,
+                per_sample: bool = True) -> Value:
     """The constrained VAE-GAN of section 4.1: L_vae + lambda max(L_GAN - d, 0), with lambda = ``gan_weight``.
 
     The paper writes L_GAN(x) for one image. With ``per_sample`` the hinge acts on each element of ``l_gan``
@@ -186,7 +188,7 @@ def constrained(l_vae: Any, l_gan: Any, d: float, gan_weight: float = 1.0, per_s
     return l_vae + gan_weight * ops.mean(ops.relu(l_gan - d))
 
 
-def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
+def softmax_cross_entropy(logits: Value, labels: Any) -> Value:
     """-log softmax(logits)[label], averaged over the batch, for logits (N, classes) and integer labels (N,).
 
     The labels are best on the host: on a GPU, looking at them would wait for the device.

@@ -139,7 +139,8 @@ class Module:
         """The Tensors and modules among the attributes, but not those within these modules."""
         for name, value in self._shared:        # methods may have put parts into it
             _refuse_shared(name, value)
-        found, kept = [], self._kept
+        kept = self._kept
+        found: list[tuple[str, Any]] = []
         for name, value in vars(self).items():
             if type(value) not in _PLAIN and name not in kept:
                 found += [(name, value)] if isinstance(value, (Tensor, Module)) else _items(name, value)

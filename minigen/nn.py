@@ -257,6 +257,8 @@ class Sequential(Module):
     A layer is a module, or a function such as ``ops.tanh``.
     """
 
+    layers: list[Callable[[Any], Any]]
+
     def __init__(self, *layers: Callable[[Any], Any]) -> None:
         for layer in layers:
             if isinstance(layer, type) or not callable(layer):

@@ -6,7 +6,7 @@ import inspect
 import threading
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 import numpy
 
@@ -14,6 +14,8 @@ from minigen import threads
 from minigen.backend import Array, xp
 from minigen.tensor import Tensor, next_order, value_of
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _FLOAT16 = numpy.dtype("float16")
 _PLAIN = frozenset((numpy.ndarray, float, int, bool, type(None)))      # what forward functions take as it is
 
@@ -53,7 +55,7 @@ class Op:
                  joint: Callable[..., Sequence[Any]] | None = None, elementwise: bool = False) -> None:
         self.name = doc.split("(")[0]
         self.__doc__ = doc
-        self.__module__ = getattr(forward, "__module__", None)
+        self.__module__ = getattr(forward, "__module__", "")
         code = getattr(forward, "__code__", None)
         if code is not None:
             self.__signature__ = inspect.signature(forward)
@@ -74,6 +76,10 @@ class Op:
 
     @overload
     def __call__(self, first: Tensor, *args: Any, **options: Any) -> Tensor:
+        ...
+
+    @overload
+    def __call__(self, first: Any, second: Tensor, *args: Any, **options: Any) -> Tensor:
         ...
 
     @overload
@@ -194,7 +200,7 @@ class no_grad:
     def __exit__(self, *error: Any) -> None:
         thread.paused -= 1
 
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         if not inspect.isroutine(function) or any(
                 test(function) for test in (inspect.isgeneratorfunction, inspect.iscoroutinefunction,
                                             inspect.isasyncgenfunction)):
@@ -203,7 +209,7 @@ class no_grad:
                             "yield or an await")
 
         @wraps(function)
-        def call(*args: Any, **options: Any) -> Any:
+        def call(*args: _P.args, **options: _P.kwargs) -> _R:
             with self:
                 return function(*args, **options)
         return call

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 from minigen import threads
 from minigen.backend import Array, xp
 from minigen.batch_norm import batch_norm, moments
 from minigen.conv import conv2d, conv_transpose2d
 from minigen.core import Op, broadcast_to, column_sums, copy, reduced, sum_to
-from minigen.tensor import Tensor, operators
+from minigen.tensor import Tensor, Value, operators
 
 __all__ = ["add", "sub", "mul", "div", "neg", "power", "exp", "log", "sqrt", "abs", "sign", "tanh", "sigmoid",
            "relu", "leaky_relu", "softplus", "maximum", "minimum", "clip", "where", "sum", "mean", "var",
@@ -116,11 +116,11 @@ sigmoid = Op("sigmoid(a) = 1 / (1 + exp(-a))",
              lambda g, y, a: g * (y * (1 - y)),
              elementwise=True)
 
-_gate = Op("gate(g, a) = g where a is not 0, 0 elsewhere",
-           lambda g, a, out=None: xp.multiply(g, a != 0, out=out),
-           lambda h, y, g, a: _gate(h, a),
-           None,
-           elementwise=True)
+_gate: Op = Op("gate(g, a) = g where a is not 0, 0 elsewhere",
+               lambda g, a, out=None: xp.multiply(g, a != 0, out=out),
+               lambda h, y, g, a: _gate(h, a),
+               None,
+               elementwise=True)
 
 relu = Op("relu(a) = max(a, 0)",
           lambda a, out=None: xp.maximum(a, 0, out=out),
@@ -156,11 +156,11 @@ def _outside(a: Any, low: Any, high: Any) -> Any:
     return below | (False if high is None else a > high)
 
 
-where = Op("where(condition, a, b) = a where the condition holds, b elsewhere",
-           lambda condition, a, b: xp.where(condition, a, b),
-           None,
-           lambda g, y, condition, a, b: where(condition, g, 0.0),
-           lambda g, y, condition, a, b: where(condition, 0.0, g))
+where: Op = Op("where(condition, a, b) = a where the condition holds, b elsewhere",
+               lambda condition, a, b: xp.where(condition, a, b),
+               None,
+               lambda g, y, condition, a, b: where(condition, g, 0.0),
+               lambda g, y, condition, a, b: where(condition, 0.0, g))
 
 
 # Reductions: over all axes (axis=None), one axis or a tuple of axes
@@ -236,9 +236,9 @@ logsumexp = Op("logsumexp(a, axis=None, keepdims=False) = log sum exp a",
                _logsumexp,
                lambda g, y, a, axis=None, keepdims=False: _restore(g, a, axis) * softmax(a, axis=axis))
 
-softmax = Op("softmax(a, axis=-1) = exp(a) / sum exp(a); infinite elements share 1 equally",
-             _softmax,
-             lambda g, y, a, axis=-1: y * (g - sum(g * y, axis=axis, keepdims=True)))
+softmax: Op = Op("softmax(a, axis=-1) = exp(a) / sum exp(a); infinite elements share 1 equally",
+                 _softmax,
+                 lambda g, y, a, axis=-1: y * (g - sum(g * y, axis=axis, keepdims=True)))
 
 log_softmax = Op("log_softmax(a, axis=-1) = a - logsumexp(a)",
                  _log_softmax,
@@ -246,9 +246,9 @@ log_softmax = Op("log_softmax(a, axis=-1) = a - logsumexp(a)",
 
 # Shape and indexing
 
-reshape = Op("reshape(a, shape)",
-             lambda a, shape: xp.reshape(a, shape),
-             lambda g, y, a, shape: reshape(g, a.shape))
+reshape: Op = Op("reshape(a, shape)",
+                 lambda a, shape: xp.reshape(a, shape),
+                 lambda g, y, a, shape: reshape(g, a.shape))
 
 
 def _inverse(axes: Sequence[int] | None) -> tuple[int, ...] | None:
@@ -256,9 +256,9 @@ def _inverse(axes: Sequence[int] | None) -> tuple[int, ...] | None:
     return None if axes is None else tuple(sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))
 
 
-transpose = Op("transpose(a, axes=None) = a with its axes permuted, reversed if axes is None",
-               lambda a, axes=None: xp.transpose(a, axes),
-               lambda g, y, a, axes=None: transpose(g, _inverse(axes)))
+transpose: Op = Op("transpose(a, axes=None) = a with its axes permuted, reversed if axes is None",
+                   lambda a, axes=None: xp.transpose(a, axes),
+                   lambda g, y, a, axes=None: transpose(g, _inverse(axes)))
 
 
 def _add_at(a: Array, index: Any, shape: tuple[int, ...]) -> Array:
@@ -275,17 +275,17 @@ _getitem = Op("getitem(a, index) = a[index]",
               lambda a, index: a[index],
               lambda g, y, a, index: _scatter(g, index=index, shape=a.shape))
 
-_scatter = Op("scatter(a, index, shape) = zeros of `shape` with a added at `index`; repeated indices add up",
-              _add_at,
-              lambda g, y, a, index, shape: _getitem(g, index=index))
+_scatter: Op = Op("scatter(a, index, shape) = zeros of `shape` with a added at `index`, repeated ones too",
+                  _add_at,
+                  lambda g, y, a, index, shape: _getitem(g, index=index))
 
 
-def getitem(a: Any, index: Any) -> Any:
+def getitem(a: Value, index: Any) -> Value:
     """a[index] as in NumPy: with integers, slices, None, ``...``, and arrays of integers or bool."""
     return _getitem(a, index=index)
 
 
-def scatter(a: Any, index: Any, shape: tuple[int, ...]) -> Any:
+def scatter(a: Value, index: Any, shape: tuple[int, ...]) -> Value:
     """Zeros of ``shape`` with ``a`` added at ``index``: the adjoint of ``getitem``."""
     return _scatter(a, index=index, shape=shape)
 
@@ -303,6 +303,16 @@ def _split(wanted: Sequence[bool], g: Any, y: Any, *parts: Any, axis: int | None
 _concatenate = Op("concatenate(*arrays, axis=0)",
                   lambda *parts, axis=0: xp.concatenate(parts, axis=axis),
                   joint=_split)
+
+
+@overload
+def concatenate(arrays: Sequence[Tensor], axis: int | None = 0) -> Tensor:
+    ...
+
+
+@overload
+def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Any:
+    ...
 
 
 def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Any:

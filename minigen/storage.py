@@ -148,7 +148,7 @@ def _sync_folder(path: Path) -> None:
             os.close(number)
 
 
-def save(path: Path, arrays: dict[str, numpy.ndarray]) -> None:
+def save(path: Path, arrays: dict[str, Any]) -> None:
     """Write the arrays as an uncompressed .npz file, which gets its name only once complete on the disk.
 
     ``ValueError`` names an array of Python objects.
@@ -212,7 +212,9 @@ def _array(content: bytes) -> numpy.ndarray:
     shape, fortran, dtype = read(file)
     if dtype.hasobject or dtype.itemsize * math.prod(shape) != len(content) - file.tell():
         raise ValueError(f"not the bytes of an array {dtype} {shape}")
-    flat = numpy.frombuffer(content, dtype, offset=file.tell()) if dtype.itemsize * math.prod(shape) else []
+    flat: Any = []
+    if dtype.itemsize * math.prod(shape):
+        flat = numpy.frombuffer(content, dtype, offset=file.tell())
     return numpy.array(flat, dtype).reshape(shape, order="F" if fortran else "C")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy
 
 from minigen import backend
 from minigen.backend import Array, xp
+
+Value = TypeVar("Value", bound=Any)         # of a function that returns what it was given, array or Tensor
 
 # The ops behind Tensor's operators and methods, by name; ``ops`` puts them here.
 operators: dict[str, Callable[..., Tensor]] = {}
@@ -50,6 +52,13 @@ class Tensor:
     """
 
     __slots__ = ("_data", "order", "op", "args", "raw", "options", "__weakref__")
+    _data: Array
+    order: int
+    # The op that this is a result of, or None; then with its arguments, their raw arrays, and its options.
+    op: Any
+    args: Any
+    raw: Any
+    options: dict[str, Any]
     # With these, NumPy and CuPy leave `array + tensor` to Tensor.__radd__, and likewise other operators.
     __array_ufunc__ = None
     __array_priority__ = 1000.0
@@ -96,7 +105,7 @@ class Tensor:
         """Make this Tensor a leaf with this array, which is not copied and must not change from now on."""
         self._data = array
         self.order = next_order()
-        self.op: Any = None
+        self.op = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -233,7 +242,8 @@ class Tensor:
         values = xp.array2string(self.data, separator=", ", threshold=100, edgeitems=2, prefix="Tensor(")
         return f"Tensor({values}, {self.dtype} {self.shape}{origin})"
 
-    def __array__(self, *args: Any, **options: Any) -> NoReturn:
+    # Not NoReturn: the type hints of `array + tensor` would then be those of two arrays.
+    def __array__(self, *args: Any, **options: Any) -> object:
         raise TypeError("a Tensor is not an array: use minigen.ops to compute with it, "
                         "minigen.to_host to read it")
 

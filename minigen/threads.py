@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from functools import cache, wraps
@@ -174,7 +174,7 @@ def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
                 work(job)
     # Within large_arrays BLAS is held to one thread already.
     with _one_at_a_time, nullcontext() if _sharing.get() else _limits.at_most(1):
-        others = []
+        others: list[Future[None]] = []
         with suppress(RuntimeError):        # without another thread, this one does all the work
             others += (_pool().submit(take, i) for i in range(1, workers))
         take(0)

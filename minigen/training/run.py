@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy
 
@@ -27,6 +27,7 @@ from minigen.training import checkpoints
 from minigen.checks import shown
 from minigen.version import __version__
 
+_M = TypeVar("_M", bound=Model)
 _KEPT = 3       # checkpoints
 _SAME = ("model", "settings", "seed", "batch_size", "data", "prepare")      # stay the same in a resumed run
 _PNG_END = b"IEND\xaeB`\x82"
@@ -325,6 +326,16 @@ def environment() -> dict[str, Any]:
     """What computes: versions, backend and BLAS, on which the last bits of a result depend."""
     return {"minigen": __version__, "python": platform.python_version(), "numpy": numpy.__version__,
             "blas": threads.blas_name(), "backend": backend.name()}
+
+
+@overload
+def load(folder: str | os.PathLike[str], kind: type[_M]) -> _M:
+    ...
+
+
+@overload
+def load(folder: str | os.PathLike[str], kind: None = None) -> Model:
+    ...
 
 
 def load(folder: str | os.PathLike[str], kind: type[Model] | None = None) -> Model:
