@@ -1,6 +1,7 @@
 """Each optimiser moves its own parameters only, by the gradient of its own objective; state; samples. The
 VAEs' own are in test_vae.py."""
 
+import dataclasses
 import functools
 import tracemalloc
 
@@ -337,6 +338,33 @@ def test_numbers_of_numpy_become_those_of_python():
     assert model.settings() == {"objective": "non-saturating", "outputs": 100, "latent": 3, "sizes": (16, 8),
                                 "init": "fan_in_uniform", "lr": 0.5, "beta1": 0.0, "seed": 2}
     assert all(type(model.settings()[name]) is kind for name, kind in {"latent": int, "lr": float}.items())
+
+
+@every_model
+def test_settings_of_a_built_model_stay(model):
+    before = model.settings()
+    for name, value in before.items():
+        with pytest.raises(AttributeError, match=f"{type(model).__name__}: {name} is a setting, and stays"):
+            setattr(model, name, value)
+    assert model.settings() == before
+    other = dataclasses.replace(model, seed=99)
+    assert type(other) is type(model) and other.settings() == {**before, "seed": 99}
+
+
+def test_a_model_may_work_out_its_settings_while_it_is_built():
+    @dataclasses.dataclass
+    class Mine(models.Model):
+        latent: int = 2
+        hidden: int = 1
+
+        def __post_init__(self):
+            super().__post_init__()
+            self.hidden = 2 * self.latent
+            self.networks = self.optimizers = {}
+    model = Mine(latent=3)
+    assert model.settings() == {"latent": 3, "hidden": 6}
+    with pytest.raises(AttributeError, match="Mine: hidden is a setting"):
+        model.hidden = 4
 
 
 def test_networks_that_do_not_fit_into_memory_are_refused_before_they_are_made(monkeypatch):

@@ -50,6 +50,7 @@ class Model:
     """A generative model and its training. Subclasses are dataclasses whose fields are the model's settings.
 
     They fill ``networks`` and ``optimizers``, keyed by role, and define ``update``, one training iteration.
+    From then on the settings stay: they build the model again, and resumed runs have them from the start.
     ``generator`` is the role of the network that makes images. Each iteration takes ``batches_per_step``
     batches of images. ``title`` is the model's name in print.
 
@@ -83,6 +84,13 @@ class Model:
             elif kind in ("bool", "str") and type(value).__name__ != kind:
                 raise TypeError(f"{owner}: {name}: a {kind} expected, {value!r} found")
             setattr(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "optimizers" in vars(self) and name in getattr(self, "__dataclass_fields__", ()):
+            raise AttributeError(f"{type(self).__name__}: {name} is a setting, and stays once there are "
+                                 f"optimizers: build another with dataclasses.replace(model, {name}=...), or "
+                                 "change the lr of an optimizer")
+        object.__setattr__(self, name, value)
 
     def build(self) -> FullyConnected | Larsen | None:
         """The architecture that the settings describe; it makes the networks."""
