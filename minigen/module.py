@@ -7,7 +7,7 @@ import reprlib
 import threading
 from collections import UserDict, UserList, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from types import GeneratorType
+from types import GeneratorType, SimpleNamespace
 from typing import Any, TypeVar, overload
 
 import numpy
@@ -37,9 +37,10 @@ _HIDING: tuple[type, ...] = (GeneratorType, map, filter, zip, type({}.values()),
 class Module:
     """A part of a network. Its parameters and parts are the Tensors and modules among its attributes.
 
-    They may be in dicts, lists and tuples, to any depth. One that is used twice counts once, under its first
-    name. A parameter is a leaf. What ``forward`` assigns is no part of the module: it may keep a Tensor, but
-    neither make a module nor replace a parameter, nor add to the dicts and lists that hold parts.
+    They may be in dicts, lists, tuples, namespaces and dataclasses, to any depth, but not in other objects.
+    One that is used twice counts once, under its first name. A parameter is a leaf. What ``forward`` assigns
+    is no part of the module: it may keep a Tensor, but neither make a module nor replace a parameter, nor add
+    to the containers that hold parts.
 
     Subclasses define ``forward``, with any arguments; calling the module calls it. ``buffers`` names the
     array attributes that belong to the state but are not parameters, besides those of the base classes.
@@ -49,7 +50,7 @@ class Module:
     buffers: tuple[str, ...] = ()
     training: bool = True
     _kept: frozenset[str] = frozenset()     # the attributes that forward assigned
-    _containers: bool = False               # whether forward could put parts into a list, dict or the like
+    _containers: bool = False               # whether forward could put parts into one, such as a list
     _shared: tuple[tuple[str, Any], ...] = ()       # the lists and dicts that are attributes of the class
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -94,8 +95,9 @@ class Module:
         finally:
             _running.modules.pop()
         if list(map(id, before)) != list(map(id, self._held())):
-            raise TypeError(f"{type(self).__name__}.forward: it put Tensors or modules into a list or dict "
-                            "of the module, or took some out: assign a new list in forward, or keep arrays")
+            raise TypeError(f"{type(self).__name__}.forward: it put Tensors or modules into a list, dict or "
+                            "dataclass of the module, or took some out: assign a new one in forward, or keep "
+                            "arrays")
         return y
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -109,7 +111,7 @@ class Module:
             object.__setattr__(self, "_kept", self._kept - {name})
         elif isinstance(vars(self).get(name), Tensor) and value is not None and not _holds(value):
             raise TypeError(f"{type(self).__name__}: {name} is a Tensor: assign an array to {name}.data")
-        if isinstance(value, _HOLDING) and not self._containers:
+        if not self._containers and (isinstance(value, _HOLDING) or _has_fields(value)):
             object.__setattr__(self, "_containers", True)
         object.__setattr__(self, name, value)
 
@@ -251,16 +253,25 @@ def _refuse_shared(name: str, value: Any) -> None:
 
 def _items(name: str, value: Any, within: tuple[int, ...] = (),
            longest: float = math.inf) -> Iterator[tuple[str, Any]]:
-    """The Tensors and modules that ``value`` is, or holds in dicts, lists and tuples, with their names."""
+    """The Tensors and modules that ``value`` is, or holds in containers and dataclasses, with their names."""
     if isinstance(value, (Tensor, Module)):
         yield name, value
     elif isinstance(value, _HOLDING) and id(value) not in within and len(value) <= longest:
         for key, item in value.items() if isinstance(value, (dict, UserDict)) else enumerate(value):
             yield from _items(f"{name}.{key}", item, (*within, id(value)), longest)
+    elif _has_fields(value) and id(value) not in within:
+        fields = vars(value) if isinstance(value, SimpleNamespace) else value.__dataclass_fields__
+        for field in fields:
+            yield from _items(f"{name}.{field}", getattr(value, field, None), (*within, id(value)), longest)
     elif isinstance(value, _HIDING) or isinstance(value, (set, frozenset)) and any(
             isinstance(item, (Tensor, Module)) for item in value):
         raise TypeError(f"{name}: a {type(value).__name__} hides its Tensors and modules, or their order: "
                         "keep them in a list")
+
+
+def _has_fields(value: Any) -> bool:
+    """Whether ``value`` is a namespace or a dataclass, but no class."""
+    return isinstance(value, SimpleNamespace) or hasattr(type(value), "__dataclass_fields__")
 
 
 def _holds(value: Any) -> bool:

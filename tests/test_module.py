@@ -4,6 +4,9 @@ import copy
 import math
 from collections import UserDict, UserList, deque
 from contextlib import nullcontext
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 import numpy
 import pytest
@@ -145,6 +148,39 @@ def test_parts_are_found_in_dicts_lists_and_tuples_to_any_depth(rng):
     state = {name: array + 1 for name, array in net.state().items()}
     net.load_state(state)
     assert net.blocks[7].item() == 2 and (net.queue[0].weight.data == state["queue.0.weight"]).all()
+
+
+@dataclass
+class Weights:
+    inner: Any
+    w: Tensor
+
+
+@dataclass(slots=True)
+class Slots(Weights):
+    pass
+
+
+def test_parts_are_found_in_namespaces_and_dataclasses(rng):
+    net = nn.Module()
+    net.space = SimpleNamespace(b=linear(rng), a=[Tensor(1.0)], name="x")
+    net.space.own = net.space
+    net.weights = {"a": Weights(linear(rng), Tensor(2.0)), "b": Slots(None, Tensor(3.0))}
+    net.kind = Weights
+    assert names(net) == ["space.b.weight", "space.a.0", "weights.a.inner.weight", "weights.a.w",
+                          "weights.b.w"]
+    assert not net.eval().space.b.training and not net.weights["a"].inner.training
+    with pytest.raises(TypeError, match="^Shared.weights.w is shared by all instances"):
+        type("Shared", (nn.Module,), {"weights": Weights(None, Tensor(1.0))})
+
+
+@pytest.mark.parametrize("make", [SimpleNamespace, Weights, Slots])
+def test_forward_puts_no_parts_into_namespaces_and_dataclasses(rng, make):
+    net, x = Keeper(rng), numpy.ones((1, 2), "float32")
+    net.cache = make(inner=None, w=Tensor(1.0))
+    net(x, keep=lambda net, h: setattr(net.cache, "inner", h.data))
+    with pytest.raises(TypeError, match="^Keeper.forward: it put Tensors or modules into a list, dict or"):
+        net(x, keep=lambda net, h: setattr(net.cache, "inner", h))
 
 
 def test_parts_without_an_order_or_a_name_of_their_own_are_refused(rng):
