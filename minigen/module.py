@@ -31,7 +31,8 @@ _SHORT = 100        # items of a list that each call of a module can look throug
 _PLAIN = frozenset((bool, float, int, numpy.ndarray, str, type(None)))     # most attributes
 _GROWING = (dict, list, deque, UserDict, UserList)
 _HOLDING = (*_GROWING, tuple)
-_HIDING: tuple[type, ...] = (GeneratorType, map, filter, zip, type({}.values()), type({}.items()))
+_HIDING: tuple[type, ...] = (GeneratorType, map, filter, zip, enumerate, type(iter([])), type(reversed([])),
+                             type({}.keys()), type({}.values()), type({}.items()))
 
 
 class Module:

@@ -29,8 +29,8 @@ _NEGLIGIBLE = 1e-30     # after _TIDY_EVERY decays by 0.9, times a small rate, s
 
 
 def _leaves(owner: str, parameters: Iterable[Tensor]) -> tuple[Tensor, ...]:
-    """The parameters, each once."""
-    if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable):
+    """The parameters, each once. A set has no order, by which the state could name them."""
+    if isinstance(parameters, (Tensor, set, frozenset)) or not isinstance(parameters, Iterable):
         raise TypeError(f"{owner}: a list of Tensors such as net.parameters() expected, "
                         f"{type(parameters).__name__} found")
     leaves = tuple({id(p): p for p in parameters}.values())

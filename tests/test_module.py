@@ -188,7 +188,8 @@ def test_parts_without_an_order_or_a_name_of_their_own_are_refused(rng):
     net.blocks = {linear(rng)}
     for hiding, kind in (({linear(rng)}, "set"), (frozenset([Tensor(1.0)]), "frozenset"),
                          ((linear(rng) for _ in range(2)), "generator"), (map(str, []), "map"),
-                         ({"a": linear(rng)}.values(), "dict_values")):
+                         ({"a": linear(rng)}.values(), "dict_values"), (enumerate([]), "enumerate"),
+                         (reversed([linear(rng)]), "list_reverseiterator"), (iter([]), "list_iterator")):
         net.blocks = hiding
         with pytest.raises(TypeError, match=f"^blocks: a {kind} hides its Tensors and modules, or their"):
             net.parameters()

@@ -204,6 +204,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("parameters, error, message", [
     (lambda w: w, TypeError, "a list of Tensors such as net.parameters\\(\\) expected, Tensor found"),
     (lambda w: nn.ReLU(), TypeError, "ReLU found"), (lambda w: None, TypeError, "NoneType found"),
+    (lambda w: {w}, TypeError, "set found"),
     (lambda w: [], ValueError, "at least 1 parameter expected, 0 found"),
     (lambda w: [w, w.data], TypeError, "parameter 1: a Tensor expected, ndarray found"),
     (lambda w: {"w": w}, TypeError, "parameter 0: a Tensor expected, str found"),
