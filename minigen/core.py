@@ -103,11 +103,9 @@ def grad(y: Tensor, xs: Tensor | Sequence[Tensor], create_graph: bool = False,
     if ``y`` is not a scalar or was not recorded. Raises ``RuntimeError`` if a Tensor on a path was changed
     after its use, or if the graph was freed.
     """
-    try:
-        wanted = [xs] if isinstance(xs, Tensor) else list(xs)
-    except TypeError:
-        raise TypeError("grad: xs: a Tensor or a sequence of Tensors expected, "
-                        f"{type(xs).__name__} found") from None
+    if isinstance(xs, (set, frozenset)) or not hasattr(xs, "__iter__"):
+        raise TypeError(f"grad: xs: a Tensor or a sequence of Tensors expected, {type(xs).__name__} found")
+    wanted = [xs] if isinstance(xs, Tensor) else list(xs)
     for x in (y, *wanted):
         if type(x) is not Tensor:
             raise TypeError(f"grad: a Tensor expected, {type(x).__name__} found")
@@ -153,7 +151,7 @@ def _backward(y: Tensor, targets: set[int], create_graph: bool, retain_graph: bo
             if not op.joint:
                 try:
                     part = part(g, value, *args, **options)
-                except (ValueError, TypeError, IndexError, AttributeError) as error:
+                except (ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
                     raise named(error, f"grad: partial {i} of {op.name}") from error
             like = raw[i]
             if type(part) is not expected_type or part.shape != like.shape or part.dtype is not like.dtype:
@@ -190,10 +188,11 @@ def _fitted(part: Any, like: Array, name: str, create_graph: bool) -> Any:
         raise TypeError(f"{name}: {like.dtype} expected, as the argument, {part.dtype} found")
     if part.shape == like.shape:
         return part
-    lead = len(part.shape) - len(like.shape)
-    if lead < 0 or any(n not in (1, m) for n, m in zip(like.shape, part.shape[lead:])):
-        raise ValueError(f"{name}: the shape {like.shape} of the argument expected, {part.shape} found")
-    return sum_to(part, like.shape)
+    try:
+        return sum_to(part, like.shape)
+    except ValueError:
+        raise ValueError(f"{name}: the shape {like.shape} of the argument expected, "
+                         f"{part.shape} found") from None
 
 
 _by_order = operator.attrgetter("order")
@@ -256,6 +255,8 @@ def reduced(reduction: Callable[..., Array], a: Array, axis: Any, keepdims: bool
 
 def _sum_to(a: Array, shape: tuple[int, ...]) -> Array:
     lead = len(a.shape) - len(shape)
+    if lead < 0 or any(n not in (1, m) for n, m in zip(shape, a.shape[lead:])):
+        raise ValueError(f"a shape that can be broadcast to {a.shape} expected, {shape} found")
     stretched = tuple(i + lead for i, n in enumerate(shape) if n == 1 and a.shape[i + lead] != 1)
     return reduced(xp.sum, a, tuple(range(lead)) + stretched, False).reshape(shape)
 

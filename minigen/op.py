@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 import numpy
 
-from minigen import threads
+from minigen import checks, threads
 from minigen.backend import Array, xp
 from minigen.tensor import Tensor, next_order, value_of
 
@@ -18,6 +18,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _FLOAT16 = numpy.dtype("float16")
 _PLAIN = frozenset((numpy.ndarray, float, int, bool, type(None)))      # what forward functions take as it is
+_LISTS = (list, tuple, numpy.ma.MaskedArray)    # what they do not take, with or without Tensors
 
 
 class _Thread(threading.local):
@@ -90,7 +91,7 @@ class Op:
         if options:
             args, options = self._bind(args, options)
         dtype = None        # of the Tensors
-        plain = True
+        plain, lists = True, False
         raw = []
         for a in args:
             kind = type(a)
@@ -103,14 +104,15 @@ class Op:
                                     "one dtype expected")
             elif kind not in _PLAIN and kind is not xp.ndarray:
                 plain = False
+                lists = lists or kind in _LISTS
             raw.append(a)
-        if not plain and dtype is not None:
+        if not plain and (lists or dtype is not None):
             args = self._plain(args, dtype)
             raw = [value_of(a) for a in args]
         try:
             y = self.forward(*raw, **options)
             found = y.dtype if dtype is not None else None
-        except (ValueError, TypeError, IndexError, AttributeError) as error:
+        except (ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
             raise named(error, signature(self.name, raw, options)) from error
         if dtype is None and getattr(y, "dtype", None) != _FLOAT16:
             return y
@@ -145,21 +147,22 @@ class Op:
         return args, options
 
     def _plain(self, args: tuple[Any, ...], dtype: Any) -> tuple[Any, ...]:
-        """The arguments with NumPy's numbers as Python's, and with lists, and whatever has a partial, as
-        arrays."""
+        """The arguments with lists as arrays; beside Tensors of ``dtype``, if there are any, with NumPy's
+        numbers as Python's, and with whatever has a partial as an array."""
         plain = []
         for i, a in enumerate(args):
             if isinstance(a, numpy.ma.MaskedArray):
                 raise TypeError(f"{self.name}: a masked array found: fill it first, with filled()")
-            if isinstance(a, numpy.generic):
+            is_list = isinstance(a, (list, tuple))
+            if isinstance(a, numpy.generic) and dtype is not None:
                 a = a.item()
-            elif (i < len(self.partials) or self.joint) and type(a) is not Tensor and type(a) not in _PLAIN:
+            elif (is_list or dtype is not None and type(a) is not Tensor and type(a) not in _PLAIN) and (
+                    i < len(self.partials) or self.joint):
                 try:
                     array = xp.asarray(a)
                 except (ValueError, TypeError) as error:
                     raise named(error, self.name) from None
-                is_list = isinstance(a, (list, tuple)) and array.dtype.kind in "iuf"
-                a = array.astype(dtype) if is_list else array
+                a = array.astype(dtype or array.dtype) if is_list and array.dtype.kind in "iuf" else array
             plain.append(a)
         return tuple(plain)
 
@@ -170,14 +173,14 @@ class Op:
 
 
 def signature(name: str, raw: Sequence[Any], options: dict[str, Any]) -> str:
-    words = [f"{a.dtype} {a.shape}" if hasattr(a, "shape") else repr(a) for a in raw]
-    words += [f"{key}={value!r}" for key, value in options.items()]
+    words = [f"{a.dtype} {a.shape}" if hasattr(a, "shape") else checks.shown(a) for a in raw]
+    words += [f"{key}={checks.shown(value)}" for key, value in options.items()]
     return f"{name}({' '.join(', '.join(words).split())})"
 
 
 def named(error: Exception, name: str) -> Exception:
     """An error of the same kind whose message begins with ``name``."""
-    kind = next((k for k in (ValueError, IndexError) if isinstance(error, k)), TypeError)
+    kind = next((k for k in (ValueError, IndexError, OverflowError) if isinstance(error, k)), TypeError)
     return kind(f"{name}: {error}")
 
 

@@ -36,8 +36,12 @@ def real_array(data: Any, dtype: Any, name: str) -> Array:
     if dtype is None:
         keeps = array.dtype.kind == "f" and hasattr(data, "dtype")
         dtype = array.dtype.newbyteorder("=") if keeps else xp.float32
-    if xp.dtype(dtype) not in (xp.float32, xp.float64):
-        raise TypeError(f"{name}: float32 or float64 expected, {xp.dtype(dtype)} found")
+    try:
+        kind = xp.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"{name}: float32 or float64 expected: {error}") from None
+    if kind not in (xp.float32, xp.float64):
+        raise TypeError(f"{name}: float32 or float64 expected, {kind} found")
     return xp.array(array, dtype=dtype)
 
 

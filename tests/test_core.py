@@ -192,6 +192,13 @@ def test_sum_to_and_broadcast_to_are_adjoint(rng):
         (a * core.sum_to(g, shape=a.shape)).sum())
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (5,), (4, 3), (1, 2, 3, 2), (4, 3, 1, 1)])
+def test_a_shape_that_cannot_be_broadcast_is_refused(shape):
+    """Their sizes often agree: (4, 3, 2) summed over the first axis has as many elements as (2, 3)."""
+    with pytest.raises(ValueError, match=r"sum_to\(float32 \(4, 3, 2\).*a shape that can be broadcast to"):
+        core.sum_to(Tensor(numpy.ones((4, 3, 2), "float32")), shape)
+
+
 def f(kind, *partials, forward=lambda a, b: a * b):
     return Op(f"{kind}(a, b)", forward, *partials)
 
@@ -258,8 +265,9 @@ def test_a_partial_that_does_not_fit_is_named(create_graph, op, message):
 
 def test_what_is_no_sequence_of_tensors_is_named():
     x = Tensor([1.0])
-    with pytest.raises(TypeError, match="xs: a Tensor or a sequence of Tensors expected, int found"):
-        grad(ops.sum(x), 3)
+    for xs, kind in ((3, "int"), ({x}, "set"), (frozenset([x]), "frozenset")):
+        with pytest.raises(TypeError, match=f"xs: a Tensor or a sequence of Tensors expected, {kind} found"):
+            grad(ops.sum(x), xs)
 
 
 @pytest.mark.parametrize("value", [[[1, 2], [3, 4]], numpy.array([[1, 2], [3, 4]], ">i2")], ids=repr)

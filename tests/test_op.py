@@ -92,6 +92,24 @@ def test_numbers_of_numpy_and_lists_count_like_those_of_python(function, expecte
     assert to_host(grad(ops.sum(y), x, create_graph=True)).tolist() == expected
 
 
+@pytest.mark.parametrize("function, expected", [
+    (lambda: ops.add([1, 2], [3, 4]), [4, 6]), (lambda: ops.mul([1, 2], 2), [2, 4]),
+    (lambda: ops.add((1,), (2,)), [3]), (lambda: ops.sigmoid([0.0, 0.0]), [0.5, 0.5]),
+    (lambda: ops.mean([1.0, 2.0]), 1.5), (lambda: ops.reshape([1, 2], (2, 1)), [[1], [2]]),
+    (lambda: ops.where([True, False], [1, 2], [3, 4]), [1, 4]), (lambda: ops.getitem([1, 2], [1]), [2])])
+def test_lists_without_tensors_are_arrays(function, expected):
+    assert to_host(function()).tolist() == expected
+
+
+def test_numbers_of_numpy_without_tensors_keep_their_dtype():
+    assert ops.exp(numpy.float32(0)).dtype == "float32"
+
+
+def test_a_number_that_is_too_large_is_refused_by_name():
+    with pytest.raises(OverflowError, match=r"^mul\(float32 \(\), 1000+\.\.\.0+\): int too large"):
+        Tensor(1.0) * 10 ** 400
+
+
 @pytest.mark.parametrize("array", [numpy.ones(2), numpy.array(1.0), numpy.arange(2)])
 def test_arrays_of_a_larger_dtype_are_refused_with_the_remedy(array):
     for f in (lambda x: x * array, lambda x: array * x, lambda x: ops.maximum(x, array)):
@@ -102,6 +120,8 @@ def test_arrays_of_a_larger_dtype_are_refused_with_the_remedy(array):
 def test_masked_arrays_are_refused():
     with pytest.raises(TypeError, match="mul: a masked array found: fill it first"):
         Tensor([1.0, 2.0]) * numpy.ma.masked_array(numpy.ones(2, "float32"), [True, False])
+    with pytest.raises(TypeError, match="mean: a masked array found: fill it first"):
+        ops.mean(numpy.ma.masked_array([1.0, 2.0], [True, False]))      # would be 1, not 2
 
 
 @pytest.mark.parametrize("f", [ops.mean, ops.sum, ops.exp, ops.logsumexp, ops.softmax, ops.var])

@@ -62,7 +62,8 @@ def test_a_tensor_of_a_tensor_is_an_independent_leaf():
 
 @pytest.mark.parametrize("data, dtype", [(numpy.ones(2, complex), None), ("abc", None), ([[1], [2, 3]], None),
                                          ([1], "int64"), (numpy.array(["a"]), None), (None, "object"),
-                                         (numpy.ones(2, "float16"), None), ([1.0], "float16"), ("1.5", None),
+                                         (numpy.ones(2, "float16"), None), ([1.0], "float16"),
+                                         ([1.0], "real"), ("1.5", None),
                                          (numpy.ma.masked_array([1.0, 2.0], [True, False]), None)])
 def test_what_is_no_array_of_real_numbers_is_refused(data, dtype):
     with pytest.raises(TypeError, match="^Tensor: "):
