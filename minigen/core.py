@@ -176,6 +176,10 @@ def _joint(op: Any, needed: list[bool], g: Any, value: Any, args: Sequence[Any],
     if len(parts) != len(needed):
         raise ValueError(f"grad: the joint partials of {op.name}: {len(needed)} gradients expected, one per "
                          f"argument, {len(parts)} found")
+    for i, (part, wanted_here) in enumerate(zip(parts, needed)):
+        if wanted_here and part is None:
+            raise ValueError(f"grad: the joint partials of {op.name}: a gradient for argument {i} expected, "
+                             "None found")
     return parts
 
 

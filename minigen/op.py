@@ -54,6 +54,9 @@ class Op:
 
     def __init__(self, doc: str, forward: Callable[..., Array], *partials: Callable[..., Any] | None,
                  joint: Callable[..., Sequence[Any]] | None = None, elementwise: bool = False) -> None:
+        if not isinstance(doc, str):
+            raise TypeError("Op: doc, a string such as 'mul(a, b) = a b', expected, "
+                            f"{checks.shown(doc)} found")
         self.name = doc.split("(")[0]
         self.__doc__ = doc
         self.__module__ = getattr(forward, "__module__", "")

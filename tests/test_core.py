@@ -253,7 +253,10 @@ NUMPYS = f("f", lambda g, y, a, b: numpy.exp(a) * g, None)
     (False, Op("f(a, b)", lambda a, b: a * b, joint=lambda wanted, g, y, a, b: [g * b]),
      "joint partials of f: 2 gradients expected, one per argument, 1 found"),
     (False, Op("f(a, b)", lambda a, b: a * b, joint=lambda *_: None), "joint partials of f: "),
-], ids=["transposed", "cut", "number", "float64", "Tensor", "inside", "NumPy", "constant", "joint", "None"])
+    (True, Op("f(a, b)", lambda a, b: a * b, joint=lambda wanted, g, y, a, b: [g * b, None]),
+     "joint partials of f: a gradient for argument 1 expected, None found"),
+], ids=["transposed", "cut", "number", "float64", "Tensor", "inside", "NumPy", "constant", "joint", "None",
+        "missing"])
 def test_a_partial_that_does_not_fit_is_named(create_graph, op, message):
     a, b = Tensor(numpy.ones((2, 3), "float32")), Tensor(numpy.ones((2, 3), "float32"))
     y = ops.sum(op(a, b))

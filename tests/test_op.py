@@ -52,6 +52,12 @@ def test_no_grad_as_context_and_as_decorator():
     assert (x * x).op is ops.mul
 
 
+def test_an_op_has_a_name():
+    for doc in (None, lambda a: a):
+        with pytest.raises(TypeError, match=r"^Op: doc, a string such as 'mul\(a, b\) = a b', expected, "):
+            Op(doc, lambda a: a)
+
+
 def test_joint_partials_are_told_what_is_wanted():
     asked = []
 
