@@ -88,8 +88,8 @@ class Model:
     def __setattr__(self, name: str, value: Any) -> None:
         if "optimizers" in vars(self) and name in getattr(self, "__dataclass_fields__", ()):
             raise AttributeError(f"{type(self).__name__}: {name} is a setting, and stays once there are "
-                                 f"optimizers: build another with dataclasses.replace(model, {name}=...), or "
-                                 "change the lr of an optimizer")
+                                 f"optimizers: dataclasses.replace(model, {name}=...) builds another model; "
+                                 "what training changes belongs into optimizers or other attributes")
         object.__setattr__(self, name, value)
 
     def build(self) -> FullyConnected | Larsen | None:
