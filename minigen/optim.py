@@ -55,6 +55,7 @@ class Optimizer:
 
     slots: tuple[str, ...] = ()
     hyperparameters: dict[str, str] = {"lr": "[0, inf)"}
+    decays: dict[str, str] = {}     # the slots that are stored divided by 1 - a hyperparameter, by its name
     lr: float
     _update: Callable[..., None]
 
@@ -72,6 +73,10 @@ class Optimizer:
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.hyperparameters:
             value = checks.real(type(self).__name__, name, value, self.hyperparameters[name])
+            before = vars(self).get(name, value)
+            if name in self.decays and value != before:     # the moments stay, so their stored form changes
+                for a in self.arrays.get(self.decays[name], ()):
+                    a *= (1 - before) / (1 - value)
         object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
@@ -192,6 +197,7 @@ class RMSProp(Optimizer):
 
     slots = ("v",)
     hyperparameters = {**Optimizer.hyperparameters, "alpha": "[0, 1)", "eps": _EPS}
+    decays = {"alpha": "v"}
     alpha: float
     eps: float
 
@@ -213,6 +219,7 @@ class Adam(Optimizer):
     """
 
     hyperparameters = {**Optimizer.hyperparameters, "beta1": "[0, 1)", "beta2": "[0, 1)", "eps": _EPS}
+    decays = {"beta1": "m", "beta2": "v"}
     beta1: float
     beta2: float
     eps: float

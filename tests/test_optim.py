@@ -282,6 +282,30 @@ def test_hyperparameters_have_their_range(kind, name, interval, inside, outside)
         assert getattr(optimizer, name) == before
 
 
+def test_a_decay_changed_between_steps_applies_to_the_moments_from_then_on():
+    """The state is stored divided by 1 - decay, which must not be seen."""
+    p, q = Tensor([1.0, 2.0], "float64"), Tensor([1.0, 2.0], "float64")
+    adam, rmsprop = optim.Adam([p], lr=0.1), optim.RMSProp([q], lr=0.1)
+    m = v = u = numpy.zeros(2)
+    x, y = p.data, q.data
+    beta1, beta2, alpha = 0.9, 0.999, 0.99
+    for t, g in enumerate(numpy.random.default_rng(0).normal(size=(6, 2)), 1):
+        if t == 4:
+            adam.beta1 = beta1 = 0.5
+            adam.beta2, rmsprop.alpha = beta2, alpha = 0.9, 0.0
+        adam.step([g])
+        rmsprop.step([g])
+        m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
+        u = alpha * u + (1 - alpha) * g * g
+        x = x - 0.1 * (m / (1 - beta1 ** t)) / (numpy.sqrt(v / (1 - beta2 ** t)) + 1e-8)
+        y = y - 0.1 * g / (numpy.sqrt(u) + 1e-8)
+    numpy.testing.assert_allclose(p.data, x, rtol=1e-12)
+    numpy.testing.assert_allclose(q.data, y, rtol=1e-12)
+    restored = optim.Adam([p], beta1=0.1, beta2=0.2)
+    restored.load_state(adam.state())
+    assert all((restored.state()[name] == array).all() for name, array in adam.state().items())
+
+
 @every_kind
 def test_a_learning_rate_may_end_but_not_begin_at_0(kind):
     p = Tensor(numpy.ones(2))
