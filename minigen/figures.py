@@ -147,6 +147,7 @@ def image_rows(path: Target, rows: Mapping[str, Any], labels: Mapping[str, Seque
         side = (strip.shape[1] - 1) / 10
         for i, label in enumerate(labels[name] if labels else ()):
             ax.text((i + 0.5) * side, strip.shape[0], str(label), ha="center", va="top", fontsize=12)
+    figure.draw_without_rendering()     # once more: how far names stick out depends on the layout before
     figure.savefig(path)
 
 
@@ -163,7 +164,7 @@ def image_entropies(path: Target, entropies: Mapping[str, Any], title: str, *, c
             xticks=range(1, 11))
     all_.set(title=f"all {len(values):,} images", xlabel="image entropy (nats)", xlim=(0, math.log(classes)),
              ylim=(0, 1.02), ylabel="share of images up to this entropy")
-    all_.legend(loc="lower right", frameon=False)
+    all_.legend(loc="best", frameon=False)
     for ax in (few, all_):
         _plain(ax)
     figure.savefig(path)

@@ -239,3 +239,20 @@ def test_training_curves_fill_their_figure(drawn, panels, shape):
     figures.training_curves("x.png", {f"loss {i}": lines for i in range(panels)}, "title")
     grid = drawn[0].axes[0].get_gridspec()
     assert (grid.nrows, grid.ncols) == shape and sum(ax.get_visible() for ax in drawn[0].axes) == panels
+
+
+@pytest.mark.parametrize("n", [10, 47])
+def test_the_names_of_rows_are_not_cut_off(drawn, n):
+    rows = {"test images": numpy.zeros((n, 9)), "VAE": numpy.zeros((n, 9)), "VAE-GAN": numpy.zeros((n, 9))}
+    figures.image_rows("x.png", rows, title="title")
+    drawn[0].draw_without_rendering()
+    assert min(ax.yaxis.label.get_window_extent().x0 for ax in drawn[0].axes) >= 0
+
+
+def test_the_legend_of_image_entropies_lies_where_no_curve_is(drawn, rng):
+    for low, high in ((0.0, 0.5), (2.0, 2.3)):
+        figures.image_entropies("x.png", {"VAE": rng.uniform(low, high, 1000)}, "title", classes=10)
+        figure, ax = drawn[-1], drawn[-1].axes[1]
+        figure.draw_without_rendering()
+        box, curve = ax.get_legend().get_window_extent(), ax.lines[0]
+        assert not box.count_contains(ax.transData.transform(curve.get_xydata()))
