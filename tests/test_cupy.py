@@ -286,6 +286,7 @@ def cache(tmp_path_factory):
 def run(device, monkeypatch, tmp_path, cache, capsys):
     """Run an example with --gpu, and check that all its models were trained on the device."""
     def call(example, flags):
+        monkeypatch.delitem(sys.modules, example, raising=False)        # it may know other SAMPLES
         module = importlib.import_module(example)
         common = ["--gpu", "--batch-size", "16", "--iterations", "2", "--out", str(tmp_path)]
         monkeypatch.setattr(sys, "argv", ["x", *common, *flags])

@@ -40,6 +40,7 @@ def example(cache, tmp_path, monkeypatch, capsys):
     def run(name, *arguments, status=0):
         jobs = ["--jobs", "1"] if name.startswith("mnist") else []
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *jobs, *map(str, arguments)])
+        monkeypatch.delitem(sys.modules, name, raising=False)       # it may know other SAMPLES
         with pytest.raises(SystemExit) as stop:
             cli.run(importlib.import_module(name).main)
         out, err = capsys.readouterr()
