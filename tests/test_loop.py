@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import threading
+import time
 import types
 
 import numpy
@@ -188,7 +189,7 @@ class Once(models.GAN):
     ({"model": "GAN"}, "model: a Model expected, 'GAN' found"),
     ({"images": [[0.5] * 16] * 200}, "images: a NumPy array of numbers"),
     ({"images": IMAGES.astype(object)}, "images: a NumPy array of numbers"),
-    ({"images": numpy.ma.masked_less(IMAGES, 0.1)}, "images: an array without a mask, .* expected, masked"),
+    ({"images": numpy.ma.masked_less(IMAGES, 0.1)}, r"images: .*\(N, ...\) without a mask, .*, masked_"),
     ({"images": (IMAGES, numpy.zeros(199))}, r"images: arrays of equal length expected, \(200, 199\) found"),
     ({"images": numpy.where(IMAGES < 0.01, numpy.nan, IMAGES)}, "images: finite numbers expected, NaN"),
     ({"images": IMAGES[:, :9]}, r"one step of GAN with images float32 \(8, 9\), tried beforehand, failed: "),
@@ -323,7 +324,7 @@ class Averaged(Points):
 
     def step(self, batch, rng):
         self.average = 0.9 * self.average + 0.1 * batch[0].mean()
-        return {**super().step(batch, rng), "average": self.average}
+        return super().step((batch[0] - self.average, batch[1]), rng)
 
 
 class Counting(Points):
@@ -350,6 +351,20 @@ class Noisy(Points):
         self.rng = numpy.random.default_rng(0)
 
 
+class Smooth(Points):
+    """Its samples come from an average of which its state knows nothing."""
+
+    average = 0.0
+
+    def step(self, batch, rng):
+        found = super().step(batch, rng)
+        self.average = 0.9 * self.average + 0.1 * self.means
+        return found
+
+    def sample(self, n, rng=None):
+        return self.average[numpy.zeros(n, int)]
+
+
 class Forgetful(Points):
     """It does not load what it saved."""
 
@@ -357,13 +372,25 @@ class Forgetful(Points):
         pass
 
 
-@pytest.mark.parametrize("kind", [Averaged, Counting, Noisy, Forgetful])
+@pytest.mark.parametrize("kind", [Averaged, Counting, Noisy, Smooth, Forgetful])
 def test_a_model_that_could_not_be_resumed_is_refused(tmp_path, kind):
     images = (numpy.random.default_rng(0).normal(size=(90, 2)), numpy.zeros(90))
     with pytest.raises(training.ArgumentError,
-                       match=rf"^train: model: a {kind.__name__}.step that depends on state\(\), ima"):
-        run(tmp_path / "new", model=kind(2), images=images, evaluate=None, sample_at=())
+                       match=rf"^train: model: a {kind.__name__} that depends on state\(\), images"):
+        run(tmp_path / "new", model=kind(2), images=images, evaluate=None, image_shape=(1, 2))
     assert not (tmp_path / "new").exists()
+
+
+def test_a_state_may_be_the_arrays_that_the_next_step_changes(tmp_path):
+    """It is written at once."""
+    class Live(Points):
+        def state(self):
+            return {"means": self.means, "rate": self.rate}
+
+        def load_state(self, state):
+            self.means, self.rate = state["means"], float(state["rate"])
+    run(tmp_path, model=Live(1), images=(numpy.ones((200, 2)), numpy.zeros(200)), evaluate=None, sample_at=())
+    assert newest(tmp_path) == 30
 
 
 def test_a_step_may_write_into_its_batch(tmp_path):
@@ -374,6 +401,24 @@ def test_a_step_may_write_into_its_batch(tmp_path):
     images = numpy.zeros((200, 2))
     model, _ = run(tmp_path, model=Centred(1), images=(images, numpy.zeros(200)), evaluate=None, sample_at=())
     assert model.means == pytest.approx(-1, abs=1e-3) and not images.any()
+
+
+def test_a_metric_may_be_a_time(tmp_path):
+    class Timed(Points):
+        def step(self, batch, rng):
+            return {**super().step(batch, rng), "seconds": time.perf_counter()}
+    points = (numpy.ones((200, 2)), numpy.zeros(200))
+    run(tmp_path, model=Timed(1), images=points, evaluate=None, sample_at=())
+    assert newest(tmp_path) == 30
+
+
+@pytest.mark.parametrize("batch", [None, 1.0, [[0.5] * 16] * 8, numpy.array(None), numpy.float32(1),
+                                   numpy.ma.masked_less(IMAGES[:8], 0.5), (IMAGES[:8], None)], ids=range(7))
+def test_what_prepare_must_not_return(tmp_path, batch):
+    with pytest.raises(training.LoadError,
+                       match="could not be loaded: train: prepare: an array of numbers"):
+        run(tmp_path / "new", prepare=lambda images, rng: batch)
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_prepare_that_draws_numbers_of_its_own_is_refused(tmp_path):

@@ -57,10 +57,9 @@ def arrays(images: Any, finite: bool) -> tuple[numpy.ndarray, ...]:
     """One array, or a tuple of arrays of equal length, as a tuple; ``finite`` refuses NaN and infinity."""
     found = images if isinstance(images, tuple) else (images,)
     for array in found:
-        if not isinstance(array, numpy.ndarray) or array.ndim == 0 or array.dtype.kind not in "biuf":
-            raise refused("images", "a NumPy array of numbers (N, ...), or a tuple of such arrays", array)
-        if isinstance(array, numpy.ma.MaskedArray):
-            raise refused("images", "an array without a mask, as `filled` makes it,", array)
+        if not isinstance(array, numpy.ndarray) or not _is_batch(array):
+            raise refused("images", "a NumPy array of numbers (N, ...) without a mask, or a tuple of such "
+                          "arrays,", array)
     lengths = {len(array) for array in found}
     if len(lengths) != 1:
         raise refused("images", "arrays of equal length", tuple(map(len, found)))
@@ -70,6 +69,20 @@ def arrays(images: Any, finite: bool) -> tuple[numpy.ndarray, ...]:
                 raise ArgumentError(f"train: images: finite numbers expected, NaN or infinity found among "
                                     f"images {i} to {min(i + 1000, len(array)) - 1}")
     return found
+
+
+def prepared(images: Any) -> Any:
+    """What ``prepare`` returned, if that is an array of numbers, or a tuple of such arrays."""
+    for array in images if isinstance(images, tuple) else (images,):
+        if not _is_batch(array):
+            raise refused("prepare", "an array of numbers (N, ...) without a mask, or a tuple of them,",
+                          array)
+    return images
+
+
+def _is_batch(value: Any) -> bool:
+    numeric = hasattr(value, "dtype") and getattr(value.dtype, "kind", "O") in "biuf"
+    return numeric and value.ndim > 0 and not isinstance(value, numpy.ma.MaskedArray)
 
 
 def image_shape(value: Any) -> tuple[int, int, int] | None:

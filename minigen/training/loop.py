@@ -57,9 +57,9 @@ def train(model: Model, images: Images, *, iterations: int, out: str | os.PathLi
     every ``checkpoint_every`` iterations.
 
     First everything is tried on copies of the model: a step, its state, a grid of samples, and ``evaluate``.
-    An argument that cannot be used is refused by ``ArgumentError``; the disk is as before then. So are a
-    ``prepare`` and a model that depend on more than their arguments and ``state()``: they could not be
-    resumed.
+    An argument that cannot be used is refused by ``ArgumentError``; the disk is as before then. So is a
+    ``prepare`` or a model whose next results depend on more than its arguments and ``state()``, since it
+    could not be resumed.
     A run in ``out`` is never lost unasked: ``RunError`` if there is one. With ``resume`` it goes on from its
     newest readable checkpoint and ends bit for bit where it would have ended without the interruption (same
     machine, same number of threads). With ``overwrite`` it is replaced.
@@ -174,15 +174,15 @@ class _Training:
             metrics = self.step(trial, 1, copy.deepcopy(images))    # it may write into them
             state = trial.state()
             checks.state(f"train: {kind}.state", state)
-            _finite_state(1, state)
+            state = _finite_state(1, {name: numpy.array(value) for name, value in state.items()})   # as saved
             expected = self._second_step(trial, images)
             trial = copy.deepcopy(self.model)
             trial.load_state(state)
             if self._second_step(trial, images) != expected:
                 raise ArgumentError(
-                    f"train: model: a {kind}.step that depends on state(), images and rng alone expected, "
-                    "but after load_state(state()) it has another result: add to the state what else the "
-                    "model keeps, and draw random numbers from rng")
+                    f"train: model: a {kind} that depends on state(), images and rng alone expected, but "
+                    "after load_state(state()) the next step or its samples are others: add to the state "
+                    "what else the model keeps, and draw random numbers from rng")
             if self.sample_at:
                 figures.save_grid(io.BytesIO(), self.draw(trial))
         except (ArgumentError, Diverged, MemoryError, OSError):
@@ -195,12 +195,13 @@ class _Training:
             self.measure(trial, metrics)
 
     def _second_step(self, model: Model, images: Any) -> tuple[str, ...]:
-        """Checksums of the model's metrics and state after one more step. On a GPU there is none, since sums
-        there may differ in their last bits."""
+        """Checksums of the model's state and samples after one more step; its metrics may hold a time. On a
+        GPU there is none, since sums there may differ in their last bits."""
         if backend.name() != "numpy":
             return ()
-        metrics = checks.plain(self.step(model, 2, copy.deepcopy(images)))
-        return checkpoints.checksum(metrics), checkpoints.checksum(model.state())
+        self.step(model, 2, copy.deepcopy(images))
+        samples = {"samples": self.draw(model)} if self.sample_at else {}
+        return checkpoints.checksum(model.state()), checkpoints.checksum(samples)
 
     def load(self, i: int) -> Any:
         """The images of the iteration i."""
@@ -208,7 +209,7 @@ class _Training:
         chosen = tuple(array[indices] for array in self.arrays)
         images = chosen if isinstance(self.images, tuple) else chosen[0]
         if self.prepare:
-            images = self.prepare(images, numpy.random.default_rng((self.seed, _PREPARE, i)))
+            images = checks.prepared(self.prepare(images, numpy.random.default_rng((self.seed, _PREPARE, i))))
             self.model.check(images)
         return images
 
