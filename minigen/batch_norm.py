@@ -9,9 +9,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minigen import checks, threads
+from minigen import checks, ranks, threads
 from minigen.backend import Array, xp
-from minigen.core import Op, Tensor, column_sums
+from minigen.core import Op, Tensor, all_mean, column_sums
 from minigen.tensor import Value
 
 _ROW_NUMBERS = 1 << 12      # this many fit into the first-level cache, with their sums
@@ -58,6 +58,16 @@ moments = Op("moments(x) = mean and variance of each channel of x (..., channels
              _mean_and_variance,
              lambda g, y, x: (g[0] + 2 * g[1] * (x - y[0])) / math.prod(x.shape[:-1]))
 
+
+def _all_moments(x: Any) -> tuple[Any, Any]:
+    """Mean and variance of each channel of the whole batch, of which x is this rank's share."""
+    mean, var = moments(x)
+    if ranks.sharers() == 1:
+        return mean, var
+    whole = all_mean(mean)
+    return whole, all_mean(var + (mean - whole) ** 2)
+
+
 _channel_sums = Op("channel_sums(g, x) = the sums of g and of g x for each channel, as (2, channels)",
                    lambda g, x: xp.sum(_in_row_blocks(_block_sums, g, x), axis=0),
                    lambda h, y, g, x: h[0] + h[1] * x,
@@ -87,13 +97,14 @@ def _corrected(distance: Any, g: Any, slope: Any, shift: Any, scale: Any, out: A
 
 def _batch_norm_gradients(wanted: Sequence[bool], g: Any, y: Any, x: Any, weight: Any, bias: Any,
                           stats: Array, eps: float) -> list[Any]:
-    mean, var = moments(x) if type(x) is Tensor else stats      # in a recorded gradient they depend on x
+    mean, var = _all_moments(x) if type(x) is Tensor else stats     # in a recorded gradient they depend on x
     distance = _centred(x, mean)
     sums = _channel_sums(g, distance)
     rate, n = (var + eps) ** -0.5, math.prod(x.shape[:-1])
     dx = None
     if wanted[0]:
-        dx = _corrected(distance, g, -rate * rate * sums[1] / n, -sums[0] / n, weight * rate, overwrite=True)
+        means = (sums if ranks.sharers() == 1 else all_mean(sums)) / n
+        dx = _corrected(distance, g, -rate * rate * means[1], -means[0], weight * rate, overwrite=True)
     return [dx, sums[1] * rate, sums[0], None]
 
 
@@ -125,5 +136,6 @@ def batch_norm(x: Value, weight: Any, bias: Any, eps: float) -> tuple[Value, Arr
     the shapes do not fit.
     """
     check_channels("batch_norm", x, weight, bias)
-    stats = moments(x.data if type(x) is Tensor else x)
+    raw = x.data if type(x) is Tensor else x
+    stats = moments(raw) if ranks.sharers() == 1 else xp.stack(_all_moments(raw))
     return _batch_norm(x, weight, bias, stats, eps=eps), stats

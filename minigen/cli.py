@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from minigen import backend, datasets, storage, threads, training, workers
+from minigen import backend, datasets, ranks, storage, threads, training, workers
 
 FULL = 1_000_000        # the paper's iterations
 
@@ -134,7 +134,9 @@ def run(main: Callable[[], Any]) -> NoReturn:
     if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):
         signal.signal(signal.SIGINT, signal.default_int_handler)
     warnings.formatwarning = _one_line
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    if ranks.rank():
+        sys.stdout = open(os.devnull, "w")      # the first rank prints
+    elif isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")       # a console without \xe9 still gets the table
     try:
         main()
@@ -163,10 +165,10 @@ def _one_line(message: Warning | str, *where: Any) -> str:
 
 
 def _say(message: str) -> None:
-    """Print the message on stderr, if there is one."""
+    """Print the message on stderr, if there is one; all ranks but the first say who they are."""
     with suppress(OSError, ValueError):
         if sys.stderr is not None:
-            print(message, file=sys.stderr)
+            print(f"rank {ranks.rank()}: {message}" if ranks.rank() else message, file=sys.stderr)
 
 
 def _words(error: BaseException) -> str:

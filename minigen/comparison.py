@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-from minigen import threads, training, workers
+from minigen import ranks, threads, training, workers
 from minigen.core import to_host
 from minigen.datasets import Dataset
 from minigen.experiment import Experiment, Trial
@@ -86,6 +86,8 @@ class Comparison(Experiment):
         """
         trials = self.trials(kinds, sizes=self.sizes, **settings)
         jobs = min(len(trials), self.args.jobs or max(1, threads.cores() // (self.args.threads or 1)))
+        if ranks.size() > 1:        # they share each training
+            jobs = 1
         work = partial(self._train_and_judge, evaluate_at=evaluate_at, sample_at=sample_at)
         outcomes = workers.each(work, trials, jobs, self.args.threads)
         _raise_failures({trial.folder: outcome for trial, outcome in zip(trials, outcomes)

@@ -24,13 +24,13 @@ from typing import Any, Literal, overload
 
 import numpy
 
-from minigen import backend
+from minigen import backend, ranks
 from minigen.backend import Array, xp
 from minigen.op import Op, named, no_grad, signature, thread
 from minigen.tensor import Tensor
 
-__all__ = ["Op", "Tensor", "broadcast_to", "column_sums", "copy", "grad", "no_grad", "numbers", "reduced",
-           "sum_to", "to_host"]
+__all__ = ["Op", "Tensor", "all_mean", "broadcast_to", "column_sums", "copy", "grad", "no_grad", "numbers",
+           "reduced", "sum_to", "to_host"]
 
 
 @contextmanager
@@ -279,6 +279,10 @@ sum_to = Op("sum_to(a, shape) = a summed over the axes along which `shape` was b
 broadcast_to: Op = Op("broadcast_to(a, shape) = a repeated along new axes and along axes of length 1",
                       _broadcast_to,
                       lambda g, y, a, shape: sum_to(g, a.shape))
+
+all_mean: Op = Op("all_mean(a) = the mean of a over the ranks",
+                  lambda a: backend.to_device(ranks.mean(to_host(a))),
+                  lambda g, y, a: all_mean(g))
 
 copy = Op("copy(a) = a, in memory of its own",
           lambda a: a.copy(),

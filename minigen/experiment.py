@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy
 
-from minigen import datasets, storage, training
+from minigen import datasets, ranks, storage, training
 from minigen.core import to_host
 from minigen.datasets import Dataset
 from minigen.models import Model
@@ -99,7 +99,7 @@ class Experiment:
                     trials.append(Trial(kind, {**base, **chosen, "seed": seed}, folder, group, title, varied))
         for trial in trials:
             self.build(trial)
-            if not (self.args.resume or self.args.overwrite):
+            if not (self.args.resume or self.args.overwrite or ranks.rank()):
                 training.Run(self.args.out / trial.folder).refuse_earlier()
         self.folders += [trial.folder for trial in trials]
         return trials
@@ -137,8 +137,9 @@ class Experiment:
     def figure(self, name: str, draw: Callable[..., None], *content: Any, **options: Any) -> None:
         """Call ``draw``, one of ``figures``, to write the file ``name``."""
         path = self.args.out / name
-        with storage.naming(path):
-            draw(path, *content, **options)
+        if ranks.rank() == 0:
+            with storage.naming(path):
+                draw(path, *content, **options)
         self.files.append(name)
 
     def table(self, title: str, rows: Mapping[str, Mapping[str, str]]) -> None:
@@ -160,7 +161,8 @@ class Experiment:
                 "seconds": round(time.perf_counter() - self.start, 1)}
         for name, content in (("summary.json", {"seeds": list(self.seeds), **self.results, **results}),
                               ("command.json", made)):
-            storage.write_text(self.args.out / name, json.dumps(content, indent=2) + "\n")
+            if ranks.rank() == 0:
+                storage.write_text(self.args.out / name, json.dumps(content, indent=2) + "\n")
         few = self.folders if len(self.folders) < 9 else [*self.folders[:2], "...", self.folders[-1]]
         runs = ", ".join(few)
         runs = f"; run directories {runs}" if runs else ""

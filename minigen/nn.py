@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy
 
-from minigen import checks, ops
+from minigen import checks, ops, ranks
 from minigen.backend import Array, to_device
 from minigen.batch_norm import check_channels
 from minigen.core import Tensor
@@ -184,7 +184,7 @@ class BatchNorm(Module):
         if not self.training:
             scale = self.weight / ops.sqrt(self.running_var + self.eps)
             return (x - self.running_mean) * scale + self.bias
-        count = math.prod(x.shape[:-1])
+        count = math.prod(x.shape[:-1]) * ranks.sharers()
         if count < 2:
             raise ValueError("BatchNorm: more than 1 value per channel expected in training, "
                              f"shape {x.shape} found")

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy
 
-from minigen import backend, checks, threads
+from minigen import backend, checks, ranks, threads
 from minigen.backend import Array, to_device, to_host, xp
-from minigen.core import Tensor, grad
+from minigen.core import Tensor, all_mean, grad
 from minigen.tensor import value_of
 
 _ARRAYS = 8         # in an update: parameter, gradient, new value, two states, and some room
@@ -91,6 +91,8 @@ class Optimizer:
         This frees the graph of ``loss``. ``ValueError`` if ``loss`` depends on none of the parameters.
         """
         gradients = grad(loss, self.parameters, retain_graph=False)
+        if ranks.sharers() > 1:
+            gradients = _all_mean(gradients)
         if loss.op is not None and loss.args is not None:       # not freed: no path leads to it
             raise ValueError(f"{type(self).__name__}.minimize: the loss depends on none of the parameters: "
                              "was it computed with others, from their data, or within no_grad?")
@@ -164,6 +166,13 @@ class Optimizer:
             setattr(self, name, state[name].item())
         self.arrays = {slot: [to_device(state[f"{slot}.{i}"].copy()) for i in range(len(self.parameters))]
                        for slot in self.slots}
+
+
+def _all_mean(gradients: Sequence[Array]) -> list[Array]:
+    """The means over the ranks, by way of one vector of all numbers."""
+    flat = all_mean(xp.concatenate([g.ravel() for g in gradients]))
+    ends = numpy.cumsum([g.size for g in gradients]).tolist()
+    return [flat[end - g.size:end].reshape(g.shape) for g, end in zip(gradients, ends)]
 
 
 class SGD(Optimizer):

@@ -23,7 +23,7 @@ from typing import Any
 import numpy
 import threadpoolctl
 
-from minigen import backend, checks
+from minigen import backend, checks, ranks
 from minigen.backend import Array, xp
 
 _NUMBERS_PER_THREAD = 1 << 18       # the size from which a thread gains more than it costs
@@ -37,9 +37,9 @@ def use(number: int | None) -> None:
     """Let ``number`` threads share the work of models and classifiers; None stands for the default.
 
     By default a matrix product takes one thread, and convolutions take as many as BLAS has, which are the
-    cores that the process may use. The threads of BLAS wait busily for each other, and long for one whose
-    core another program uses. So more of them make small products faster only where nothing else runs. With
-    one thread the results do not depend on the number of cores either.
+    cores that the process may use; ranks on one machine divide them. The threads of BLAS wait busily for each
+    other, and long for one whose core another program uses. So more of them make small products faster only
+    where nothing else runs. With one thread the results do not depend on the number of cores either.
     """
     global _asked
     _asked = None if number is None else checks.whole("threads.use", "number", number)
@@ -64,7 +64,7 @@ def _blas_threads() -> int:
 
 def count() -> int:
     """The number of threads that share the work on large arrays; on a GPU only the caller's."""
-    return _asked or _blas_threads() if backend.name() == "numpy" else 1
+    return _asked or max(1, _blas_threads() // ranks.per_machine()) if backend.name() == "numpy" else 1
 
 
 def per_product() -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 
-from minigen import backend, checks, networks, ops, threads
+from minigen import backend, checks, networks, ops, ranks, threads
 from minigen.backend import Array, to_device, xp
 from minigen.core import no_grad
 from minigen.networks import FullyConnected, Larsen
@@ -153,8 +153,12 @@ class Model:
         raise NotImplementedError(f"{type(self).__name__} defines no update")
 
     def noise(self, n: int, rng: numpy.random.Generator) -> Array:
-        """n latents (n, latent) from the prior N(0, I), drawn on the host."""
-        return to_device(rng.standard_normal((n, self.latent), dtype="float32"))
+        """n latents (n, latent) from the prior N(0, I), drawn on the host.
+
+        If ranks share the step, each draws all latents and takes its share.
+        """
+        drawn = rng.standard_normal((n * ranks.sharers(), self.latent), dtype="float32")
+        return to_device(ranks.share(drawn))
 
     def sample(self, n: int, rng: numpy.random.Generator | int | None = None) -> Array:
         """n images (n, ...) generated from prior latents; ``rng`` is a random generator, a seed, or None."""

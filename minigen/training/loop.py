@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy
 
-from minigen import backend, figures, threads
+from minigen import backend, figures, ranks, threads
 from minigen.backend import Array, to_device, to_host, xp
 from minigen.models import Model
 from minigen.training import checkpoints, checks, signals
@@ -74,25 +75,29 @@ def train(model: Model, images: Images, *, iterations: int, out: str | os.PathLi
         raise checks.refused("out", "the path of a folder", out)
     training = _Training(model, images, iterations, batch_size, seed, prepare, evaluate, evaluate_at,
                          sample_at, samples, image_shape, log_every, checkpoint_every)
-    run = Run(out)
-    if not (resume or overwrite):
+    run, writes = Run(out), ranks.rank() == 0
+    if writes and not (resume or overwrite):
         run.refuse_earlier()
     with threads.limited_blas():
         config = training.config()
         training.rehearse()
-    with run.lock(), threads.limited_blas():
+    with run.lock() if writes else nullcontext(), threads.limited_blas():
         done = 0
-        if resume:
+        if writes and resume:
             done = run.resume(config, model)
-        else:
+        elif writes:
             if not overwrite:
                 run.refuse_earlier()        # another process may have trained meanwhile
             run.begin(config)
+        done, state = ranks.broadcast((done, model.state()) if ranks.size() > 1 else (done, None))
+        if not writes:
+            model.load_state(state)
         start = time.perf_counter()
         training.go(run, done)
         if done < training.iterations:
             count = training.batch * (training.iterations - done)
             run.images_per_second = count / (time.perf_counter() - start)
+    ranks.barrier()         # the record is whole
     return run
 
 
@@ -130,6 +135,9 @@ class _Training:
         self.image_shape = checks.image_shape(self.image_shape)
         self.arrays = checks.arrays(self.images, finite=self.prepare is None)
         per_step = checks.whole("model.batches_per_step", self.model.batches_per_step, 1)
+        if self.batch_size % ranks.size():
+            raise ArgumentError(f"train: batch_size: a multiple of {ranks.size()} expected, the number of "
+                                f"ranks that share a batch, {self.batch_size} found")
         self.batch, n = self.batch_size * per_step, len(self.arrays[0])
         if self.batch > n:
             raise ArgumentError(f"train: batch_size: one step takes {self.batch} images, but there are only "
@@ -214,9 +222,11 @@ class _Training:
         return images
 
     def step(self, model: Model, i: int, images: Any) -> Metrics:
-        """The step i of the model, and its metrics."""
-        on_device = tuple(map(to_device, images)) if isinstance(images, tuple) else to_device(images)
-        metrics = model.step(on_device, numpy.random.default_rng((self.seed, _STEP, i)))
+        """The step i of the model, on this rank's share of the images, and its metrics."""
+        with ranks.shared_step():
+            share = tuple(to_device(ranks.share(array)) for array in _each(images))
+            metrics = model.step(share if isinstance(images, tuple) else share[0],
+                                 numpy.random.default_rng((self.seed, _STEP, i)))
         return checks.numbers(f"train: {type(model).__name__}.step", metrics, taken=("iteration",))
 
     def draw(self, model: Model) -> numpy.ndarray:
@@ -238,27 +248,31 @@ class _Training:
 
     def go(self, run: Run, done: int) -> None:
         """Train from the iteration after ``done`` to the end."""
-        i, steps = done, range(done + 1, self.iterations + 1)
+        i, steps, writes = done, range(done + 1, self.iterations + 1), ranks.rank() == 0
         pending: list[tuple[int, Metrics]] = []     # not yet looked at: that would wait for the device
         with (signals.received() as signalled, self._loaded(steps) as batches,
-              progress(run.folder.name, done, self.iterations) as shown):
+              progress(run.folder.name, done, self.iterations, writes) as shown):
             for i, images in zip(steps, batches):
                 pending.append((i, self.step(self.model, i, images)))
                 shown.step()
                 with _saying_how_to_go_on(run, i):
-                    self._record(run, i, pending, shown)
-                    stopped = bool(signalled)
-                    if stopped or i % self.checkpoint_every == 0 or i == self.iterations:
+                    self._record(run, i, pending, shown, writes)
+                    stopping = _first_signal(signalled)
+                    if stopping or i % self.checkpoint_every == 0 or i == self.iterations:
                         _finite(pending)
-                        run.save_checkpoint(i, _finite_state(i, self.model.state()))
-                if stopped:
+                        state = _finite_state(i, self.model.state())
+                        if writes:
+                            run.save_checkpoint(i, state)
+                if stopping:
                     break
-        if signalled:       # also if that was after the last checkpoint
+            stopping = _first_signal(signalled)     # also one after the last checkpoint
+        if stopping:
             raise signals.Interrupted(f"stopped at iteration {i} of {self.iterations}; {run.folder} can be "
-                                      "resumed", signalled[0])
+                                      "resumed", stopping)
 
-    def _record(self, run: Run, i: int, pending: list[tuple[int, Metrics]], shown: Progress) -> None:
-        """Log metrics and draw samples, if this is the iteration for it."""
+    def _record(self, run: Run, i: int, pending: list[tuple[int, Metrics]], shown: Progress,
+                writes: bool) -> None:
+        """Log metrics and draw samples, if this is the iteration for it and this the rank that writes."""
         logged = i % self.log_every == 0 or i in self.evaluate_at or i == self.iterations
         if not (logged or i in self.sample_at or shown.due(i)):
             return
@@ -266,6 +280,8 @@ class _Training:
         shown.show(i, metrics)
         if i in self.evaluate_at or i in self.sample_at:
             _finite_state(i, self.model.state())        # first, since of NaN they make nothing or nonsense
+        if not writes:
+            return
         if self.evaluate and i in self.evaluate_at:
             measured = self.measure(self.model, metrics)
         if logged:
@@ -294,17 +310,27 @@ def _saying_how_to_go_on(run: Run, iteration: int) -> Iterator[None]:
 
 
 def _finite(pending: list[tuple[int, Metrics]]) -> dict[str, float]:
-    """Empty ``pending`` and return its last metrics; ``Diverged`` at the first value that is not finite."""
+    """Empty ``pending`` and return its last metrics, means over the ranks; ``Diverged`` at the first value
+    that is not finite."""
     named = [(i, name, value) for i, metrics in pending for name, value in metrics.items()]
     if not named:
         return {}
-    found = to_host(xp.stack([xp.asarray(value) for _, _, value in named]))
+    found = ranks.mean(to_host(xp.stack([xp.asarray(value) for _, _, value in named])))
     for (iteration, name, _), value in zip(named, found):
         if not math.isfinite(value):
             raise Diverged(f"{name} is {value} at iteration {iteration}")
     last = list(pending[-1][1])
     pending.clear()
     return dict(zip(last, map(float, found[-len(last):])))
+
+
+def _first_signal(signalled: list[int]) -> int:
+    """A signal that one of the ranks has received, the same for all of them, or 0."""
+    if ranks.size() == 1:
+        return signalled[0] if signalled else 0
+    received = numpy.zeros(max(signal.Signals) + 1)
+    received[signalled] = 1
+    return int(ranks.total(received).nonzero()[0].max(initial=0))
 
 
 def _finite_state(iteration: int, state: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:

@@ -18,8 +18,8 @@ _canvas: dict[str, Any] | None = None       # in a worker process, where tqdm dr
 class Progress:
     """Shows the iteration and the newest losses of the run ``name`` on stderr."""
 
-    def __init__(self, name: str, total: int, bar: Any) -> None:
-        self.name, self.total, self.bar = name, total, bar
+    def __init__(self, name: str, total: int, bar: Any, shown: bool = True) -> None:
+        self.name, self.total, self.bar, self.shown = name, total, bar, shown
 
     def due(self, iteration: int) -> bool:
         """Whether the losses of this iteration are shown: at every tenth of the run."""
@@ -34,16 +34,16 @@ class Progress:
         """Show the metrics of this iteration, in a log only if they are due."""
         if self.bar is not None:
             self.bar.set_postfix(metrics, refresh=False)
-        elif self.due(iteration):
+        elif self.shown and self.due(iteration):
             losses = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
             _log(f"{self.name}: iteration {iteration:,} of {self.total:,}: {losses}")
 
 
 @contextmanager
-def progress(name: str, done: int, total: int) -> Iterator[Progress]:
-    """The Progress of a run of ``total`` iterations, of which ``done`` are done already."""
-    if _canvas is None and not _shows_bars():
-        yield Progress(name, total, None)
+def progress(name: str, done: int, total: int, shown: bool) -> Iterator[Progress]:
+    """The Progress of a run of ``total`` iterations, of which ``done`` are done already; ``shown`` or not."""
+    if not shown or _canvas is None and not _shows_bars():
+        yield Progress(name, total, None, shown)
         return
     with _tqdm()(desc=name, total=total, initial=done, **(_canvas or {})) as bar:
         yield Progress(name, total, bar)
