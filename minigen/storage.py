@@ -5,7 +5,6 @@ The cache folder keeps results between runs. An ``OSError`` that is raised here 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import glob
 import io
@@ -18,7 +17,7 @@ import threading
 import weakref
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -73,6 +72,8 @@ def lock(path: Path, wait: bool = False) -> Iterator[bool]:
         yield False
         return
     while True:
+        with suppress(FileNotFoundError):
+            _refuse_special(path)
         with path.open("ab") as file:
             _lock_files.add(file)
             held = True
@@ -109,7 +110,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
                 os.fsync(file.fileno())
             os.replace(part, path)
         except BaseException:
-            with contextlib.suppress(OSError):      # the first error says more
+            with suppress(OSError):      # the first error says more
                 part.unlink()
             raise
         _sync_folder(path.parent)
@@ -118,17 +119,21 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 def remove_unfinished(folder: Path, name: str) -> None:
     """Remove what killed processes left of files that they were just writing; ``name`` may have wildcards."""
     for part in folder.glob(f"{name}.[0-9]*.part"):
-        with contextlib.suppress(BlockingIOError), lock(part) as held:
+        with suppress(BlockingIOError), lock(part) as held:
             if held:
                 part.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:
     """Make the folder, with those above it, so that they outlast a power cut."""
-    if not path.is_dir():
-        make_folder(path.parent)
-        path.mkdir(exist_ok=True)
-        _sync_folder(path.parent)
+    for folder in (*reversed(path.parents), path):
+        if not folder.is_dir():
+            try:
+                folder.mkdir(exist_ok=True)
+            except FileExistsError:
+                raise NotADirectoryError(errno.ENOTDIR, "a folder expected, a file or a link to nothing found",
+                                         os.fspath(folder)) from None
+            _sync_folder(folder.parent)
 
 
 def sync(path: Path) -> None:
@@ -175,29 +180,35 @@ def append_text(path: Path, text: str) -> None:
 
 def load(path: Path) -> dict[str, numpy.ndarray]:
     """The arrays of a file written by ``save``. If it is damaged, ``ValueError`` names the file."""
+    if not _is_regular(path):
+        raise ValueError(f"{path} is damaged: a regular file expected")
+    content = read(path)        # first: an OSError from here on is about the content, not about the disk
     try:
-        with naming(path):
-            if not _is_regular(path):
-                raise ValueError("a regular file expected")
-            with zipfile.ZipFile(path) as archive:
-                members = archive.infolist()
-                if len({member.filename for member in members}) != len(members):
-                    raise ValueError("an array is in it twice")
-                if sum(member.file_size for member in members) > path.stat().st_size:
-                    raise ValueError("its arrays are larger than the file")
-                return {member.filename.removesuffix(".npy"): _array(archive.read(member))
-                        for member in members}      # reading compares the checksum
-    except (OSError, MemoryError):      # these say nothing about the content
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+            if len({member.filename for member in members}) != len(members):
+                raise ValueError("an array is in it twice")
+            if sum(member.file_size for member in members) > len(content):
+                raise ValueError("its arrays are larger than the file")
+            return {member.filename.removesuffix(".npy"): _array(archive.read(member))
+                    for member in members}      # reading compares the checksum
+    except MemoryError:
         raise
     except Exception as error:      # on random bytes the readers raise almost anything
         raise ValueError(f"{path} is damaged: {error or type(error).__name__}") from error
 
 
 def read(path: Path) -> bytes:
-    """The content of the file; ``OSError`` if it is no regular file but a folder, a pipe or a device."""
+    """The content of the file; ``OSError`` if it is no regular file."""
+    _refuse_special(path)
+    with naming(path):
+        return path.read_bytes()
+
+
+def _refuse_special(path: Path) -> None:
+    """``OSError`` for a folder, a pipe or a device, which might never end or even open."""
     if not _is_regular(path):
         raise OSError(errno.EINVAL, "a regular file expected", os.fspath(path))
-    return path.read_bytes()
 
 
 def _is_regular(path: Path) -> bool:

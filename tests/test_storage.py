@@ -4,6 +4,7 @@ import errno
 import fcntl
 import io
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -103,6 +104,29 @@ def test_new_folders_are_on_the_disk_too(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda number: synced.append(os.fstat(number).st_ino))
     storage.make_folder(tmp_path / "a" / "b")
     assert synced == [tmp_path.stat().st_ino, (tmp_path / "a").stat().st_ino]
+
+
+@pytest.mark.parametrize("make", [lambda path: path.write_text("mine"), lambda path: path.symlink_to("gone")])
+def test_what_is_in_the_place_of_a_folder_is_named(tmp_path, make):
+    make(tmp_path / "a")
+    with pytest.raises(NotADirectoryError, match="a folder expected, a file or a link to nothing .*/a'$"):
+        storage.make_folder(tmp_path / "a" / "b")
+
+
+def test_a_root_that_is_missing_is_an_error(monkeypatch):
+    """As that of a drive which is not connected, on Windows."""
+    monkeypatch.setattr("pathlib.Path.is_dir", lambda path: False)
+    with pytest.raises(OSError, match=f"'{re.escape(os.sep)}'$"):
+        storage.make_folder(storage.Path(os.sep, "a"))
+
+
+@pytest.mark.parametrize("name", ["lock", "x.npz.4321-1.part"])
+def test_a_pipe_in_the_place_of_a_lock_is_refused(tmp_path, name):
+    """To open it would wait for a reader."""
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(OSError, match=f"a regular file expected: '.*{name}'"):
+        with storage.lock(tmp_path / "lock"):
+            storage.save(tmp_path / "x.npz", ARRAYS)
 
 
 def test_a_lock_keeps_others_out_until_it_ends(tmp_path):
@@ -234,6 +258,25 @@ def test_noise_anywhere_is_never_taken_for_data(tmp_path):
             assert "x.npz is damaged" in str(error)
         else:       # only where it does not matter
             assert all((found[k] == v).all() for k, v in ARRAYS.items())
+
+
+def with_method(content, method):
+    """The archive with another number as the method that its first member is compressed by."""
+    local, listed = content.index(b"PK\3\4"), content.index(b"PK\1\2")
+    number = method.to_bytes(2, "little")
+    return content[:local + 8] + number + content[local + 10:listed + 10] + number + content[listed + 12:]
+
+
+@pytest.mark.parametrize("damage", [
+    *[lambda b, n=n: b[n:] for n in range(60, 240, 20)], lambda b: with_method(b, zipfile.ZIP_BZIP2),
+    lambda b: with_method(b, zipfile.ZIP_LZMA), lambda b: with_method(b, 99)])
+def test_what_the_reader_takes_for_an_error_of_the_disk_is_damage(tmp_path, damage):
+    """It looks for a place before the beginning of the file; a decompressor finds no beginning."""
+    path = tmp_path / "x.npz"
+    storage.save(path, ARRAYS)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match="x.npz is damaged"):
+        storage.load(path)
 
 
 def test_pickles_are_refused(tmp_path):
