@@ -131,7 +131,7 @@ def make_folder(path: Path) -> None:
             try:
                 folder.mkdir(exist_ok=True)
             except FileExistsError:
-                raise NotADirectoryError(errno.ENOTDIR, "a folder expected, a file or a link to nothing found",
+                raise NotADirectoryError(errno.ENOTDIR, "a folder expected, a file or a dangling link found",
                                          os.fspath(folder)) from None
             _sync_folder(folder.parent)
 

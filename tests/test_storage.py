@@ -109,7 +109,7 @@ def test_new_folders_are_on_the_disk_too(tmp_path, monkeypatch):
 @pytest.mark.parametrize("make", [lambda path: path.write_text("mine"), lambda path: path.symlink_to("gone")])
 def test_what_is_in_the_place_of_a_folder_is_named(tmp_path, make):
     make(tmp_path / "a")
-    with pytest.raises(NotADirectoryError, match="a folder expected, a file or a link to nothing .*/a'$"):
+    with pytest.raises(NotADirectoryError, match="a folder expected, a file or a dangling link found: .*/a'$"):
         storage.make_folder(tmp_path / "a" / "b")
 
 

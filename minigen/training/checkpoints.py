@@ -1,7 +1,7 @@
 """One checkpoint: a model's state in an .npz file, with a record of where it belongs.
 
 The record is JSON: the identity of the run, the iteration, the checksum of the state, and the number of bytes
-that metrics.jsonl had.
+that metrics.jsonl had, with their checksum.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def read(path: Path, expected: dict[str, Any]) -> tuple[dict[str, numpy.ndarray]
     state = storage.load(path)
     try:
         record = json.loads(str(state.pop(_RECORD)))
-        metrics = record["metrics"]
-        whole = record["checksum"] == checksum(state) and type(metrics) is int and metrics >= 0
+        length, _ = record["metrics"], record["metrics_crc32"]
+        whole = record["checksum"] == checksum(state) and type(length) is int and length >= 0
     except (KeyError, RecursionError, TypeError, ValueError):
         raise ValueError(f"{path} is damaged: it has no record of its run") from None
     if not whole:

@@ -14,6 +14,7 @@ import math
 import os
 import platform
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -122,19 +123,19 @@ class Run:
         if changes:
             warnings.warn(f"{self.folder} is resumed in another environment than it began in, so its last "
                           f"bits may differ from an uninterrupted run's: {', '.join(changes)}", stacklevel=2)
-        iteration, metrics = self.restore(model)
-        if iteration > config["iterations"]:
-            raise RunError(f"{self.folder} is already at iteration {iteration}, beyond the "
-                           f"{config['iterations']} asked for")
-        if iteration == 0:
+        record = self.restore(model)
+        if record is None:
             self._refuse_lost_checkpoints(before["checkpoint_every"])
             self.begin(config)
             return 0
-        kept = storage.read(self.metrics_path)[:metrics] if self.metrics_path.exists() else b""
-        if len(kept) < metrics:
-            raise RunError(f"{self.metrics_path} is damaged: {metrics} bytes expected at iteration "
-                           f"{iteration}, {len(kept)} found")
-        self._records(kept.removesuffix(b"\n").split(b"\n") if kept else [])
+        iteration = record["iteration"]
+        if iteration > config["iterations"]:
+            raise RunError(f"{self.folder} is already at iteration {iteration}, beyond the "
+                           f"{config['iterations']} asked for")
+        kept = self._logged()[:record["metrics"]]
+        if zlib.crc32(kept) != record["metrics_crc32"]:
+            raise RunError(f"{self.metrics_path} is damaged: the {record['metrics']} bytes that this run had "
+                           f"logged until iteration {iteration} expected, others found")
         self._prepare_folders()
         storage.write_text(self.metrics_path, kept.decode())
         for sampled, path in self._sample_paths():
@@ -143,11 +144,11 @@ class Run:
         self._write_config(config)
         return iteration
 
-    def restore(self, model: Model) -> tuple[int, int]:
-        """Give ``model`` the state of the newest checkpoint; its iteration, and the bytes of its metrics.
+    def restore(self, model: Model) -> dict[str, Any] | None:
+        """Give ``model`` the state of the newest checkpoint, and return that checkpoint's record.
 
-        A damaged checkpoint, or one of another run or model, is skipped with a warning that says so. (0, 0)
-        if there are no checkpoints, ``RunError`` if there is no other.
+        A damaged checkpoint, or one of another run or model, is skipped with a warning that says so. None if
+        there are no checkpoints, ``RunError`` if there is no other.
         """
         found = self.checkpoints()
         identity = _flat(self.config())
@@ -155,14 +156,14 @@ class Run:
             try:
                 state, record = checkpoints.read(path, {**identity, "iteration": iteration})
                 _load_state(model, state, path)
-                return iteration, record["metrics"]
+                return record
             except ValueError as error:
                 warnings.warn(f"checkpoint skipped: {error}", stacklevel=3)
         if found:
             names = ", ".join(path.name for _, path in found)
             raise RunError(f"{self.folder} has no checkpoint that can be used: {names} are damaged or of "
                            f"another model; {_REPLACE}")
-        return 0, 0
+        return None
 
     def _prepare_folders(self) -> None:
         for folder in (self.checkpoints_folder, self.samples_folder):
@@ -205,12 +206,8 @@ class Run:
 
         ``RunError`` names any other line that is damaged.
         """
-        content = storage.read(self.metrics_path) if self.metrics_path.exists() else b""
-        return self._records(content.split(b"\n")[:-1])        # a complete line ends with a line break
-
-    def _records(self, lines: list[bytes]) -> list[dict[str, Any]]:
         records = []
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(self._logged().split(b"\n")[:-1], 1):      # a complete line ends so
             try:
                 record = json.loads(line.decode())
                 if not isinstance(record, dict) or type(record["iteration"]) is not int:
@@ -220,6 +217,9 @@ class Run:
                                f"iteration expected, {shown(line.decode(errors='replace'))} found") from None
             records.append({name: math.nan if value is None else value for name, value in record.items()})
         return records
+
+    def _logged(self) -> bytes:
+        return storage.read(self.metrics_path) if self.metrics_path.exists() else b""
 
     def curve(self, name: str) -> tuple[list[int], list[float]]:
         """The iterations at which the metric ``name`` was logged, and its values there."""
@@ -256,7 +256,9 @@ class Run:
         """
         self._refuse_deleted()
         storage.sync(self.metrics_path)
-        record = {**self.identity, "iteration": iteration, "metrics": self.metrics_path.stat().st_size}
+        logged = storage.read(self.metrics_path)
+        record = {**self.identity, "iteration": iteration, "metrics": len(logged),
+                  "metrics_crc32": zlib.crc32(logged)}
         checkpoints.write(self.checkpoints_folder / f"{iteration:08d}.npz", state, record)
         found = [(i, path) for i, path in self.checkpoints() if i <= iteration]
         regular = [(i, path) for i, path in found if i % self.every == 0]
@@ -361,6 +363,6 @@ def load(folder: str | os.PathLike[str], kind: type[Model] | None = None) -> Mod
         model = kind(**config["settings"])
     except Exception as error:      # wrong settings make constructors raise almost anything
         raise RunError(f"{run.config_path}: not the settings of a {name}: {error}") from error
-    if run.restore(model)[0] == 0:
+    if run.restore(model) is None:
         raise RunError(f"{run.folder} has no checkpoint yet")
     return model
