@@ -178,7 +178,7 @@ def _words(error: BaseException) -> str:
 def path(text: str) -> Path:
     """The type of a flag: a path, in which ``~`` is the user's folder."""
     try:
-        return storage.expand(text)
+        return storage.expand("path", text)
     except OSError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -229,22 +229,30 @@ def _array(content: bytes) -> numpy.ndarray:
     return numpy.array(flat, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def expand(path: str | os.PathLike[str]) -> Path:
-    """The path, with a leading ``~`` replaced by the user's folder; ``FileNotFoundError`` if that is
-    unknown, or if the path is empty, which is an unset variable more often than the current folder."""
-    if not os.fspath(path):
-        raise FileNotFoundError(errno.ENOENT, "a path expected", "")
+def expand(owner: str, path: str | os.PathLike[str]) -> Path:
+    """The path, with a leading ``~`` replaced by the user's folder. Errors begin with ``owner``.
+
+    ``TypeError`` or ``ValueError`` if it is no path; ``FileNotFoundError`` if the folder is unknown, or if
+    the path is empty, which is an unset variable more often than the current folder.
+    """
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(text, str):
+        raise TypeError(f"{owner}: a path expected, {type(path).__name__} found")
+    if "\0" in text:
+        raise ValueError(f"{owner}: a path without null characters expected, {text!r} found")
+    if not text:
+        raise FileNotFoundError(errno.ENOENT, f"{owner}: a path expected", "")
     try:
-        return Path(path).expanduser()
+        return Path(text).expanduser()
     except RuntimeError:
-        raise FileNotFoundError(errno.ENOENT, "no home folder is known", os.fspath(path)) from None
+        raise FileNotFoundError(errno.ENOENT, f"{owner}: no home folder is known", text) from None
 
 
 def cache_folder() -> Path:
     """``MINIGEN_CACHE`` if set, otherwise minigen's folder in the platform's usual cache directory, or, for a
     user without a home, among the temporary files."""
     if chosen := os.environ.get("MINIGEN_CACHE"):
-        return expand(chosen)
+        return expand("MINIGEN_CACHE", chosen)
     try:
         return _base() / "minigen"
     except FileNotFoundError:
@@ -253,7 +261,7 @@ def cache_folder() -> Path:
 
 def _base() -> Path:
     if sys.platform == "win32":
-        return expand(os.environ.get("LOCALAPPDATA") or "~/AppData/Local")
+        return expand("LOCALAPPDATA", os.environ.get("LOCALAPPDATA") or "~/AppData/Local")
     if sys.platform == "darwin":
-        return expand("~/Library/Caches")
-    return expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+        return expand("HOME", "~/Library/Caches")
+    return expand("XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME") or "~/.cache")

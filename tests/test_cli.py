@@ -140,7 +140,7 @@ def test_paths_in_the_users_home(flags, tmp_path, monkeypatch, mnist, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.parse(flags, ["--out", "~/o"])
     assert stop.value.code == 2
-    assert "--out: [Errno 2] no home folder is known: '~/o'" in capsys.readouterr().err
+    assert "--out: [Errno 2] path: no home folder is known: '~/o'" in capsys.readouterr().err
 
 
 def test_a_users_own_file_in_the_folder_stays(flags, tmp_path, mnist):

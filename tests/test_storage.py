@@ -16,7 +16,7 @@ import zipfile
 import numpy
 import pytest
 
-from minigen import storage
+from minigen import datasets, storage, training
 
 ARRAYS = {"a.weight": numpy.arange(2000.0), "steps": numpy.array(3), "empty": numpy.zeros((0, 2), "float32")}
 
@@ -109,7 +109,7 @@ def test_new_folders_are_on_the_disk_too(tmp_path, monkeypatch):
 @pytest.mark.parametrize("make", [lambda path: path.write_text("mine"), lambda path: path.symlink_to("gone")])
 def test_what_is_in_the_place_of_a_folder_is_named(tmp_path, make):
     make(tmp_path / "a")
-    with pytest.raises(NotADirectoryError, match="a folder expected, a file or a dangling link found: .*/a'$"):
+    with pytest.raises(NotADirectoryError, match="folder expected, a file or a dangling link found: .*/a'$"):
         storage.make_folder(tmp_path / "a" / "b")
 
 
@@ -386,12 +386,26 @@ def test_the_cache_folder_of_a_user_without_a_home(no_home, monkeypatch):
 
 
 def test_an_empty_path_is_not_the_current_folder():
-    with pytest.raises(FileNotFoundError, match="a path expected: ''"):
-        storage.expand("")
-    assert storage.expand(".").as_posix() == "."
+    with pytest.raises(FileNotFoundError, match="Run: a path expected: ''"):
+        storage.expand("Run", "")
+    assert storage.expand("Run", ".").as_posix() == "."
 
 
-def test_a_path_in_the_home_of_a_user_without_one(no_home):
-    with pytest.raises(FileNotFoundError, match="no home folder is known: '~/x'"):
-        storage.expand("~/x")
-    assert storage.expand("x/~").as_posix() == "x/~"
+def test_a_path_in_the_home_of_a_user_without_one(no_home, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="Run: no home folder is known: '~/x'"):
+        storage.expand("Run", "~/x")
+    assert storage.expand("Run", "x/~").as_posix() == "x/~"
+    monkeypatch.setenv("MINIGEN_CACHE", "~/x")
+    with pytest.raises(FileNotFoundError, match="MINIGEN_CACHE: no home folder is known: '~/x'"):
+        storage.cache_folder()
+
+
+@pytest.mark.parametrize("call, owner", [
+    (training.Run, "Run"), (training.load, "Run"), (datasets.mnist, "mnist"), (datasets.celeba, "celeba"),
+    (datasets.folder, "folder"), (datasets.photographs, "photographs")])
+def test_what_is_no_path_is_refused_by_name(call, owner):
+    for wrong in (5, b"x", ["x"]):
+        with pytest.raises(TypeError, match=f"^{owner}: a path expected, {type(wrong).__name__} found$"):
+            call(wrong)
+    with pytest.raises(ValueError, match=f"^{owner}: a path without null characters expected, .* found$"):
+        call("a\0b")

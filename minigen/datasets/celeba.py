@@ -47,7 +47,7 @@ def celeba(root: str | os.PathLike[str], side: int = 64) -> Dataset:
     first five; one that cannot be read is an ``OSError``. ``FileNotFoundError`` says where to get CelebA;
     ``ValueError`` says what differs from this description.
     """
-    root = storage.expand(root)
+    root = storage.expand("celeba", root)
     place = _place(root)
     if place is None:
         raise FileNotFoundError(f"{root}: no CelebA in this folder: {_LAYOUT}")

@@ -31,7 +31,7 @@ def folder(path: str | os.PathLike[str], size: int = 64, channels: int = 3) -> D
     and names the first five; one that cannot be read is an ``OSError``. ``FileNotFoundError`` if there is no
     such folder; ``ValueError`` if it is not a folder or holds fewer than two pictures.
     """
-    root = storage.expand(path)
+    root = storage.expand("folder", path)
     if not root.is_dir():
         if root.exists():
             raise ValueError(f"{root}: a folder of pictures expected, a file found (unpack it if it is an "

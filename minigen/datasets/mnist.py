@@ -44,7 +44,7 @@ def mnist(root: str | os.PathLike[str] | None = None, split: str | None = None) 
     are counted from 0. ``FileNotFoundError`` names a missing file; ``ValueError`` names a file with
     unexpected content, and says what differs.
     """
-    prefix, paths = _choose(EMBEDDED if root is None else storage.expand(root), split)
+    prefix, paths = _choose(EMBEDDED if root is None else storage.expand("mnist", root), split)
     images, labels = _read(paths["train", "images"], paths["train", "labels"])
     test_images, test_labels = _read(paths["test", "images"], paths["test", "labels"])
     if test_images.shape[1:] != images.shape[1:]:

@@ -13,4 +13,4 @@ from minigen.datasets.folder import folder
 def photographs(path: str | os.PathLike[str], side: int = 64) -> Dataset:
     """``celeba`` of numbered images of CelebA's size, 178 x 218 pixels, in a folder or an archive; ``folder``
     of anything else. Images (N, side, side, 3) uint8."""
-    return celeba(path, side) if recognised(storage.expand(path)) else folder(path, side)
+    return celeba(path, side) if recognised(storage.expand("photographs", path)) else folder(path, side)

@@ -49,7 +49,7 @@ class Run:
     images_per_second: float | None = None
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = storage.expand(folder)
+        self.folder = storage.expand("Run", folder)
         self.config_path = self.folder / "config.json"
         self.metrics_path = self.folder / "metrics.jsonl"
         self.samples_folder = self.folder / "samples"
