@@ -117,6 +117,10 @@ def test_the_data_sets_say_what_they_are(mnist):
      r"\(4, 4, 1\) found"),
     ({"train": grey(6, shape=(14,)), "test": grey(2, shape=(14,)), "image_shape": (3.5, 4, 1)},
      r"\(3.5, 4, 1\) found"),
+    *[({"train": grey(6, shape=(20,)), "test": grey(2, shape=(20,)), "image_shape": wrong},
+       f"product of 20 expected .*{found}") for wrong, found in
+      [((numpy.nan, 4, 1), "nan"), ((numpy.inf, 4, 1), "inf"), (("5", "4", "1"), "'5'"), (20, "20 found"),
+       ((5, (4, 1)), "found"), ((5, None, 1), "None"), ((5, 4), r"\(5, 4\)")]],
     ({"train": grey(6, shape=(20,)), "test": grey(2, shape=(20,)), "image_shape": (-4, -5, 1)},
      r"\(-4, -5, 1\) found"),
 ])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -118,17 +119,20 @@ def _check_labels(name: str, labels: Any, images: numpy.ndarray) -> None:
 
 def _image_shape(stored: tuple[int, ...], given: Any) -> tuple[int, ...]:
     """The shape of an image: that of its array, or for rows of pixels the one that was given."""
-    said = numpy.shape(given) == (3,) and all(int(n) == n for n in given)
+    try:
+        said = tuple(map(operator.index, given))
+    except TypeError:
+        said = None
     expected: Any
     if len(stored) in (2, 3):
         expected = (*stored, 1)[:3]
-        fits = numpy.shape(given) == (0,) or (said and tuple(given) == expected)
+        fits = said in ((), expected)
     else:
         expected = f"(height, width, channels) with a product of {math.prod(stored)}"
-        fits = said and min(given) > 0 and math.prod(given) == math.prod(stored)
+        fits = said is not None and len(said) == 3 and min(said) > 0 and math.prod(said) == math.prod(stored)
     if not fits:
         raise ValueError(f"Dataset: image_shape: {expected} expected for images {stored}, {given} found")
-    return tuple(map(int, given)) if said else expected
+    return said or expected
 
 
 def scale(images: Any) -> Any:
