@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import shutil
 import socket
 import struct
 import tracemalloc
@@ -44,6 +45,25 @@ def test_another_folder_raw_and_compressed(small_mnist, mnist):
     assert (data.test_labels == mnist.train_labels[:50]).all()
     assert (datasets.mnist(str(small_mnist)).train_images == data.train_images).all()
     assert (data.name, data.image_shape, data.classes) == ("small", (28, 28, 1), 10)
+
+
+def test_a_split_that_is_no_string_is_refused(small_mnist):
+    with pytest.raises(TypeError, match="^mnist: split: a string or None expected, int found$"):
+        datasets.mnist(small_mnist, split=5)
+
+
+def test_files_that_begin_with_a_dot_are_passed_over(tmp_path, small_mnist):
+    """macOS writes one beside every file on other file systems."""
+    for path in small_mnist.iterdir():
+        shutil.copy(path, tmp_path)
+        (tmp_path / f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    assert len(datasets.mnist(tmp_path).train_images) == 640
+    raw = tmp_path / ".Trash" / "raw"
+    raw.mkdir(parents=True)
+    for path in tmp_path.glob("*ubyte*"):
+        path.rename(raw / path.name)
+    with pytest.raises(FileNotFoundError, match="none of them found"):
+        datasets.mnist(tmp_path)
 
 
 IMAGES, LABELS = numpy.arange(5 * 28 * 28).reshape(5, 28, 28) % 256, numpy.arange(5)

@@ -16,9 +16,9 @@ from minigen.datasets.idx import read_idx
 
 EMBEDDED = Path(__file__).parent / "mnist_idx"
 
-_NAME = re.compile(r"(?:(?P<prefix>.+)[-._])?(?P<part>train|t10k|test)[-._](?P<what>images|labels)"
+_NAME = re.compile(r"(?:(?P<prefix>[^.].*)[-._])?(?P<part>train|t10k|test)[-._](?P<what>images|labels)"
                    r"[-._]idx\d[-._]\w+?(\.gz|\.zip)?", re.IGNORECASE)
-_BELOW = ("raw", "*/raw", "gzip")       # folders in torchvision's, and in EMNIST's archive
+_BELOW = ("raw", "[!.]*/raw", "gzip")   # folders in torchvision's, and in EMNIST's archive
 _LABELS = {"qmnist": "idx2-int"}        # how labels are named, if not idx1-ubyte
 _LETTERS = string.ascii_uppercase
 _MERGED = string.digits + _LETTERS + "abdefghnqrt"      # small letters that differ from capitals
@@ -35,7 +35,8 @@ def mnist(root: str | os.PathLike[str] | None = None, split: str | None = None) 
 
     The folder holds ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte`` and the two ``t10k-`` files,
     each raw or compressed as ``.gz``, or is torchvision's folder above them. The names may have dots for
-    dashes, capitals, and a prefix, as ``emnist-letters-`` and ``qmnist-`` have, with ``test`` for ``t10k``.
+    dashes, capitals, and a prefix, as ``emnist-letters-`` and ``qmnist-`` have, with ``test`` for ``t10k``;
+    those that begin with a dot are passed over.
     If there are several data sets, ``split`` is the prefix of the wanted one or what follows ``emnist-`` in
     it, as in ``split="letters"``, or ``root`` is one of its four files. EMNIST's images, which its files hold
     transposed, are turned upright.
@@ -44,6 +45,8 @@ def mnist(root: str | os.PathLike[str] | None = None, split: str | None = None) 
     are counted from 0. ``FileNotFoundError`` names a missing file; ``ValueError`` names a file with
     unexpected content, and says what differs.
     """
+    if not isinstance(split, (str, type(None))):
+        raise TypeError(f"mnist: split: a string or None expected, {type(split).__name__} found")
     prefix, paths = _choose(EMBEDDED if root is None else storage.expand("mnist", root), split)
     images, labels = _read(paths["train", "images"], paths["train", "labels"])
     test_images, test_labels = _read(paths["test", "images"], paths["test", "labels"])
@@ -115,7 +118,7 @@ def _sets(root: Path) -> dict[tuple[Path, str], dict[tuple[str, str], Path]]:
         only = folder, (chosen["prefix"] or "").lower()
         return {only: sets[only]}
     if not sets:
-        archives = "".join(f"; unpack {path.name}" for path in sorted(folder.glob("*.zip")))
+        archives = "".join(f"; unpack {path.name}" for path in sorted(folder.glob("[!.]*.zip")))
         raise FileNotFoundError(f"{root}: {_FILES} expected, none of them found{archives}")
     return sets
 
