@@ -135,14 +135,22 @@ def test_what_is_no_folder_of_pictures_is_refused(tmp_path, make, kind, message)
 
 
 @pytest.mark.parametrize("wrong, message", [
-    ({"size": 0}, "x: an integer side of at least 1 expected, 0 found"),
-    ({"size": 4097}, "x: an integer side of at most 4096 expected, 4097 found"),
+    ({"size": 0}, "^folder: an integer size of at least 1 expected, 0 found"),
+    ({"size": 4097}, "^folder: an integer size of at most 4096 expected, 4097 found"),
     ({"size": 2.5}, "2.5 found"), ({"size": "64"}, "'64' found"), ({"size": True}, "True found"),
-    ({"size": (32, 8)}, r"\(32, 8\) found"), ({"channels": True}, "x: an integer channels .* True found"),
-    ({"channels": 4}, r"x: channels: 1 \(grey\) or 3 \(colour\) expected, 4 found")])
+    ({"size": (32, 8)}, r"\(32, 8\) found"),
+    ({"channels": True}, "^folder: an integer channels .* True found"),
+    ({"channels": 4}, r"^folder: channels: 1 \(grey\) or 3 \(colour\) expected, 4 found")])
 def test_a_shape_that_no_image_has_is_refused(tmp_path, wrong, message):
     with pytest.raises((TypeError, ValueError), match=message):
         datasets.folder(make(tmp_path / "x", 2), **wrong)
+
+
+@pytest.mark.parametrize("call", [datasets.celeba, datasets.photographs])
+@pytest.mark.parametrize("wrong", [0, 4097, 2.5, None])
+def test_a_side_that_no_image_has_is_refused(tmp_path, call, wrong):
+    with pytest.raises((TypeError, ValueError), match=f"^{call.__name__}: an integer side of at .* {wrong} "):
+        call(make(tmp_path / "x", 2), side=wrong)
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from minigen import storage
+from minigen import checks, storage
 from minigen.datasets import files, pictures
 from minigen.datasets.archive import Archive
 from minigen.datasets.dataset import Dataset
@@ -47,6 +47,7 @@ def celeba(root: str | os.PathLike[str], side: int = 64) -> Dataset:
     first five; one that cannot be read is an ``OSError``. ``FileNotFoundError`` says where to get CelebA;
     ``ValueError`` says what differs from this description.
     """
+    side = checks.whole("celeba", "side", side, most=pictures.LARGEST)
     root = storage.expand("celeba", root)
     place = _place(root)
     if place is None:

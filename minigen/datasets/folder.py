@@ -7,7 +7,7 @@ import os
 import warnings
 from pathlib import Path
 
-from minigen import storage
+from minigen import checks, storage
 from minigen.datasets import pictures
 from minigen.datasets.dataset import Dataset
 
@@ -31,6 +31,9 @@ def folder(path: str | os.PathLike[str], size: int = 64, channels: int = 3) -> D
     and names the first five; one that cannot be read is an ``OSError``. ``FileNotFoundError`` if there is no
     such folder; ``ValueError`` if it is not a folder or holds fewer than two pictures.
     """
+    size = checks.whole("folder", "size", size, most=pictures.LARGEST)
+    if checks.whole("folder", "channels", channels) not in (1, 3):
+        raise ValueError(f"folder: channels: 1 (grey) or 3 (colour) expected, {channels} found")
     root = storage.expand("folder", path)
     if not root.is_dir():
         if root.exists():
@@ -48,7 +51,7 @@ def folder(path: str | os.PathLike[str], size: int = 64, channels: int = 3) -> D
     shuffled = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
     test = set(shuffled[:max(1, round(len(names) / 10))])
     parts = [name for name in names if name not in test], sorted(test)
-    return pictures.load(pictures.Folder(root, names), parts, size, channels, root.resolve().name)
+    return pictures.load(pictures.Folder(root, names), parts, size, int(channels), root.resolve().name)
 
 
 def _files(root: Path) -> list[str]:

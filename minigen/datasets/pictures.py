@@ -25,12 +25,13 @@ import numpy
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from minigen import checks, storage
+from minigen import storage
 from minigen.datasets import files
 from minigen.datasets.dataset import Dataset
 
 _MOST_BYTES, _MOST_PIXELS = 64 << 20, 50_000_000    # of one picture; telephones take 48 million
 _FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "GIF"]
+LARGEST = 4096          # side of an image
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 _MODES = {1: "L", 3: "RGB"}
 
@@ -70,10 +71,7 @@ def load(source: Source, parts: Sequence[Sequence[str]], side: int, channels: in
     out; a warning counts them and names the first five. A cache that is damaged is made again, with a
     warning.
     """
-    side = checks.whole(name, "side", side, most=4096)
-    if checks.whole(name, "channels", channels) not in _MODES:
-        raise ValueError(f"{name}: channels: 1 (grey) or 3 (colour) expected, {channels} found")
-    shape = (side, side, int(channels))
+    shape = (side, side, channels)
     recipe = json.dumps([source.stamp, parts, shape, crop])
     cache = storage.cache_folder() / f"images_{hashlib.sha256(recipe.encode()).hexdigest()[:24]}.bin"
     index = _index(cache)
