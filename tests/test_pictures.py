@@ -145,6 +145,18 @@ def test_each_shape_has_its_own_cache(tmp_path, cache):
     assert len(list(cache.glob("*.bin"))) == 3
 
 
+def test_pictures_that_are_replaced_by_others_of_the_same_size_and_date_are_read_again(tmp_path):
+    """As by cp -p from another folder."""
+    for i in (7, 8):
+        folder = make(tmp_path / "x") if i == 7 else tmp_path / "x"
+        Image.new("RGB", (8, 8), (i, 100, 200)).save(folder / "7.bmp")
+        os.utime(folder / "7.bmp", ns=(1, 1))
+        data = datasets.folder(folder, 8)
+        image, = (image for image, name in zip([*data.train_images, *data.test_images],
+                                               [*data.train_labels, *data.test_labels]) if name == "7.bmp")
+        assert (image == (i, 100, 200)).all()
+
+
 PIXELS = 20 * 8 * 8 * 3
 SPOILT = {
     "empty": lambda content: b"",

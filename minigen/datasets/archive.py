@@ -28,7 +28,7 @@ class Archive:
     def __init__(self, path: Path, wanted: Callable[[str], Any], inner: str) -> None:
         self.path = path
         size, changed = files.state(path)
-        self.stamp = [str(path.resolve()), size, changed]
+        self.stamp = [str(path.resolve()), size, *changed]
         self.members: dict[str, tuple[zipfile.ZipFile, zipfile.ZipInfo]] = {}
         self.file = path.open("rb")
         try:

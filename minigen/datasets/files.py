@@ -11,14 +11,15 @@ _KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket",
           stat.S_IFBLK: "device"}
 
 
-def state(path: Path) -> tuple[int, int]:
-    """The bytes of a regular file, and when it was changed last. ``ValueError`` for anything else: to read a
-    FIFO or a device might never end."""
+def state(path: Path) -> tuple[int, tuple[int, int]]:
+    """The bytes of a regular file, and when it was changed last: by its own account, which copies keep and
+    anyone may set, and by the file system's. ``ValueError`` for anything else: to read a FIFO or a device
+    might never end."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         kind = _KINDS.get(stat.S_IFMT(found.st_mode), "special file")
         raise ValueError(f"{path}: a regular file expected, a {kind} found")
-    return found.st_size, found.st_mtime_ns
+    return found.st_size, (found.st_mtime_ns, found.st_ctime_ns)
 
 
 def read(path: Path, most: int) -> bytes:
