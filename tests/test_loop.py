@@ -313,8 +313,19 @@ def test_a_model_that_a_user_wrote_with_points_and_labels_as_data(tmp_path):
         training.load(tmp_path)
     with pytest.raises(training.RunError, match="the model is a 'Points', but GAN is asked for"):
         training.load(tmp_path, models.GAN)
-    with pytest.raises(TypeError, match="load: kind: a class of models expected, .*Po.* found"):
-        training.load(tmp_path, model)
+    for wrong in (model, int, "Points"):
+        with pytest.raises(TypeError, match="load: kind: a class of models expected, .* found"):
+            training.load(tmp_path, wrong)
+
+
+def test_a_users_model_that_has_the_name_of_another(tmp_path):
+    kind = type("GAN", (Points,), {})
+    data = numpy.zeros((9, 2)), numpy.zeros(9, int)
+    run(tmp_path, model=kind(2), images=data, evaluate=None, sample_at=(), iterations=2)
+    with pytest.raises(training.RunError, match=r"settings of a GAN: .*: if it is a class of your own,"
+                                                r" training.load\(folder, kind\) takes it$"):
+        training.load(tmp_path)
+    assert type(training.load(tmp_path, kind)) is kind
 
 
 class Averaged(Points):

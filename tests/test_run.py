@@ -8,7 +8,7 @@ import zipfile
 
 import numpy
 import pytest
-from short_runs import IMAGES, SETTINGS, Stop, assert_same, newest, record, run
+from short_runs import IMAGES, SETTINGS, Stop, assert_same, measure, newest, record, run
 
 from minigen import models, storage, training
 from minigen.training import loop
@@ -374,6 +374,30 @@ def test_a_run_with_other_settings_is_not_resumed(tmp_path, changes, message):
     with pytest.raises(training.RunError, match=message):
         run(tmp_path, resume=True, **changes)
     assert record(result) == before
+
+
+def test_a_file_is_no_run_directory(tmp_path):
+    (tmp_path / "x").write_text("mine")
+    with pytest.raises(training.RunError, match="x is no run directory: it has no config.json"):
+        training.load(tmp_path / "x")
+
+
+def test_a_run_stays_where_it_is_when_the_working_directory_changes(straight, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def move(model):
+        monkeypatch.chdir(tmp_path.parent)
+        return measure(model)
+    result = run("run", straight[0], evaluate=move)
+    assert result[1].folder == tmp_path / "run"
+    assert_same(straight, *result)
+
+
+def test_a_working_directory_that_is_gone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    with pytest.raises(FileNotFoundError, match="'run'"):
+        training.Run("run")
 
 
 def test_load_rebuilds_the_trained_model(straight, tmp_path):

@@ -49,7 +49,8 @@ class Run:
     images_per_second: float | None = None
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = storage.expand("Run", folder)
+        with storage.naming(folder):        # of the working directory, if that is gone
+            self.folder = storage.expand("Run", folder).absolute()      # also after a change of it
         self.config_path = self.folder / "config.json"
         self.metrics_path = self.folder / "metrics.jsonl"
         self.samples_folder = self.folder / "samples"
@@ -186,7 +187,7 @@ class Run:
             if not all(type(config[key]) is int for key in ("iterations", "checkpoint_every")):
                 raise TypeError("whole numbers expected as iterations and checkpoint_every")
             return {key: config[key] for key in (*_SAME, "iterations", "checkpoint_every", "environment")}
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             found = f"it has no {self.config_path.name}"
             if self.exists():       # as after an --overwrite that was killed
                 found = f"it holds what is left of a run, but no {self.config_path.name}; {_REPLACE}"
@@ -349,20 +350,20 @@ def load(folder: str | os.PathLike[str], kind: type[Model] | None = None) -> Mod
     """
     run = Run(folder)
     config = run.config()
-    name = config["model"]
+    name, remedy = config["model"], ""
     if kind is None:
+        remedy = ": if it is a class of your own, training.load(folder, kind) takes it"
         if name not in models.__all__ or name == "Model":
-            raise RunError(f"{run.config_path}: unknown model {shown(name)}: if it is a class of your own, "
-                           "training.load(folder, kind) takes it")
+            raise RunError(f"{run.config_path}: unknown model {shown(name)}{remedy}")
         kind = getattr(models, name)
-    if not isinstance(kind, type):
+    if not (isinstance(kind, type) and issubclass(kind, Model)):
         raise TypeError(f"load: kind: a class of models expected, {shown(kind)} found")
     if kind.__name__ != name:
         raise RunError(f"{run.config_path}: the model is a {shown(name)}, but {kind.__name__} is asked for")
     try:
         model = kind(**config["settings"])
     except Exception as error:      # wrong settings make constructors raise almost anything
-        raise RunError(f"{run.config_path}: not the settings of a {name}: {error}") from error
+        raise RunError(f"{run.config_path}: not the settings of a {name}: {error}{remedy}") from error
     if run.restore(model) is None:
         raise RunError(f"{run.folder} has no checkpoint yet")
     return model
