@@ -495,7 +495,9 @@ def test_states_that_cannot_be_saved_are_refused(tmp_path, found, message):
 
 @pytest.mark.parametrize("settings, message", [
     (None, "settings that JSON can hold expected: 'NoneType' object is not iterable"),
-    ({"classes": lambda: 2}, "settings that JSON can hold expected: function found"),
+    ({"classes": lambda: 2}, "settings that JSON can hold expected: Object of type function"),
+    ({"rates": {2: {1: 0.5}}}, "settings that come back from JSON as they were .*2: {1.* then .*'2': {'1'.*"),
+    ({"rates": {"a": [{None: 0.5}]}}, "settings that come back from JSON as they were expected"),
     ({"classes": numpy.inf}, "settings that JSON can hold expected: Out of range")])
 def test_settings_that_cannot_be_recorded_are_refused(tmp_path, settings, message):
     model = Points(2)
@@ -503,6 +505,14 @@ def test_settings_that_cannot_be_recorded_are_refused(tmp_path, settings, messag
     with pytest.raises(training.ArgumentError, match=f"train: model: {message}"):
         run(tmp_path / "new", model=model, images=(numpy.zeros((9, 2)), numpy.zeros(9)))
     assert not (tmp_path / "new").exists()
+
+
+def test_settings_of_tuples_and_numpys_numbers_are_recorded_as_lists(tmp_path):
+    model = Points(2)
+    model.settings = lambda: {"rates": {"a": (numpy.float32(0.5), [numpy.arange(2)])}}
+    _, result = run(tmp_path, model=model, images=(numpy.zeros((9, 2)), numpy.zeros(9)), evaluate=None,
+                    sample_at=())
+    assert result.config()["settings"] == {"rates": {"a": [0.5, [[0, 1]]]}}
 
 
 def test_training_outside_the_main_thread(tmp_path):

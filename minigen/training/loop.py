@@ -18,6 +18,7 @@ import numpy
 
 from minigen import backend, figures, ranks, threads
 from minigen.backend import Array, to_device, to_host, xp
+from minigen.checks import shown
 from minigen.models import Model
 from minigen.training import checkpoints, checks, signals
 from minigen.training.batches import Batches, fingerprint, loading, prefetch
@@ -147,9 +148,13 @@ class _Training:
     def config(self) -> dict[str, Any]:
         """The record of the run, in a form that JSON can hold."""
         try:
-            settings = json.loads(json.dumps(dict(self.model.settings()), default=_plain, allow_nan=False))
+            plain = _plain(dict(self.model.settings()))
+            settings = json.loads(json.dumps(plain, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise ArgumentError(f"train: model: settings that JSON can hold expected: {error}") from error
+        if settings != plain:       # a key that is no string comes back as one
+            raise ArgumentError("train: model: settings that come back from JSON as they were expected, "
+                                f"{shown(plain)} and then {shown(settings)} found")
         number = threads.count() if self.arrays[0].ndim == 4 else threads.per_product()
         return {"model": type(self.model).__name__, "settings": settings, "seed": self.seed,
                 "batch_size": self.batch_size, "data": "; ".join(map(fingerprint, self.arrays)),
@@ -350,7 +355,9 @@ def _each(images: Any) -> tuple[Any, ...]:
 
 
 def _plain(value: Any) -> Any:
-    """A NumPy number or array as JSON can hold it."""
-    if isinstance(value, (numpy.generic, numpy.ndarray)):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} found")
+    """The value with lists for tuples and for what NumPy has, as JSON returns them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.tolist() if isinstance(value, (numpy.generic, numpy.ndarray)) else value
