@@ -25,6 +25,15 @@ _LARGEST = 10 ** 9      # of other numbers: float32 ends at 3e38, and squares of
 _SHOWN = 40             # characters of a value in an error
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Says the default of a flag that has one and does not say it itself."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        help = action.help or ""
+        none = action.nargs == 0 or action.default in (None, {}) or "(default" in help
+        return help if none else super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, exit status 2."""
 
@@ -49,7 +58,7 @@ def parser(description: str, iterations: int | None, out: str, batch_size: int =
     The parser has ``--seeds`` if that has a default, ``--full`` if the paper's number of iterations is given,
     and ``--jobs`` if ``side_by_side``, for a ``Comparison``. ``data`` says what ``--data`` takes.
     """
-    flags = Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    flags = Parser(description=description, formatter_class=_Help)
     length = flags.add_mutually_exclusive_group()
     length.add_argument("--iterations", type=positive_int, default=iterations, metavar="N",
                         help="training iterations per model")
@@ -152,7 +161,7 @@ def run(main: Callable[[], Any]) -> NoReturn:
         _say(f"training stopped: {error}")
         sys.exit(1)
     except (training.ArgumentError, training.RunError, training.LoadError, backend.BackendError, MemoryError,
-            OSError) as error:
+            OSError, Warning) as error:         # ``python -W error`` raises warnings
         # A file is named where it is used; Python names no stream.
         nameless = isinstance(error, OSError) and error.errno is not None and error.filename is None
         _say("standard output: " * nameless + _words(error))

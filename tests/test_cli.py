@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,16 @@ def test_defaults(flags, tmp_path, mnist):
                             "resume": False, "overwrite": False, "checkpoint_every": None, "data": None,
                             "gpu": False, "set": {}, "jobs": None, "threads": None}
     assert values.out.is_dir() and not list(values.out.iterdir()) and len(data.train_images) == 60000
+
+
+def test_the_help_says_the_defaults_that_there_are(flags):
+    flags.add_argument("--width", type=cli.positive_float, default=0.0, help="no width (default: all)")
+    flags.set_defaults(out=Path("x"))
+    said = re.findall(r"\((default: .*?)\)", " ".join(flags.format_help().split()))
+    assert said == ["default: 50", "default: 64", "default: one per processor core",
+                    "default: one; where runs are not side by side, convolutions take all cores",
+                    "default: 0", "default: x",
+                    "default: a twentieth of them all, at most 1000", "default: all"]
 
 
 def test_values(flags, tmp_path, small_mnist):
@@ -190,6 +201,7 @@ def test_gpu_without_cupy(flags, capsys, monkeypatch):
     (workers.Failed("1 of 2 runs failed\nx: y"), 1, "1 of 2 runs failed\nx: y\n"),
     (training.LoadError("the images of iteration 3"), 2, "the images of iteration 3"),
     (training.RunError("cannot be resumed"), 2, "cannot be resumed"),
+    (UserWarning("checkpoint skipped"), 2, "checkpoint skipped\n"),
     (OSError(28, "No space left"), 2, "No space left")])
 def test_how_a_program_ends(capsys, error, status, message):
     def main():
