@@ -52,7 +52,7 @@ def parse():
     flags.add_argument("--model", choices=[*MODELS, "both"], default="both", help="the model to train")
     flags.add_argument("--width", type=cli.positive_float, metavar="X",
                        help=f"width of the networks (default: {SMALL_WIDTH}; with --full or --gpu {WIDTH:g})")
-    args, data = cli.parse(flags, load=load)
+    args, data = cli.parse(flags, load=load, outside=True)
     if args.data is None:
         print(NO_CELEBA, flush=True)
     large = args.full or args.gpu

@@ -100,14 +100,19 @@ def add_output(flags: Parser, out: str) -> None:
 
 
 def parse(flags: Parser, arguments: Sequence[str] | None = None, batches_per_step: int = 1,
-          load: Callable[[Path | None], Any] = datasets.mnist) -> tuple[argparse.Namespace, Any]:
+          load: Callable[[Path | None], Any] = datasets.mnist,
+          outside: bool = False) -> tuple[argparse.Namespace, Any]:
     """The flags' values and the data that they name, ``load(--data)``.
 
     Sets the backend and makes the folder ``--out``. ``batches_per_step`` is the largest number of batches
-    that one step of a model takes, all of different images. A value that cannot be used ends the program: one
-    line, status 2.
+    that one step of a model takes, all of different images. With ``outside``, all pictures below ``--data``
+    are data, so that ``--out`` has to be elsewhere. A value that cannot be used ends the program: one line,
+    status 2.
     """
     values = flags.parse_args(arguments)
+    if outside and values.data and values.out.resolve().is_relative_to(values.data.resolve()):
+        flags.error(f"argument --out: a folder outside of {values.data} expected, where its figures would "
+                    f"count as data, {values.out} found")
     try:
         backend.use("cupy" if values.gpu else backend.name())      # the environment may name one that fails
         threads.use(values.threads)

@@ -365,6 +365,9 @@ def test_a_reader_that_ends_before_it_is_said_is_no_wrong_flag(example, tmp_path
 
 
 @pytest.mark.parametrize("wrong, message", [
+    (["--data", "."], "argument --out: a folder outside of . expected, where its figures would count as "
+                      "data, runs/celeba_vaegan found"),
+    (["--data", "x", "--out", "y/../x"], "argument --out: a folder outside of x expected"),
     (["--data", "nowhere"], "nowhere: no such file or folder: give img_align_celeba.zip"),
     (["--data", "empty"], "empty: at least 2 pictures"),
     (["--width", 0], "--width: a number above 0"),
@@ -372,7 +375,8 @@ def test_a_reader_that_ends_before_it_is_said_is_no_wrong_flag(example, tmp_path
     (["--batch-size", 8, "--width", 1000], "VAEGAN: smaller networks expected"),
     (["--model", "gan"], "--model: invalid choice"),
     (["--batch-size", 49], "--batch-size: at most 48 expected"),
-    (["--out", ""], "--out: [Errno 2] a path expected: ''"), (["--data="], "--data: [Errno 2] a path")])
+    (["--out", ""], "--out: [Errno 2] path: a path expected: ''"),
+    (["--data="], "--data: [Errno 2] path: a path expected: ''")])
 def test_wrong_flags_of_celeba_vaegan(small_celeba, example, wrong, message):
     Path("empty").mkdir()
     _, err = example("celeba_vaegan", "--data", small_celeba, *wrong, status=2)
