@@ -1,5 +1,5 @@
 """All pictures: grids of images, and plots. Only this module draws; it uses matplotlib without its global
-state."""
+state, and without the settings that a user may have made there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context, rcParamsDefault
 from matplotlib.figure import Figure
 from matplotlib.image import imread, imsave
 
@@ -23,6 +23,9 @@ COLOURS = {"GAN": "#D55E00", "WGAN": "#0072B2", "VAE": "#CC79A7", "VAE-GAN": "#0
 _CEILING = "#777777"
 _MARKERS = "osD^vPX*"
 _ROUNDING = 1e-4        # by which images may leave [0, 1]
+
+# A figure is the same whatever a matplotlibrc says, and needs no LaTeX that it asks for.
+_standard = rc_context({name: value for name, value in rcParamsDefault.items() if name != "backend"})
 
 Target = str | os.PathLike[str]                         # the file to write
 Curve = tuple[Sequence[int], Sequence[float]]           # iterations and values
@@ -89,9 +92,11 @@ def _in_unit_range(images: numpy.ndarray) -> numpy.ndarray:
 def save_grid(path: Target, images: Any, columns: int | None = None,
               shape: Sequence[int] | None = None) -> None:
     """Write ``tile(images, columns, shape)`` as a PNG, without scaling."""
-    imsave(path, numpy.clip(tile(images, columns, shape), 0, 1), cmap="gray", vmin=0, vmax=1, format="png")
+    imsave(path, numpy.clip(tile(images, columns, shape), 0, 1), cmap="gray", vmin=0, vmax=1, format="png",
+           origin="upper")
 
 
+@_standard
 def sample_grids(path: Target, rows: Mapping[str, Sequence[tuple[int, Path]]], title: str) -> None:
     """The paper's Figure 2: a row of saved sample grids per model, each titled with its iteration."""
     columns = max(map(len, rows.values()))
@@ -108,6 +113,7 @@ def sample_grids(path: Target, rows: Mapping[str, Sequence[tuple[int, Path]]], t
     figure.savefig(path)
 
 
+@_standard
 def entropy_curves(path: Target, curves: Mapping[str, Curve], title: str, *, classes: int) -> None:
     """The paper's Figure 3: the mode entropy, at most log ``classes``, against training iterations, a line
     per model."""
@@ -129,6 +135,7 @@ def entropy_curves(path: Target, curves: Mapping[str, Curve], title: str, *, cla
     figure.savefig(path)
 
 
+@_standard
 def image_rows(path: Target, rows: Mapping[str, Any], labels: Mapping[str, Sequence[Any]] | None = None, *,
                title: str) -> None:
     """The paper's Figure 4: a strip of images per model, ten to a line, with labels under at most ten of
@@ -151,6 +158,7 @@ def image_rows(path: Target, rows: Mapping[str, Any], labels: Mapping[str, Seque
     figure.savefig(path)
 
 
+@_standard
 def image_entropies(path: Target, entropies: Mapping[str, Any], title: str, *, classes: int) -> None:
     """The paper's Figure 5: the image entropies of ten images per model, and their distribution over all its
     images, up to log ``classes``."""
@@ -170,6 +178,7 @@ def image_entropies(path: Target, entropies: Mapping[str, Any], title: str, *, c
     figure.savefig(path)
 
 
+@_standard
 def grids(path: Target, panels: Mapping[str, Any], title: str) -> None:
     """The paper's Figure 7: a grid of images per model, side by side."""
     figure = _titled(4 * len(panels), 4.6, title)
@@ -179,6 +188,7 @@ def grids(path: Target, panels: Mapping[str, Any], title: str) -> None:
     figure.savefig(path)
 
 
+@_standard
 def training_curves(path: Target, panels: Mapping[str, Mapping[str, Curve]], title: str) -> None:
     """A panel per measure, which shows it during training: a line (iterations, values) per model."""
     figure = _titled(11, 6.2, title)
@@ -196,6 +206,7 @@ def training_curves(path: Target, panels: Mapping[str, Mapping[str, Curve]], tit
     figure.savefig(path)
 
 
+@_standard
 def entropy_histogram(path: Target, entropies: Mapping[str, Any], title: str, *, classes: int) -> None:
     """The paper's Figure 8: a histogram of image entropies, up to log ``classes``; ``entropies`` has (runs,
     images) per model.
@@ -218,6 +229,7 @@ def entropy_histogram(path: Target, entropies: Mapping[str, Any], title: str, *,
     figure.savefig(path)
 
 
+@_standard
 def constraint_sweep(path: Target, panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
                      ds: Sequence[str], title: str) -> None:
     """Measures against d, a line per GAN weight; ``panels[measure][line][i]`` has one value for each run with
@@ -237,6 +249,7 @@ def constraint_sweep(path: Target, panels: Mapping[str, Mapping[str, Sequence[Se
     figure.savefig(path)
 
 
+@_standard
 def manifold(path: Target, xs: Any, ys: Any, l_gan: Any, squared_error: Any, curve: Any,
              points: Mapping[str, tuple[Any, str]], d: float, title: str) -> None:
     """The paper's Figure 6 (b): a discriminator's L_GAN as shades, the squared error to an image as rings,
@@ -273,6 +286,7 @@ def manifold(path: Target, xs: Any, ys: Any, l_gan: Any, squared_error: Any, cur
     figure.savefig(path)
 
 
+@_standard
 def moving_apart(path: Target, distances: Any, curves: Mapping[str, Any], title: str) -> None:
     """Section 2.2: divergences between two distributions against their distance, and the slopes of these
     curves."""

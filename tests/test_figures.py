@@ -2,6 +2,7 @@
 
 import numpy
 import pytest
+from matplotlib import rc_context, rcParams
 from matplotlib.image import imread
 
 from minigen import figures, models
@@ -39,6 +40,27 @@ def test_save_grid_writes_pixel_for_pixel(tmp_path):
     picture = imread(tmp_path / "x.png")
     assert picture.shape == (4, 4, 4)
     assert (picture[1:3, 1:3, 0] * 255).round().tolist() == [[0, 128], [255, 255]]
+
+
+def test_the_settings_of_matplotlib_change_nothing(tmp_path):
+    curves, image = {"GAN": ([1, 2, 3], [0.5, 0.1, 0.0])}, numpy.array([[0.0, 0.2, 0.4, 0.6]])
+
+    def draw(name):
+        figures.entropy_curves(tmp_path / f"{name}.png", curves, "title", classes=10)
+        figures.save_grid(tmp_path / f"{name} grid.png", image)
+    draw("plain")
+    changed = {"text.usetex": True, "axes.facecolor": "black", "image.origin": "lower"}
+    with rc_context(changed):
+        draw("changed")
+        assert {name: rcParams[name] for name in changed} == changed
+    for end in (".png", " grid.png"):
+        assert (tmp_path / f"plain{end}").read_bytes() == (tmp_path / f"changed{end}").read_bytes()
+
+
+@pytest.mark.parametrize("draw", [value for name, value in vars(figures).items() if not name.startswith("_")
+                                  and "title" in getattr(value, "__annotations__", ())])
+def test_every_figure_is_drawn_with_standard_settings(draw):
+    assert hasattr(draw, "__wrapped__")
 
 
 def test_entropy_curves_draw_what_they_are_given(drawn):
