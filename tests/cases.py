@@ -247,7 +247,7 @@ CASES = {
     conv._conv2d: (lambda **k: convolved("output", **k), loop_conv2d),
     conv._conv_transpose2d: (lambda **k: convolved("input", **k), loop_conv_transpose2d),
     conv._conv_weight: (lambda **k: convolved("weight", **k), loop_conv_weight),
-    core.copy: (unary, numpy.positive),
+    core.copy: (unary, numpy.positive), core.all_mean: (unary, numpy.positive),     # of one rank
     core._filled: (lambda **k: unary(value=2.5, **k), lambda a, value: numpy.full(a.shape, value)),
     ops.add: (binary, numpy.add),
     ops.sub: (binary, numpy.subtract),

@@ -122,7 +122,7 @@ def test_bars_of_the_workers_are_lines_of_their_parent(monkeypatch):
 
 
 def with_a_bar(name):
-    with progress.progress(name, 5, 10):
+    with progress.progress(name, 5, 10, shown=True):
         pass
 
 
