@@ -263,6 +263,16 @@ def test_what_evaluate_must_not_return(tmp_path, found, message):
     assert not (tmp_path / "new").exists()
 
 
+def test_networks_are_trained_on_in_the_modes_that_they_had_before_evaluate(tmp_path):
+    def evaluate(model):
+        for network in model.networks.values():
+            network.eval()
+        return {"a": 1.0}
+    model, _ = run(tmp_path, evaluate=evaluate, iterations=7)
+    modes = [module.training for network in model.networks.values() for _, module in network.named_modules()]
+    assert len(modes) > 2 and all(modes)
+
+
 def test_evaluate_is_tried_before_it_could_cost_the_training(tmp_path):
     """It is called at the end only, after the last chance to correct it."""
     with pytest.raises(ZeroDivisionError):

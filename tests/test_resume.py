@@ -259,6 +259,26 @@ def test_resume_without_a_run_begins_one(straight, tmp_path):
     assert_same(straight, *run(tmp_path / "new", straight[0], resume=True))
 
 
+def test_a_run_without_a_checkpoint_begins_anew_with_the_model_that_it_began_with(straight, tmp_path):
+    """As in a notebook, where the model still is what it was when the training stopped."""
+    kind = straight[0]
+    model, step, steps = build(kind), kind.update, iter(range(100))
+
+    def failing(self, *arguments):
+        if next(steps) == 6:        # of the 4th iteration; the rehearsal takes three steps
+            raise Stop
+        return step(self, *arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "update", failing)
+        with pytest.raises(Stop):
+            run(tmp_path, kind, model=model)
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(training.RunError, match="has no checkpoint yet, and the model is not in the state"):
+        run(tmp_path, kind, model=model, resume=True)
+    assert (tmp_path / "config.json").read_bytes() == before
+    assert_same(straight, *run(tmp_path, kind, resume=True))
+
+
 def test_resume_in_another_environment_warns(tmp_path, monkeypatch):
     run(tmp_path, iterations=6)
     threads.use(2)

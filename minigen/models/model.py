@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from functools import cached_property
 from typing import Any
@@ -24,10 +25,17 @@ _CHUNK = 250        # rows per pass, which bounds the memory for hidden layers
 @threads.limited_blas()
 def infer(network: Module, x: Array) -> Array:
     """network(x) in evaluation mode, for any number of rows, as a raw array."""
-    modes = [(module, module.training) for _, module in network.named_modules()]
-    network.eval()
-    try:
+    with kept_modes(network):
+        network.eval()
         return xp.concatenate([network(x[i:i + _CHUNK])._data for i in range(0, max(len(x), 1), _CHUNK)])
+
+
+@contextmanager
+def kept_modes(*networks: Module) -> Iterator[None]:
+    """The context after which all modules are in training or evaluation mode as before."""
+    modes = [(module, module.training) for network in networks for _, module in network.named_modules()]
+    try:
+        yield
     finally:
         for module, training in modes:
             module.training = training

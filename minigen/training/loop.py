@@ -20,6 +20,7 @@ from minigen import backend, figures, ranks, threads
 from minigen.backend import Array, to_device, to_host, xp
 from minigen.checks import shown
 from minigen.models import Model
+from minigen.models.model import kept_modes
 from minigen.training import checkpoints, checks, signals
 from minigen.training.batches import Batches, fingerprint, loading, prefetch
 from minigen.training.checks import ArgumentError
@@ -82,6 +83,7 @@ def train(model: Model, images: Images, *, iterations: int, out: str | os.PathLi
     with threads.limited_blas():
         config = training.config()
         training.rehearse()
+        config["start"] = checkpoints.checksum(model.state())
     with run.lock() if writes else nullcontext(), threads.limited_blas():
         done = 0
         if writes and resume:
@@ -248,8 +250,11 @@ class _Training:
         return images if shape is None else images.reshape(-1, *shape)
 
     def measure(self, model: Model, metrics: Mapping[str, Any]) -> dict[str, float]:
-        """What ``evaluate`` finds, under other names than those of ``metrics``."""
-        return checks.plain(checks.numbers("train: evaluate", self.evaluate(model), {"iteration", *metrics}))
+        """What ``evaluate`` finds, under other names than those of ``metrics``. Networks that it leaves in
+        evaluation mode would be trained in that, but for a resumed run's."""
+        with kept_modes(*model.networks.values()):
+            found = self.evaluate(model)
+        return checks.plain(checks.numbers("train: evaluate", found, {"iteration", *metrics}))
 
     def go(self, run: Run, done: int) -> None:
         """Train from the iteration after ``done`` to the end."""

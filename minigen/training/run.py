@@ -127,6 +127,9 @@ class Run:
         record = self.restore(model)
         if record is None:
             self._refuse_lost_checkpoints(before["checkpoint_every"])
+            if before["start"] != config["start"]:
+                raise RunError(f"{self.folder} has no checkpoint yet, and the model is not in the state that "
+                               f"the run began with: build it anew, or {_REPLACE}")
             self.begin(config)
             return 0
         iteration = record["iteration"]
@@ -186,7 +189,8 @@ class Run:
                 config[key] = dict(config[key])
             if not all(type(config[key]) is int for key in ("iterations", "checkpoint_every")):
                 raise TypeError("whole numbers expected as iterations and checkpoint_every")
-            return {key: config[key] for key in (*_SAME, "iterations", "checkpoint_every", "environment")}
+            others = ("start", "iterations", "checkpoint_every", "environment")
+            return {key: config[key] for key in (*_SAME, *others)}
         except (FileNotFoundError, NotADirectoryError):
             found = f"it has no {self.config_path.name}"
             if self.exists():       # as after an --overwrite that was killed
