@@ -64,6 +64,16 @@ def name() -> str:
     return str(_module.__name__)
 
 
+def choose_device(number: int) -> None:
+    """Compute on the GPU with this number, counted round and round through those of this machine.
+
+    NumPy has no choice.
+    """
+    if _module is not numpy:
+        runtime = _module.cuda.runtime
+        runtime.setDevice(number % runtime.getDeviceCount())
+
+
 def _cupy() -> Any:
     try:
         cupy = importlib.import_module("cupy")

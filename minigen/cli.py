@@ -115,6 +115,7 @@ def parse(flags: Parser, arguments: Sequence[str] | None = None, batches_per_ste
                     f"count as data, {values.out} found")
     try:
         backend.use("cupy" if values.gpu else backend.name())      # the environment may name one that fails
+        backend.choose_device(ranks.on_machine())
         threads.use(values.threads)
         data = load(values.data)
     except (backend.BackendError, MemoryError, OSError, ValueError) as error:

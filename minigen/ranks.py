@@ -21,7 +21,7 @@ _sharers = 1            # ranks that share the present step
 class _Alone:
     """One rank, with the part of MPI's interface that is used here."""
 
-    rank, size, per_machine = 0, 1, 1
+    rank, size = 0, 1
 
     def bcast(self, value: Any) -> Any:
         return value
@@ -49,12 +49,21 @@ def size() -> int:
 
 
 @cache
+def _machine() -> Any:
+    if size() == 1:
+        return _world()
+    from mpi4py import MPI
+    return _world().Split_type(MPI.COMM_TYPE_SHARED)
+
+
 def per_machine() -> int:
     """The number of ranks on this machine."""
-    if size() == 1:
-        return 1
-    from mpi4py import MPI
-    return _world().Split_type(MPI.COMM_TYPE_SHARED).size
+    return _machine().size
+
+
+def on_machine() -> int:
+    """The number of this rank among those on its machine; it tells them apart on a machine's GPUs."""
+    return _machine().rank
 
 
 def broadcast(value: Any) -> Any:

@@ -300,7 +300,7 @@ cupy.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=
     "as_strided", numpy.lib.stride_tricks.as_strided, NAMES["stride_tricks"]["as_strided"])))
 cupy.cuda = types.SimpleNamespace(
     runtime=types.SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1,
-                                  memGetInfo=lambda: (1 << 40, 1 << 40)))
+                                  setDevice=lambda number: None, memGetInfo=lambda: (1 << 40, 1 << 40)))
 
 
 def operators(word, ufunc):

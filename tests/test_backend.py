@@ -35,6 +35,20 @@ def fake_cupy(devices):
     return module
 
 
+def test_ranks_and_workers_take_the_gpus_in_turn(monkeypatch):
+    chosen, module = [], fake_cupy(3)
+    module.cuda.runtime.setDevice = chosen.append
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    backend.choose_device(1)        # with NumPy there is nothing to choose
+    backend.use("cupy")
+    try:
+        for number in range(5):
+            backend.choose_device(number)
+    finally:
+        backend.use("numpy")
+    assert chosen == [0, 1, 2, 0, 1]
+
+
 def test_numpy_is_the_default():
     assert backend.name() == "numpy" and backend.xp.exp is numpy.exp
 
