@@ -16,7 +16,7 @@ from pathlib import Path
 
 import convolution
 import numpy
-from processes import Contender, in_turns
+from processes import Contender, in_turns, neighbour
 
 from minigen import Tensor, cli, datasets, grad, models, ops
 
@@ -76,18 +76,22 @@ def compare(seconds, warm_up, with_torch):
     """For each model, the milliseconds per training step of minigen and of PyTorch, and PyTorch's divided by
     minigen's.
 
-    ``torch_ms`` is with the faster implementation of each optimiser.
+    ``torch_ms`` is with the faster implementation of each optimiser. The ``busy`` times are those beside a
+    program that keeps a core busy.
     """
     contenders = mnist_contenders(with_torch)
     result = {}
     for name in MODELS:
         times = in_turns(contenders, name, seconds, warm_up)
+        with neighbour():
+            busy = in_turns(contenders, name, seconds, warm_up=0)
         minigen_ms, default, flushed = times["minigen"], times.get("default"), times.get("flushed")
         torch_ms = default and min(default, times["faster"])
         result[key(name)] = {
             "minigen_ms": minigen_ms, "torch_ms": torch_ms, "ratio": torch_ms and torch_ms / minigen_ms,
             "torch_default_ms": default, "torch_flushed_ms": flushed,
-            "flushed_ratio": flushed and flushed / minigen_ms}
+            "flushed_ratio": flushed and flushed / minigen_ms,
+            "minigen_busy_ms": busy["minigen"], "torch_busy_ms": busy.get("flushed")}
     for contender in contenders.values():
         contender.close()
     return result
@@ -166,9 +170,10 @@ def report(result):
     """Print what ``measure`` returned."""
     print(f"milliseconds per training step, batch {BATCH}; sgemm peak {result['sgemm_gflops']:.0f} GFLOP/s")
     print(f"{'':12}{'minigen':>9}{'of the peak':>13}{'PyTorch':>9}{'ratio':>7}"
-          f"{'default optimiser':>19}{'flushing':>10}{'ratio':>7}")
+          f"{'default optimiser':>19}{'flushing':>10}{'ratio':>7}"
+          f"{'beside another program':>24}{'PyTorch':>9}")
     columns = {"torch_ms": "9.2f", "ratio": "7.2f", "torch_default_ms": "19.2f", "torch_flushed_ms": "10.2f",
-               "flushed_ratio": "7.2f"}
+               "flushed_ratio": "7.2f", "minigen_busy_ms": "24.2f", "torch_busy_ms": "9.2f"}
     for name in MODELS:
         row = result[key(name)]
         print(f"{name:12}{row['minigen_ms']:9.2f}{row['peak_share']:13.0%}",

@@ -9,6 +9,7 @@ import signal
 import statistics
 import sys
 import time
+from contextlib import contextmanager
 
 
 def _serve(connection, library, args):
@@ -47,6 +48,24 @@ def _times(work, warm_up, seconds):
         if start > begin + seconds / 5 or stop > begin + seconds:
             times.append(1e3 * (stop - start))
     return times
+
+
+def _spin():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        pass
+
+
+@contextmanager
+def neighbour():
+    """The context in which another program keeps one processor core busy."""
+    process = multiprocessing.get_context("spawn").Process(target=_spin, daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
 
 
 class Contender:

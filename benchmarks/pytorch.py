@@ -14,6 +14,11 @@ from minigen import models, networks
 BCE = nn.BCEWithLogitsLoss()
 
 
+def wrap(network):
+    """The network as the models use it; ``distributed`` wraps it."""
+    return network
+
+
 # The models on MNIST: each function makes a training step
 
 def fully_connected(sizes, *last):
@@ -24,11 +29,11 @@ def fully_connected(sizes, *last):
 
 
 def discriminator(outputs):
-    return fully_connected((*networks.SIZES, outputs))
+    return wrap(fully_connected((*networks.SIZES, outputs)))
 
 
 def generator(latent):
-    return fully_connected((latent, *reversed(networks.SIZES)), nn.Sigmoid())
+    return wrap(fully_connected((latent, *reversed(networks.SIZES)), nn.Sigmoid()))
 
 
 def gan(batch, **implementation):
@@ -143,6 +148,14 @@ def mnist(batches, batch, implementation, flush):
         images = map(torch.from_numpy, batches(name))
         return lambda: step(next(images))
     return make
+
+
+def distributed(name, batch, images):
+    """A training step on this rank's ``images``, with each network in DistributedDataParallel."""
+    global wrap
+    wrap = nn.parallel.DistributedDataParallel
+    step, share = MNIST[name](batch), torch.from_numpy(images)
+    return lambda: step(share)
 
 
 # Larsen's VAE-GAN

@@ -49,13 +49,31 @@ def test_benchmark_without_torch(started, tmp_path):
     figures = json.loads((tmp_path / "b.json").read_text())
     for name in ("gan", "wgan", "vae", "vaegan", "constrained"):
         row = figures[name]
-        assert row["minigen_ms"] > 0 and row["peak_share"] > 0 and row["torch_ms"] is row["ratio"] is None
+        assert row["minigen_ms"] > 0 and row["peak_share"] > 0 and row["minigen_busy_ms"] > 0
+        assert row["torch_ms"] is row["ratio"] is row["torch_busy_ms"] is None
     assert 0 < figures["op_us"]["forward"] < figures["op_us"]["forward_backward"]
     step, layers = figures["celeba"]["width_0.02"], figures["layers"]["width_0.02"]
     assert step["minigen_ms"] > 0 and step["minigen_mb"] > 0 and step["plain_ratio"] > 0
     assert len(layers) == 15
     for name, layer in layers.items():
         assert layer["minigen_ms"] > 0 and name in out
+
+
+def test_scaling(started, tmp_path):
+    command = [sys.executable, str(ROOT / "benchmarks" / "scaling.py"), "--json", "s.json", "--models", "VAE",
+               "--seconds", "0.05", "--start", "0.05"]
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
+    environment = {**os.environ, "PYTHONWARNINGS": "error", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, start_new_session=True)
+    started.append(process)
+    out, err = process.communicate()
+    assert process.returncode == 0 and "Traceback" not in err, err
+    figures = json.loads((tmp_path / "s.json").read_text())
+    for row in figures["runs_per_hour"].values():
+        assert all(value > 0 for value in row.values())
+    if "no ranks" not in out:
+        assert figures["steps_per_second"]["VAE, minigen"]["1"] > 0 and len(figures["projected_ms"]["VAE"]) == 7
 
 
 @pytest.mark.parametrize("wrong, message", [
