@@ -56,8 +56,14 @@ def pytorch_mnist(implementation, flush):
     return pytorch.mnist(batches, BATCH, implementation, flush)
 
 
+def jax_mnist():
+    """A function from a model's name to its training step in JAX."""
+    import jax_side
+    return jax_side.mnist(batches, BATCH)
+
+
 def mnist_contenders(with_torch):
-    """minigen, and PyTorch with three choices of its optimisers.
+    """minigen, PyTorch with three choices of its optimisers, and JAX if it is installed.
 
     "default" takes the optimisers as they come, "faster" their other implementations, and "flushed" these and
     subnormal numbers treated as 0, which PyTorch does if asked to.
@@ -69,6 +75,8 @@ def mnist_contenders(with_torch):
         contenders |= {"default": Contender(pytorch_mnist, default, False),
                        "faster": Contender(pytorch_mnist, other, False),
                        "flushed": Contender(pytorch_mnist, other, True)}
+    if find_spec("jax"):
+        contenders["jax"] = Contender(jax_mnist)
     return contenders
 
 
@@ -91,7 +99,8 @@ def compare(seconds, warm_up, with_torch):
             "minigen_ms": minigen_ms, "torch_ms": torch_ms, "ratio": torch_ms and torch_ms / minigen_ms,
             "torch_default_ms": default, "torch_flushed_ms": flushed,
             "flushed_ratio": flushed and flushed / minigen_ms,
-            "minigen_busy_ms": busy["minigen"], "torch_busy_ms": busy.get("flushed")}
+            "jax_ms": times.get("jax"), "minigen_busy_ms": busy["minigen"],
+            "torch_busy_ms": busy.get("flushed")}
     for contender in contenders.values():
         contender.close()
     return result
@@ -170,10 +179,10 @@ def report(result):
     """Print what ``measure`` returned."""
     print(f"milliseconds per training step, batch {BATCH}; sgemm peak {result['sgemm_gflops']:.0f} GFLOP/s")
     print(f"{'':12}{'minigen':>9}{'of the peak':>13}{'PyTorch':>9}{'ratio':>7}"
-          f"{'default optimiser':>19}{'flushing':>10}{'ratio':>7}"
+          f"{'default optimiser':>19}{'flushing':>10}{'ratio':>7}{'JAX':>9}"
           f"{'beside another program':>24}{'PyTorch':>9}")
     columns = {"torch_ms": "9.2f", "ratio": "7.2f", "torch_default_ms": "19.2f", "torch_flushed_ms": "10.2f",
-               "flushed_ratio": "7.2f", "minigen_busy_ms": "24.2f", "torch_busy_ms": "9.2f"}
+               "flushed_ratio": "7.2f", "jax_ms": "9.2f", "minigen_busy_ms": "24.2f", "torch_busy_ms": "9.2f"}
     for name in MODELS:
         row = result[key(name)]
         print(f"{name:12}{row['minigen_ms']:9.2f}{row['peak_share']:13.0%}",
