@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from typing import Any
@@ -133,11 +133,11 @@ class _Worker:
         if self.pool is None:
             self._start()
         try:
-            future = self.pool.submit(work, task)
+            future = self._submit(work, task)
         except BrokenProcessPool:       # it was killed while it had nothing to do
             self.end()
             self._start()
-            future = self.pool.submit(work, task)
+            future = self._submit(work, task)
         self.there.close()              # the process has it now
         with suppress(EOFError, OSError):       # the process has ended, as the future will say
             while self._show_bar(_INTERVAL) or not future.done():
@@ -146,6 +146,10 @@ class _Worker:
         if isinstance(outcome, Lost):
             self.end()
         return outcome
+
+    def _submit(self, work: Work, task: Any) -> Future[Any]:
+        with signals.held_back():       # its first task starts the process
+            return self.pool.submit(work, task)
 
     def _show_bar(self, seconds: float) -> bool:
         """Show the worker's bar if it comes within these seconds; return whether it has."""

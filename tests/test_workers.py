@@ -110,6 +110,28 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     assert parent.communicate()[0] == b""       # ends when all of them have
 
 
+STARTING = """
+import signal, sys
+sys.path.insert(0, {tests!r})
+import test_workers
+from functools import partial
+from minigen import workers
+if __name__ == "__mp_main__":
+    signal.raise_signal(signal.{name})
+if __name__ == "__main__":
+    print(*workers.each(partial(test_workers.until_stopped, {folder!r}), "ab", 2, None))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_that_comes_while_a_worker_starts_is_heard_later(tmp_path, name):
+    """Not a traceback of the imports. It came to the workers alone here."""
+    program = tmp_path / "program.py"
+    program.write_text(STARTING.format(tests=str(Path(__file__).parent), folder=str(tmp_path), name=name))
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("a stopped b stopped\n", "1 of 2 runs done\n2 of 2 runs done\n")
+
+
 def test_bars_of_the_workers_are_lines_of_their_parent(monkeypatch):
     monkeypatch.setattr(progress, "_shows_bars", lambda: True)
     shown = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,15 +55,33 @@ def received() -> Iterator[list[int]]:
         _numbers = None
 
 
+@contextmanager
+def held_back() -> Iterator[None]:
+    """A process that this thread starts in the block gets no signal before its ``receive_for_good``."""
+    before = _mask("SIG_BLOCK", _STOPPING)
+    try:
+        yield
+    finally:
+        _mask("SIG_SETMASK", before)
+
+
 def receive_for_good() -> None:
     """Append the signals to a list, as ``received`` does, until the process ends: for a worker process.
 
-    A second SIGINT changes nothing either. It reaches the parent as well, which then ends the worker.
+    Those that were ``held_back`` come now. A second SIGINT changes nothing either. It reaches the parent as
+    well, which then ends the worker.
     """
     global _numbers
     _numbers = []
     for number in _not_ignored():
         signal.signal(number, lambda number, frame: stop(number))
+    _mask("SIG_UNBLOCK", _STOPPING)
+
+
+def _mask(how: str, numbers: Iterable[int]) -> Iterable[int]:
+    if not hasattr(signal, "pthread_sigmask"):      # on Windows
+        return ()
+    return signal.pthread_sigmask(getattr(signal, how), numbers)
 
 
 def stop(number: int = signal.SIGTERM) -> None:
