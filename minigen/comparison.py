@@ -22,7 +22,7 @@ SAMPLES = 10_000        # generated images that the entropies are measured on
 KEPT = 64               # of them that are kept
 
 _REFUSALS = (training.ArgumentError, training.RunError)     # of what was asked for, alike for all runs
-_ACCIDENTS = (training.Diverged, training.LoadError, workers.Lost, MemoryError, OSError)
+_ACCIDENTS = (training.Diverged, training.Interrupted, training.LoadError, workers.Lost, MemoryError, OSError)
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,9 @@ def each(work: Work, tasks: Sequence[Any], jobs: int, threads_each: int | None) 
     ``python -m mpi4py.futures`` the other ranks do it, whatever ``jobs`` is. ``work`` and ``tasks`` are
     pickled for them. Each worker has ``threads_each`` threads, see ``threads.use``, by default one.
 
-    A task that fails does not take the others along. If its process is killed, its result is ``Lost``.
-    Ctrl-C, SIGTERM and SIGHUP stop all workers, no further task begins, and ``Interrupted`` is raised.
+    A task that fails does not take the others along. If its process is killed, its result is ``Lost``; if
+    that alone gets a signal, ``Interrupted``. Ctrl-C, SIGTERM and SIGHUP to this process stop all workers, no
+    further task begins, and ``Interrupted`` is raised.
     """
     results: dict[int, Any] = {}
     mpi = under_mpi()
@@ -66,10 +67,10 @@ def under_mpi() -> bool:
 def _here(work: Work, tasks: Sequence[Any], results: dict[int, Any], overview: progress.Overview) -> None:
     for i, task in enumerate(tasks):
         try:
-            results[i] = work(task)
+            result = work(task)
         except Exception as error:
-            results[i] = error
-        overview.one_done()
+            result = error
+        _note(results, i, result, overview)
 
 
 def _over_mpi(work: Work, tasks: Sequence[Any], threads_each: int | None, results: dict[int, Any],
@@ -81,8 +82,7 @@ def _over_mpi(work: Work, tasks: Sequence[Any], threads_each: int | None, result
             if signalled:
                 pool.shutdown(wait=False, cancel_futures=True)
             with suppress(CancelledError):
-                results[futures[future]] = _outcome(future)
-                overview.one_done()
+                _note(results, futures[future], _outcome(future), overview)
 
 
 def _on_processes(work: Work, tasks: Sequence[Any], jobs: int, threads_each: int | None,
@@ -92,10 +92,9 @@ def _on_processes(work: Work, tasks: Sequence[Any], jobs: int, threads_each: int
 
     def serve(worker: _Worker) -> None:
         with suppress(IndexError):          # nothing is waiting any more
-            while True:
+            while not signalled:
                 i, task = waiting.popleft()
-                results[i] = worker.do(work, task)
-                overview.one_done()
+                _note(results, i, worker.do(work, task), overview)
     servants = [threading.Thread(target=serve, args=(worker,)) for worker in workers]
     try:
         for servant in servants:
@@ -103,7 +102,6 @@ def _on_processes(work: Work, tasks: Sequence[Any], jobs: int, threads_each: int
         while any(servant.is_alive() for servant in servants):
             servants[0].join(_INTERVAL)
             if signalled:
-                waiting.clear()
                 for worker in workers:
                     worker.stop()
     except BaseException:       # a second Ctrl-C
@@ -143,7 +141,7 @@ class _Worker:
             while self._show_bar(_INTERVAL) or not future.done():
                 pass
         outcome = _outcome(future)
-        if isinstance(outcome, Lost):
+        if isinstance(outcome, (Lost, signals.Interrupted)):    # it would stop all further tasks, too
             self.end()
         return outcome
 
@@ -180,6 +178,12 @@ class _Worker:
             self.pool.shutdown()
             self.kill()
             self.pool = None
+
+
+def _note(results: dict[int, Any], i: int, result: Any, overview: progress.Overview) -> None:
+    results[i] = result
+    if not isinstance(result, signals.Interrupted):
+        overview.one_done()
 
 
 def _outcome(future: Any) -> Any:

@@ -114,3 +114,9 @@ def test_what_is_about_all_runs_or_a_fault_of_the_program_is_raised_as_it_is(lab
     monkeypatch.setattr(training, "train", refuse)
     with pytest.raises(type(error), match=str(error)):
         lab.train_and_judge({"gan": models.GAN})
+
+
+def test_a_run_whose_worker_alone_was_stopped_is_one_that_failed(tmp_path):
+    stopped = training.Interrupted("stopped at iteration 5 of 9", 15)
+    with pytest.raises(workers.Failed, match="1 of 2 runs .*\n.*gan_seed3: stopped at iteration 5"):
+        comparison._raise_failures({"gan_seed3": stopped}, 2, tmp_path)

@@ -75,7 +75,7 @@ def test_each_of_the_processes_has_the_threads_asked_for(asked, expected):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_all_and_nothing_else_begins(number, tmp_path, monkeypatch):
+def test_a_signal_stops_all_and_nothing_else_begins(number, tmp_path, monkeypatch, capsys):
     join = workers.threading.Thread.join
 
     def joined(self, timeout=None):
@@ -87,6 +87,32 @@ def test_a_signal_stops_all_and_nothing_else_begins(number, tmp_path, monkeypatc
     with pytest.raises(Interrupted, match="^stopped after 0 of 3 runs$") as stopped:
         workers.each(partial(until_stopped, tmp_path), "abc", 2, None)
     assert stopped.value.signal == number and not (tmp_path / "c").exists()
+    assert capsys.readouterr().err == ""        # none is done
+
+
+def square_unless_stopped(x):
+    """For 0, its process gets a signal."""
+    with signals.received() as signalled:
+        if x == 0:
+            signal.raise_signal(signal.SIGTERM)
+        if signalled:
+            raise Interrupted("stopped", signalled[0])
+    return x * x
+
+
+def test_a_signal_to_one_worker_stops_one_run():
+    found = workers.each(square_unless_stopped, [0, 0, 3, 4], 2, None)
+    assert outcomes(found) == [Interrupted, Interrupted, 9, 16]
+
+
+def test_only_the_second_ctrl_c_breaks_off():
+    """A third would break off what cleans up."""
+    with signals.received() as signalled:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    assert signalled == [signal.SIGINT] * 3
 
 
 PARENT = """
@@ -129,7 +155,7 @@ def test_a_signal_that_comes_while_a_worker_starts_is_heard_later(tmp_path, name
     program = tmp_path / "program.py"
     program.write_text(STARTING.format(tests=str(Path(__file__).parent), folder=str(tmp_path), name=name))
     done = subprocess.run([sys.executable, program], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("a stopped b stopped\n", "1 of 2 runs done\n2 of 2 runs done\n")
+    assert (done.stdout, done.stderr) == ("a stopped b stopped\n", "")
 
 
 def test_bars_of_the_workers_are_lines_of_their_parent(monkeypatch):

@@ -29,8 +29,9 @@ class Interrupted(KeyboardInterrupt):
 def received() -> Iterator[list[int]]:
     """A list that the signals SIGINT, SIGTERM and SIGHUP are appended to instead of ending the program.
 
-    A second SIGINT raises KeyboardInterrupt at once. Signals that are ignored stay so. Only the main thread
-    gets signals: elsewhere the list stays empty. Within this context there is no other list.
+    A second SIGINT raises KeyboardInterrupt at once; what then cleans up is not disturbed by a third. Signals
+    that are ignored stay so. Only the main thread gets signals: elsewhere the list stays empty. Within this
+    context there is no other list.
     """
     global _numbers
     if _numbers is not None or threading.current_thread() is not threading.main_thread():
@@ -39,9 +40,9 @@ def received() -> Iterator[list[int]]:
     numbers: list[int] = []
 
     def note(number: int, frame: Any) -> None:
-        if number == signal.SIGINT and number in numbers:
-            signal.default_int_handler(number, frame)
         numbers.append(number)
+        if number == signal.SIGINT and numbers.count(number) == 2:
+            signal.default_int_handler(number, frame)
 
     before = {number: signal.getsignal(number) for number in _not_ignored()}
     try:
