@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from functools import partial
 from pathlib import Path
 
@@ -113,6 +114,15 @@ def test_only_the_second_ctrl_c_breaks_off():
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
     assert signalled == [signal.SIGINT] * 3
+
+
+def test_a_line_of_the_log_is_written_in_one_piece(monkeypatch):
+    """Or those of several workers would get mixed up."""
+    pieces = []
+    monkeypatch.setattr(sys, "stderr", types.SimpleNamespace(write=pieces.append, isatty=lambda: False))
+    with progress.overview(2, 2) as overview:
+        overview.one_done()
+    assert [piece for piece in pieces if piece] == ["1 of 2 runs done\n"]
 
 
 PARENT = """

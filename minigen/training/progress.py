@@ -54,7 +54,7 @@ class Overview:
 
     def __init__(self, total: int, whole: Any, bars: list[Any]) -> None:
         self.total, self.whole, self.bars = total, whole, bars
-        self.done = 0
+        self.done, self.lock = 0, threading.Lock()
 
     @property
     def columns(self) -> int | None:
@@ -66,12 +66,13 @@ class Overview:
         self.bars[place].set_description_str(text)
 
     def one_done(self) -> None:
-        """One more run is done."""
-        self.done += 1
-        if self.whole is not None:
-            self.whole.update()
-        elif self.total > 1:
-            _log(f"{self.done} of {self.total} runs done")
+        """One more run is done; any thread may say so."""
+        with self.lock:
+            self.done += 1
+            if self.whole is not None:
+                self.whole.update()
+            elif self.total > 1:
+                _log(f"{self.done} of {self.total} runs done")
 
 
 @contextmanager
@@ -120,7 +121,7 @@ def _tqdm() -> Any:
 def _log(line: str) -> None:
     with suppress(OSError, ValueError):         # the log is full or closed: no reason to stop training
         if sys.stderr is not None:
-            print(line, file=sys.stderr)
+            print(f"{line}\n", end="", file=sys.stderr)     # in one piece, between those of other workers
 
 
 def _shows_bars() -> bool:
