@@ -103,11 +103,11 @@ def _on_processes(work: Work, tasks: Sequence[Any], jobs: int, threads_each: int
             servants[0].join(_INTERVAL)
             if signalled:
                 for worker in workers:
-                    worker.stop()
+                    worker.tell("stop")
     except BaseException:       # a second Ctrl-C
         waiting.clear()
         for worker in workers:
-            worker.kill()
+            worker.tell("end")
         raise
     finally:
         for servant, worker in zip(servants, workers):
@@ -128,13 +128,10 @@ class _Worker:
 
     def do(self, work: Work, task: Any) -> Any:
         """What ``work`` returns for the task, or the exception that it raises."""
-        if self.pool is None:
-            self._start()
         try:
             future = self._submit(work, task)
         except BrokenProcessPool:       # it was killed while it had nothing to do
             self.end()
-            self._start()
             future = self._submit(work, task)
         self.there.close()              # the process has it now
         with suppress(EOFError, OSError):       # the process has ended, as the future will say
@@ -146,7 +143,10 @@ class _Worker:
         return outcome
 
     def _submit(self, work: Work, task: Any) -> Future[Any]:
-        with signals.held_back():       # its first task starts the process
+        if self.pool is None:
+            with signals.held_back():       # it starts the resource tracker, which SIGHUP would kill
+                self.pool = self._start()
+        with signals.held_back():           # its first task starts the process
             return self.pool.submit(work, task)
 
     def _show_bar(self, seconds: float) -> bool:
@@ -156,27 +156,22 @@ class _Worker:
             self.overview.show(self.place, self.pipe.recv())
         return comes
 
-    def _start(self) -> None:
+    def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
         self.pipe, self.there = context.Pipe()
         initial = (*self.settings, self.there, self.overview.columns)
-        self.pool = ProcessPoolExecutor(1, context, _begin, initial)
+        return ProcessPoolExecutor(1, context, _begin, initial)
 
-    def stop(self) -> None:
-        """Let the worker finish its iteration and save."""
+    def tell(self, wish: str) -> None:
+        """Let the worker "stop", that is finish its iteration and save, or "end" at once; any thread may."""
         with suppress(AttributeError, OSError):     # it has not begun, or has ended
-            self.pipe.send("stop")
-
-    def kill(self) -> None:
-        """End the worker at once."""
-        with suppress(AttributeError):
-            self.pipe.close()
+            self.pipe.send(wish)
 
     def end(self) -> None:
         """Let the process end, which has nothing to do any more."""
         if self.pool is not None:
             self.pool.shutdown()
-            self.kill()
+            del self.pipe       # not closed while another thread sends
             self.pool = None
 
 
@@ -215,10 +210,8 @@ def _begin(name: str, number: int, formatwarning: Callable[..., str], pipe: Any 
 
 
 def _follow(pipe: Any) -> None:
-    """Stop when the parent says so, and end with it."""
-    try:
-        while True:
-            pipe.recv()
+    """Stop or end when the parent says so, and end with it."""
+    with suppress(EOFError, OSError):
+        while pipe.recv() == "stop":
             signals.stop()
-    except (EOFError, OSError):
-        os._exit(1)             # nothing is lost: a checkpoint is whole at any time
+    os._exit(1)                 # nothing is lost: a checkpoint is whole at any time

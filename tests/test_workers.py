@@ -64,6 +64,17 @@ def test_a_process_that_is_killed_while_it_has_nothing_to_do_is_replaced():
     assert other[0] != pid
 
 
+def test_a_pipe_is_not_closed_under_the_thread_that_sends():
+    """Its number might be another file's by then."""
+    worker = workers._Worker(workers._settings(None), progress.Overview(2, None, []), 0)
+    worker.tell("stop")         # it has not begun
+    worker.do(square, 2)
+    pipe = worker.pipe
+    worker.end()
+    worker.tell("end")          # it has ended
+    assert not pipe.closed
+
+
 def test_with_one_job_there_is_no_other_process():
     assert workers.each(about_the_process, [0], 1, None)[0][:2] == (os.getpid(), os.getppid())
 
@@ -166,6 +177,35 @@ def test_a_signal_that_comes_while_a_worker_starts_is_heard_later(tmp_path, name
     program.write_text(STARTING.format(tests=str(Path(__file__).parent), folder=str(tmp_path), name=name))
     done = subprocess.run([sys.executable, program], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("a stopped b stopped\n", "")
+
+
+HUNG_UP = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_workers
+from functools import partial
+from minigen import workers
+from minigen.training import Interrupted
+if __name__ == "__main__":
+    try:
+        workers.each(partial(test_workers.hang_up, {folder!r}), "ab", 2, None)
+    except Interrupted as interrupted:
+        print(interrupted)
+"""
+
+
+def hang_up(folder, name):
+    """As a terminal does that is closed."""
+    os.killpg(0, signal.SIGHUP)
+    until_stopped(folder, name)
+
+
+def test_a_closed_terminal_stops_all_without_a_traceback(tmp_path):
+    """Python's own process, which removes semaphores, goes on to its end."""
+    code = HUNG_UP.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          start_new_session=True)
+    assert (done.stdout, done.stderr) == ("stopped after 0 of 2 runs\n", "")
 
 
 def test_bars_of_the_workers_are_lines_of_their_parent(monkeypatch):
