@@ -9,9 +9,10 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 from minigen import backend, threads
@@ -91,28 +92,23 @@ def _on_processes(work: Work, tasks: Sequence[Any], jobs: int, threads_each: int
     workers = [_Worker(_settings(threads_each), overview, place) for place in range(jobs)]
 
     def serve(worker: _Worker) -> None:
-        with suppress(IndexError):          # nothing is waiting any more
+        with closing(worker), suppress(IndexError):         # nothing is waiting any more
             while not signalled:
                 i, task = waiting.popleft()
                 _note(results, i, worker.do(work, task), overview)
-    servants = [threading.Thread(target=serve, args=(worker,)) for worker in workers]
-    try:
-        for servant in servants:
-            servant.start()
-        while any(servant.is_alive() for servant in servants):
-            servants[0].join(_INTERVAL)
-            if signalled:
-                for worker in workers:
-                    worker.tell("stop")
-    except BaseException:       # a second Ctrl-C
-        waiting.clear()
-        for worker in workers:
-            worker.tell("end")
-        raise
-    finally:
-        for servant, worker in zip(servants, workers):
-            servant.join()
-            worker.end()
+    with ThreadPoolExecutor(jobs) as servants:
+        serving = [servants.submit(serve, worker) for worker in workers]
+        try:
+            while wait(serving, _INTERVAL).not_done:        # Thread.join is not whole after a Ctrl-C
+                if signalled:
+                    for worker in workers:
+                        worker.tell("stop")
+        except KeyboardInterrupt:       # a second Ctrl-C
+            for worker in workers:
+                worker.tell("end")
+            raise
+    for served in serving:
+        served.result()
 
 
 class _Worker:
@@ -131,7 +127,7 @@ class _Worker:
         try:
             future = self._submit(work, task)
         except BrokenProcessPool:       # it was killed while it had nothing to do
-            self.end()
+            self.close()
             future = self._submit(work, task)
         self.there.close()              # the process has it now
         with suppress(EOFError, OSError):       # the process has ended, as the future will say
@@ -139,7 +135,7 @@ class _Worker:
                 pass
         outcome = _outcome(future)
         if isinstance(outcome, (Lost, signals.Interrupted)):    # it would stop all further tasks, too
-            self.end()
+            self.close()
         return outcome
 
     def _submit(self, work: Work, task: Any) -> Future[Any]:
@@ -167,7 +163,7 @@ class _Worker:
         with suppress(AttributeError, OSError):     # it has not begun, or has ended
             self.pipe.send(wish)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Let the process end, which has nothing to do any more."""
         if self.pool is not None:
             self.pool.shutdown()

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 from functools import partial
@@ -60,7 +61,7 @@ def test_a_process_that_is_killed_while_it_has_nothing_to_do_is_replaced():
     other = worker.do(about_the_process, None)
     while isinstance(other, workers.Lost):          # the pool had not seen it yet
         other = worker.do(about_the_process, None)
-    worker.end()
+    worker.close()
     assert other[0] != pid
 
 
@@ -70,7 +71,7 @@ def test_a_pipe_is_not_closed_under_the_thread_that_sends():
     worker.tell("stop")         # it has not begun
     worker.do(square, 2)
     pipe = worker.pipe
-    worker.end()
+    worker.close()
     worker.tell("end")          # it has ended
     assert not pipe.closed
 
@@ -88,18 +89,36 @@ def test_each_of_the_processes_has_the_threads_asked_for(asked, expected):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_all_and_nothing_else_begins(number, tmp_path, monkeypatch, capsys):
-    join = workers.threading.Thread.join
+    wait = workers.wait
 
-    def joined(self, timeout=None):
+    def waiting(*arguments):
         if (tmp_path / "a").exists() and (tmp_path / "b").exists():
             signal.raise_signal(number)
-            monkeypatch.setattr(workers.threading.Thread, "join", join)
-        join(self, timeout)
-    monkeypatch.setattr(workers.threading.Thread, "join", joined)
+            monkeypatch.setattr(workers, "wait", wait)
+        return wait(*arguments)
+    monkeypatch.setattr(workers, "wait", waiting)
     with pytest.raises(Interrupted, match="^stopped after 0 of 3 runs$") as stopped:
         workers.each(partial(until_stopped, tmp_path), "abc", 2, None)
     assert stopped.value.signal == number and not (tmp_path / "c").exists()
     assert capsys.readouterr().err == ""        # none is done
+
+
+def interrupt_twice(name):
+    """Ctrl-C, and once more when training does not end."""
+    os.kill(os.getppid(), signal.SIGINT)
+    with signals.received() as signalled:
+        while not signalled:
+            time.sleep(0.01)
+    os.kill(os.getppid(), signal.SIGINT)
+    while True:
+        time.sleep(1)
+
+
+def test_a_second_ctrl_c_ends_the_workers_at_once():
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        workers.each(interrupt_twice, [0, 1], 2, None)
+    assert interrupt.type is KeyboardInterrupt
+    assert not any("ThreadPool" in thread.name for thread in threading.enumerate())
 
 
 def square_unless_stopped(x):
