@@ -204,7 +204,7 @@ def setting(text: str) -> tuple[str, list[Any]]:
     if not (name.isidentifier() and equals):
         raise argparse.ArgumentTypeError(f"NAME=VALUE expected, {_short(repr(text))} found")
     found = [_value(value) for value in values.split(",")]
-    if len({repr(value) for value in found}) < len(found):
+    if len({*found}) < len(found):
         raise argparse.ArgumentTypeError(f"different values expected, {_short(repr(text))} found")
     return name, found
 

@@ -115,8 +115,9 @@ class Experiment:
         for name in self.args.set:
             if name not in known:
                 titles = " or ".join(kind.title for kind in kinds)
-                flag = f", --{name} chooses it" if name in CHOSEN else f": {', '.join(known)} expected"
-                raise training.ArgumentError(f"argument --set: {name!r} is no setting of {titles}{flag}")
+                has_flag = name in CHOSEN and hasattr(self.args, name)
+                what = f", --{name} chooses it" if has_flag else f": {', '.join(known)} expected"
+                raise training.ArgumentError(f"argument --set: {name!r} is no setting of {titles}{what}")
 
     def build(self, trial: Trial) -> Model:
         """The model of the trial; ``ArgumentError`` says which of its settings, the flags, cannot be."""

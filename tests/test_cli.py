@@ -56,7 +56,8 @@ def test_settings(flags, small_mnist):
 
 @pytest.mark.parametrize("wrong, message", [
     (["d"], "NAME=VALUE expected, 'd' found"), (["=3"], "NAME=VALUE expected, '=3' found"),
-    (["2d=3"], "NAME=VALUE expected, '2d=3' found"), (["d=1,1"], "different values expected, 'd=1,1' found"),
+    (["2d=3"], "NAME=VALUE expected, '2d=3' found"),
+    (["d=1,1.0"], "different values expected, 'd=1,1.0' found"),
     (["d=1", "--set", "d=2"], "d once expected, with all its values: d=VALUE,VALUE")])
 def test_wrong_settings(flags, wrong, message, capsys):
     with pytest.raises(SystemExit) as stop:
