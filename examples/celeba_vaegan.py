@@ -5,8 +5,11 @@ Without CelebA (--data) the faces are drawn ones. On the CPU the networks are na
 shorter than the paper's, unless --full asks for those; --gpu always does.
 """
 
+from contextlib import suppress
+
 if __name__ == "__main__":
-    import interrupts   # noqa: F401, first: from here on, Ctrl-C is no traceback
+    with suppress(ImportError):     # a copy of this file may stand alone
+        import interrupts           # noqa: F401, first: from here on, Ctrl-C is no traceback
 
 import numpy
 

@@ -6,8 +6,11 @@ error measures how far it is from one image x. Between the two, VAE-GAN and cons
 differently.
 """
 
+from contextlib import suppress
+
 if __name__ == "__main__":
-    import interrupts   # noqa: F401, first: from here on, Ctrl-C is no traceback
+    with suppress(ImportError):     # a copy of this file may stand alone
+        import interrupts           # noqa: F401, first: from here on, Ctrl-C is no traceback
 
 import math
 

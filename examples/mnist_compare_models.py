@@ -4,8 +4,11 @@ Also what only models with an encoder can do: reconstruct images, and walk from 
 latent space.
 """
 
+from contextlib import suppress
+
 if __name__ == "__main__":
-    import interrupts   # noqa: F401, first: from here on, Ctrl-C is no traceback
+    with suppress(ImportError):     # a copy of this file may stand alone
+        import interrupts           # noqa: F401, first: from here on, Ctrl-C is no traceback
 
 import math
 

@@ -8,8 +8,11 @@ or of another setting, a figure shows both models for each of them:
     python examples/mnist_constrained_vaegan.py --set d=1,2,4,6,9 --set gan_weight=0.2,1,5 --seeds 3
 """
 
+from contextlib import suppress
+
 if __name__ == "__main__":
-    import interrupts   # noqa: F401, first: from here on, Ctrl-C is no traceback
+    with suppress(ImportError):     # a copy of this file may stand alone
+        import interrupts           # noqa: F401, first: from here on, Ctrl-C is no traceback
 
 import numpy
 

@@ -4,8 +4,11 @@ Both models are the paper's fully connected networks. The GAN falls into one mod
 to 0; the WGAN keeps all ten digits, and its mode entropy stays near log 10 = 2.30.
 """
 
+from contextlib import suppress
+
 if __name__ == "__main__":
-    import interrupts   # noqa: F401, first: from here on, Ctrl-C is no traceback
+    with suppress(ImportError):     # a copy of this file may stand alone
+        import interrupts           # noqa: F401, first: from here on, Ctrl-C is no traceback
 
 import math
 

@@ -57,22 +57,23 @@ class Judged:
 
 
 class Comparison(Experiment):
-    """An Experiment with a ``judge``: a classifier, trained at once or taken from the cache."""
+    """An Experiment whose models are compared by a ``judge``."""
 
     def __init__(self, args: argparse.Namespace, data: Dataset) -> None:
         super().__init__(args, data)
         if data.classes is None or data.classes < 2:
             raise training.ArgumentError(f"{data.name}: images of at least 2 classes expected, which the "
                                          f"entropies are about, {data.classes} found")
+
+    @cached_property
+    def judge(self) -> classifier.Classifier:
+        """The classifier, trained or taken from the cache."""
+        data = self.data
         sizes = (self.sizes[0], classifier.Classifier.sizes[1], data.classes)
         try:
-            self.judge = classifier.trained(data.train_images, data.train_labels, sizes=sizes)
+            return classifier.trained(data.train_images, data.train_labels, sizes=sizes)
         except ValueError as error:
             raise training.ArgumentError(f"{data.name}: {error}") from error
-        accuracy = self.judge.accuracy(data.test_images, data.test_labels)
-        self.results = {"data": data.name, "samples": SAMPLES, "classifier_accuracy": accuracy}
-        print(f"classifier: {accuracy:.2%} of the test images right"
-              + " (the paper's: 95.4%)" * self.is_mnist)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _in_worker, (self.args, self.judge)      # a worker loads the data itself
@@ -85,6 +86,10 @@ class Comparison(Experiment):
         run fails, the others go on to their end before ``workers.Failed`` names it.
         """
         trials = self.trials(kinds, sizes=self.sizes, **settings)
+        accuracy = self.judge.accuracy(self.data.test_images, self.data.test_labels)
+        self.results = {"data": self.data.name, "samples": SAMPLES, "classifier_accuracy": accuracy}
+        print(f"classifier: {accuracy:.2%} of the test images right"
+              + " (the paper's: 95.4%)" * self.is_mnist, flush=True)
         jobs = min(len(trials), self.args.jobs or max(1, threads.cores() // (self.args.threads or 1)))
         if ranks.size() > 1:        # they share each training
             jobs = 1

@@ -98,7 +98,8 @@ class Experiment:
                     folder = f"{group}_seed{seed}" if hasattr(self.args, "seeds") else group
                     trials.append(Trial(kind, {**base, **chosen, "seed": seed}, folder, group, title, varied))
         for trial in trials:
-            self.build(trial)
+            if trial.settings["seed"] == self.args.seed:        # the others have the same settings
+                self.build(trial)
             if not (self.args.resume or self.args.overwrite or ranks.rank()):
                 training.Run(self.args.out / trial.folder).refuse_earlier()
         self.folders += [trial.folder for trial in trials]

@@ -27,15 +27,23 @@ def lab(args, data, tmp_path, monkeypatch):
     return Comparison(args, data)
 
 
-def test_the_judge_is_trained_at_once(args, data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("MINIGEN_CACHE", str(tmp_path / "cache"))
-    lab = Comparison(args, data)
+def test_what_the_judge_is_worth_is_said_and_recorded(args, data, lab, tmp_path, capsys):
+    args.seeds = 1
     accuracy = lab.judge.accuracy(data.test_images, data.test_labels)
-    line = f"classifier: {accuracy:.2%} of the test images right"
-    assert capsys.readouterr().out == line + "\n" and lab.paper(1) == {}
-    lab = Comparison(args, dataclasses.replace(data, name="MNIST"))
-    assert capsys.readouterr().out == line + " (the paper's: 95.4%)\n" and lab.paper(1) == {"paper": "1.000"}
-    assert lab.results["classifier_accuracy"] == accuracy
+    for name, paper in (("images", ""), ("MNIST", " (the paper's: 95.4%)")):
+        args.overwrite = True
+        lab = Comparison(args, dataclasses.replace(data, name=name))
+        lab.train_and_judge({"gan": models.GAN})
+        assert capsys.readouterr().out == f"classifier: {accuracy:.2%} of the test images right{paper}\n"
+        assert lab.results == {"data": name, "samples": 100, "classifier_accuracy": accuracy}
+    assert lab.paper(1) == {"paper": "1.000"}
+
+
+def test_wrong_settings_are_refused_before_the_judge_is_trained(lab, monkeypatch):
+    monkeypatch.setattr(comparison.classifier, "trained", lambda *args, **options: pytest.fail("trained"))
+    lab.args.set = {"lr": [-1]}
+    with pytest.raises(training.ArgumentError, match="^GAN: "):
+        lab.train_and_judge({"gan": models.GAN})
 
 
 @pytest.mark.parametrize("labels, found", [(numpy.zeros(9, int), 1), (numpy.zeros(9), None)])
@@ -48,7 +56,7 @@ def test_images_without_classes_are_not_judged(args, labels, found):
 def test_images_too_large_for_a_judge_are_an_error_that_an_example_reports(args, data, monkeypatch):
     monkeypatch.setattr("minigen.backend.free_memory", lambda: 1e6)
     with pytest.raises(training.ArgumentError, match="^images: Classifier: smaller networks expected"):
-        Comparison(args, data)
+        Comparison(args, data).judge
 
 
 def test_a_model_per_seed_is_trained_and_judged(lab, tmp_path):

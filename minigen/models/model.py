@@ -115,7 +115,7 @@ class Model:
         """
         if name not in INITIALISERS:
             raise ValueError(f"{type(self).__name__}: init one of {', '.join(INITIALISERS)} expected, "
-                             f"{name!r} found")
+                             f"{checks.shown(name)} found")
         return networks.afforded(type(self).__name__, make, INITIALISERS[name])
 
     def settings(self) -> dict[str, Any]:
