@@ -77,7 +77,7 @@ def _here(work: Work, tasks: Sequence[Any], results: dict[int, Any], overview: p
 def _over_mpi(work: Work, tasks: Sequence[Any], threads_each: int | None, results: dict[int, Any],
               overview: progress.Overview, signalled: list[int]) -> None:
     from mpi4py.futures import MPIPoolExecutor
-    with MPIPoolExecutor(initializer=_begin, initargs=_settings(threads_each)) as pool:
+    with MPIPoolExecutor(initializer=_begin_on_rank, initargs=_settings(threads_each)) as pool:
         futures = {pool.submit(work, task): i for i, task in enumerate(tasks)}
         for future in as_completed(futures):
             if signalled:
@@ -155,7 +155,7 @@ class _Worker:
     def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
         self.pipe, self.there = context.Pipe()
-        initial = (*self.settings, self.there, self.overview.columns)
+        initial = (self.place, *self.settings, self.there, self.overview.columns)
         return ProcessPoolExecutor(1, context, _begin, initial)
 
     def tell(self, wish: str) -> None:
@@ -192,11 +192,17 @@ def _settings(threads_each: int | None) -> tuple[Any, ...]:
     return backend.name(), threads_each or 1, warnings.formatwarning
 
 
-def _begin(name: str, number: int, formatwarning: Callable[..., str], pipe: Any = None,
+def _begin_on_rank(*settings: Any) -> None:
+    from mpi4py import MPI
+    _begin(MPI.COMM_WORLD.rank, *settings)
+
+
+def _begin(place: int, name: str, number: int, formatwarning: Callable[..., str], pipe: Any = None,
            columns: int | None = None) -> None:
-    """The beginning of a worker process."""
+    """The beginning of the worker process with this number."""
     signals.receive_for_good()
     backend.use(name)
+    backend.choose_device(place)
     threads.use(number)
     warnings.formatwarning = formatwarning
     if columns is not None:
