@@ -141,7 +141,8 @@ class Model:
         if not self._checked or backend.name() == "numpy":
             few = self._checked and isinstance(images, numpy.ndarray)
             self.check(images[::16] if few else images)
-            self._checked = True
+            if not self._checked:
+                self._checked = True
             if self._architecture is not None:
                 self._check_step(len(images), rng)
         with threads.large_arrays() if getattr(images, "ndim", 0) == 4 else threads.limited_blas():
