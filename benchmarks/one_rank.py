@@ -2,7 +2,7 @@
 
     minigen NAME SECONDS            the steps per second of the ranks that MPI started
     torch NAME SECONDS              those of DistributedDataParallel, started by torch.distributed.run
-    threads NAME NUMBER SECONDS     those of one process with so many threads
+    threads NAME NUMBER SECONDS     those of one process with this number of threads
     share NAME BATCH SECONDS        the milliseconds per step with this many images
     sums NAME SECONDS               latency and seconds per byte of a sum over two ranks, and a step's sums
 """

@@ -1,9 +1,9 @@
 """Measure what more cores gain: runs side by side, and one training over several ranks.
 
-Runs per hour are those of 4,000 iterations. Beside them stands one process in which BLAS has as many threads.
-Where MPI is installed (``pip install -e '.[mpi]'``, and mpiexec), the ranks share each step; where PyTorch
-is, its DistributedDataParallel (gloo) trains the same networks. A cost model, from the times of smaller
-batches and of sums over two ranks, projects a step to 64 ranks.
+Runs per hour are those of 4,000 iterations, beside those of one process whose BLAS has an equal number of
+threads. Where MPI is installed (``pip install -e '.[mpi]'``, and mpiexec), the ranks share each step; where
+PyTorch is, its DistributedDataParallel (gloo) trains the same networks. A cost model, from the times of
+smaller batches and of sums over two ranks, projects a step to 64 ranks.
 """
 
 import json
@@ -43,13 +43,13 @@ def train(task):
 
 
 def side_by_side(name, jobs, seconds, start):
-    """The runs per hour of so many workers, which have ``start`` seconds to start."""
+    """The runs per hour of ``jobs`` workers, which have ``start`` seconds to start."""
     tasks = [(name, time.time() + start, seconds)] * jobs
     return 3600 / ITERATIONS * sum(workers.each(train, tasks, jobs, None))
 
 
 def threaded(name, number, seconds, start):
-    """The runs per hour of one process with so many threads of BLAS."""
+    """The runs per hour of one process in which BLAS has ``number`` threads."""
     threads.use(number)
     try:
         return 3600 / ITERATIONS * train((name, time.time() + start, seconds))

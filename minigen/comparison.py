@@ -21,7 +21,7 @@ from minigen.models import Model
 SAMPLES = 10_000        # generated images that the entropies are measured on
 KEPT = 64               # of them that are kept
 
-_REFUSALS = (training.ArgumentError, training.RunError)     # of what was asked for, alike for all runs
+_REFUSALS = (training.ArgumentError, training.RunError)     # of arguments and folders, alike for all runs
 _ACCIDENTS = (training.Diverged, training.Interrupted, training.LoadError, workers.Lost, MemoryError, OSError)
 
 

@@ -36,10 +36,10 @@ _asked: int | None = None       # by use
 def use(number: int | None) -> None:
     """Let ``number`` threads share the work of models and classifiers; None stands for the default.
 
-    By default a matrix product takes one thread, and convolutions take as many as BLAS has, which are the
-    cores that the process may use; ranks on one machine divide them. The threads of BLAS wait busily for each
-    other, and long for one whose core another program uses. So more of them make small products faster only
-    where nothing else runs. With one thread the results do not depend on the number of cores either.
+    By default a matrix product takes one thread, and convolutions take a thread per core that the process
+    may use, of which ranks on one machine each take a part. The threads of BLAS wait busily for each other,
+    and long for one whose core another program uses. So more of them make small products faster only where
+    nothing else runs. With one thread the results do not depend on the number of cores either.
     """
     global _asked
     _asked = None if number is None else checks.whole("threads.use", "number", number)
