@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy
 from matplotlib import colormaps, rc_context, rcParamsDefault
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread, imsave
 
@@ -109,7 +111,7 @@ def sample_grids(path: Target, rows: Mapping[str, Sequence[tuple[int, Path]]], t
         for ax, (iteration, grid) in zip(row, grids):
             ax.imshow(imread(grid), interpolation="nearest")
             ax.set_title(f"iteration {iteration:,}", fontsize=11)
-        row[0].set_ylabel(name, fontsize=14, color=_colour(name), fontweight="bold")
+        row[0].set_ylabel(name, fontsize=14, color=_colour(name, rows), fontweight="bold")
     figure.savefig(path)
 
 
@@ -124,14 +126,14 @@ def entropy_curves(path: Target, curves: Mapping[str, Curve], title: str, *, cla
     ax.annotate(f"log {classes}: all {classes} classes equally often", (1, ceiling), (-4, 4),
                 xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", color=_CEILING)
     for name, (iterations, entropies) in curves.items():
-        ax.plot(iterations, entropies, label=name, color=_colour(name), linewidth=1.8, marker="o",
+        ax.plot(iterations, entropies, label=name, color=_colour(name, curves), linewidth=1.8, marker="o",
                 markersize=3)
     ax.set(title=title, xlabel="training iterations", ylabel="mode entropy (nats)",
            ylim=(-0.025 * ceiling, 1.13 * ceiling), xlim=(0, None))
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.25)
-    ax.legend(loc="center right", frameon=False)
+    ax.legend(loc="best", framealpha=0.9, edgecolor="none")
     figure.savefig(path)
 
 
@@ -150,7 +152,7 @@ def image_rows(path: Target, rows: Mapping[str, Any], labels: Mapping[str, Seque
         _image(ax, strip)
         ax.set_xlim(-0.5, width - 0.5)
         ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=12, fontweight="bold",
-                      color=_colour(name))
+                      color=_colour(name, rows))
         side = (strip.shape[1] - 1) / 10
         for i, label in enumerate(labels[name] if labels else ()):
             ax.text((i + 0.5) * side, strip.shape[0], str(label), ha="center", va="top", fontsize=12)
@@ -164,10 +166,10 @@ def image_entropies(path: Target, entropies: Mapping[str, Any], title: str, *, c
     images, up to log ``classes``."""
     figure = _titled(10, 4.2, title)
     few, all_ = figure.subplots(1, 2)
-    for i, (name, values) in enumerate(entropies.items()):
-        few.plot(range(1, 11), values[:10], label=name, color=_colour(name), marker=_MARKERS[i],
-                 linewidth=1.2)
-        all_.ecdf(values, label=f"{name}: mean {numpy.mean(values):.2f}", color=_colour(name), linewidth=2)
+    for marker, (name, values) in zip(cycle(_MARKERS), entropies.items()):
+        colour = _colour(name, entropies)
+        few.plot(range(1, 11), values[:10], label=name, color=colour, marker=marker, linewidth=1.2)
+        all_.ecdf(values, label=f"{name}: mean {numpy.mean(values):.2f}", color=colour, linewidth=2)
     few.set(title="the ten images of Figure 4", xlabel="image", ylabel="image entropy (nats)",
             xticks=range(1, 11))
     all_.set(title=f"all {len(values):,} images", xlabel="image entropy (nats)", xlim=(0, math.log(classes)),
@@ -184,7 +186,7 @@ def grids(path: Target, panels: Mapping[str, Any], title: str) -> None:
     figure = _titled(4 * len(panels), 4.6, title)
     for ax, (name, images) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         _image(ax, tile(images))
-        ax.set_title(name, fontsize=13, color=_colour(name), fontweight="bold")
+        ax.set_title(name, fontsize=13, color=_colour(name, panels), fontweight="bold")
     figure.savefig(path)
 
 
@@ -195,7 +197,7 @@ def training_curves(path: Target, panels: Mapping[str, Mapping[str, Curve]], tit
     axes = figure.subplots(min(2, len(panels)), math.ceil(len(panels) / 2), squeeze=False).ravel()
     for ax, (measure, lines) in zip(axes, panels.items()):
         for name, (iterations, values) in lines.items():
-            ax.plot(iterations, values, label=name, color=_colour(name), linewidth=1.6, markersize=4,
+            ax.plot(iterations, values, label=name, color=_colour(name, lines), linewidth=1.6, markersize=4,
                     marker="o" if len(values) < 20 else None)
         ax.set(title=measure, xlabel="training iterations", ylim=(0, None))
         ax.xaxis.set_major_formatter("{x:,.0f}")
@@ -218,9 +220,9 @@ def entropy_histogram(path: Target, entropies: Mapping[str, Any], title: str, *,
     edges = numpy.arange(0, math.log(classes) + 0.05, 0.05)
     for name, runs in entropies.items():
         counts = numpy.array([numpy.histogram(run, edges)[0] for run in runs])
-        ax.stairs(counts.max(axis=0), edges, baseline=counts.min(axis=0), fill=True, color=_colour(name),
-                  alpha=0.3)
-        ax.stairs(counts.mean(axis=0), edges, label=name, color=_colour(name), linewidth=2)
+        colour = _colour(name, entropies)
+        ax.stairs(counts.max(axis=0), edges, baseline=counts.min(axis=0), fill=True, color=colour, alpha=0.3)
+        ax.stairs(counts.mean(axis=0), edges, label=name, color=colour, linewidth=2)
     ax.set(title=title, xlabel="image entropy (nats)", ylabel="images per 0.05 nats", yscale="log",
            xlim=(0, edges[-1]))
     ax.yaxis.set_major_formatter("{x:,g}")
@@ -231,19 +233,19 @@ def entropy_histogram(path: Target, entropies: Mapping[str, Any], title: str, *,
 
 @_standard
 def constraint_sweep(path: Target, panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
-                     ds: Sequence[str], title: str) -> None:
-    """Measures against d, a line per GAN weight; ``panels[measure][line][i]`` has one value for each run with
-    ``ds[i]``."""
+                     names: Sequence[str], title: str) -> None:
+    """Measures against settings with these names; ``panels[measure][line][i]`` has one value for each run
+    with ``names[i]``."""
     figure = _titled(3.7 * len(panels), 3.8, title)
-    places = numpy.arange(len(ds))
+    places = numpy.arange(len(names))
     for ax, (measure, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
-        for i, (name, values) in enumerate(lines.items()):
-            style = {"color": colormaps["viridis"](0.8 * i / max(1, len(lines) - 1)), "marker": _MARKERS[i]}
+        for i, (marker, (name, values)) in enumerate(zip(cycle(_MARKERS), lines.items())):
+            style = {"color": colormaps["viridis"](0.8 * i / max(1, len(lines) - 1)), "marker": marker}
             x = places + 0.12 * (i - (len(lines) - 1) / 2)
             for at, runs in zip(x, values):
                 ax.plot([at] * len(runs), runs, markersize=4, linestyle="none", alpha=0.4, **style)
             ax.plot(x, [numpy.mean(runs) for runs in values], markersize=7, label=name, **style)
-        ax.set(title=measure, xlabel="d (nats)", xticks=places, xticklabels=ds)
+        ax.set(title=measure, xticks=places, xticklabels=names)
         _plain(ax)
     _legend_below(figure, figure.axes[0], len(lines))
     figure.savefig(path)
@@ -306,8 +308,13 @@ def moving_apart(path: Target, distances: Any, curves: Mapping[str, Any], title:
     figure.savefig(path)
 
 
-def _colour(name: str) -> str:
-    return COLOURS.get(name, "black")
+def _colour(name: str, names: Iterable[str]) -> Any:
+    """A model's own colour; for its variants among the names, such as "GAN, lr 0.001", shades of it. Black
+    for what is no model's."""
+    model = name.split(", ")[0]
+    variants = [other for other in names if other.split(", ")[0] == model]
+    colour = numpy.array(to_rgb(COLOURS.get(model, "black")))
+    return tuple(colour + (1 - colour) * 0.7 * variants.index(name) / len(variants))
 
 
 def _titled(width: float, height: float, title: str) -> Figure:

@@ -278,3 +278,17 @@ def test_the_legend_of_image_entropies_lies_where_no_curve_is(drawn, rng):
         figure.draw_without_rendering()
         box, curve = ax.get_legend().get_window_extent(), ax.lines[0]
         assert not box.count_contains(ax.transData.transform(curve.get_xydata()))
+
+
+def test_variants_of_a_model_are_told_apart_by_shades_of_its_colour():
+    names = ["GAN, lr 0.1", "WGAN", "GAN, lr 0.2", "test images"]
+    first, wgan, second, other = (figures._colour(name, names) for name in names)
+    assert first == figures._colour("GAN", ["GAN"]) != second and other == (0, 0, 0)
+    assert all(one < light <= 1 for one, light in zip(first, second)) and wgan not in (first, second)
+
+
+def test_more_lines_than_markers(drawn):
+    lines = {f"weight {i}": [[0.0]] for i in range(12)}
+    figures.constraint_sweep("x.png", {"image": lines}, ["d 1"], "title")
+    assert len(drawn[0].axes[0].lines) == 24
+    figures.image_entropies("x.png", {f"GAN, lr {i}": [0.1] * 10 for i in range(12)}, "title", classes=10)
