@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, overload
+
+import numpy
 
 from minigen import threads
 from minigen.backend import Array, xp
@@ -78,6 +81,19 @@ power = Op("power(a, b) = a to the power b",
 
 # Elementwise functions
 
+
+def _beside(a: Any, number: float) -> Any:
+    """``number``, to take the minimum or the maximum of it and ``a``: as a row, if that is faster."""
+    if type(a) is numpy.ndarray and a.shape[-1:] >= (32,):      # NumPy takes twice as long with a number
+        return _row(number, a.shape[-1], a.dtype)
+    return number
+
+
+@lru_cache
+def _row(number: float, n: int, dtype: Any) -> Array:
+    return numpy.full(n, number, dtype)
+
+
 exp = Op("exp(a) = e to the power a",
          lambda a: xp.exp(a),
          lambda g, y, a: g * y)
@@ -106,7 +122,7 @@ tanh = Op("tanh(a) = the hyperbolic tangent of a",
 
 def _sigmoid(a: Array, out: Array | None = None) -> Array:
     # The bound keeps exp from overflowing. Where it acts, the result is the smallest normal number, not less.
-    y = xp.exp(xp.minimum(-a, -math.log(xp.finfo(a.dtype).tiny)), out=out)
+    y = xp.exp(xp.minimum(-a, _beside(a, -math.log(xp.finfo(a.dtype).tiny))), out=out)
     y += 1
     return xp.divide(1, y, out=y) if y.ndim else 1 / y
 
@@ -123,7 +139,7 @@ _gate: Op = Op("gate(g, a) = g where a is not 0, 0 elsewhere",
                elementwise=True)
 
 relu = Op("relu(a) = max(a, 0)",
-          lambda a, out=None: xp.maximum(a, 0, out=out),
+          lambda a, out=None: xp.maximum(a, _beside(a, 0), out=out),
           lambda g, y, a: _gate(g, y),      # 0 at 0, but g where y is NaN: an error must not disappear
           elementwise=True)
 
@@ -133,7 +149,7 @@ leaky_relu = Op("leaky_relu(a, slope=0.01) = a where a > 0, slope a elsewhere",
 
 softplus = Op("softplus(a) = log(1 + exp(a))",
               # never overflows, and is far faster than logaddexp
-              lambda a: xp.maximum(a, 0) + xp.log1p(xp.exp(-xp.abs(a))),
+              lambda a: xp.maximum(a, _beside(a, 0)) + xp.log1p(xp.exp(-xp.abs(a))),
               lambda g, y, a: g * sigmoid(a))
 
 maximum = Op("maximum(a, b) = the larger of a and b",
@@ -168,9 +184,8 @@ where: Op = Op("where(condition, a, b) = a where the condition holds, b elsewher
 def _restore(g: Any, a: Any, axis: Any) -> Any:
     """Give ``g`` back, with length 1, the axes of ``a`` that a reduction over ``axis`` dropped."""
     if axis is None or a.ndim == 0:
-        axes = list(range(a.ndim))
-    else:
-        axes = [i % a.ndim for i in (axis if isinstance(axis, tuple) else (axis,))]
+        return g.reshape((1,) * a.ndim)
+    axes = [i % a.ndim for i in (axis if isinstance(axis, tuple) else (axis,))]
     return g.reshape(tuple(1 if i in axes else n for i, n in enumerate(a.shape)))
 
 

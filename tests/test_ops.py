@@ -178,6 +178,16 @@ def test_saturating_functions_neither_overflow_nor_lose_their_tails(a):
             assert grad(y, x) == pytest.approx(slope, rel=1e-3, abs=1e-7)
 
 
+@pytest.mark.parametrize("op", [ops.relu, ops.sigmoid, ops.softplus])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_long_rows_are_what_single_numbers_are(op, dtype):
+    a = numpy.array([0.0, -0.0, numpy.inf, -numpy.inf, numpy.nan, 1e-40, -1e4, 1e4] * 5, dtype) * [[1], [0.3]]
+    a = a.astype(dtype)
+    with numpy.errstate(invalid="ignore"):
+        alone = [[op(a[i, j:j + 1])[0] for j in range(a.shape[1])] for i in range(2)]
+        numpy.testing.assert_allclose(op(a), alone, rtol=1e-6)
+
+
 def test_softmax_family_at_large_logits():
     a = Tensor(numpy.array([[1e4, 0, -1e4]], "float32"))
     assert to_host(ops.softmax(a)).tolist() == [[1, 0, 0]]
