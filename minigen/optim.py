@@ -11,6 +11,7 @@ time to time, values that are far too small to move a weight are set to 0.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -44,6 +45,36 @@ def _leaves(owner: str, parameters: Iterable[Tensor]) -> tuple[Tensor, ...]:
     return leaves
 
 
+class _Group:
+    """Parameters that are updated as one array: a matrix or kernel alone, vectors end to end.
+
+    Vectors, such as biases, are small, and an update of its own costs each more calls than arithmetic.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], numbers: Sequence[int], slots: Sequence[str]) -> None:
+        self.numbers = numbers      # of its parameters, in the optimiser's order
+        self.parameters = [parameters[i] for i in numbers]
+        first, sizes = self.parameters[0], [p.size for p in self.parameters]
+        self.shape, self.dtype = first.shape if len(numbers) == 1 else (sum(sizes),), first.dtype
+        self.parts = [slice(end - n, end) for n, end in zip(sizes, itertools.accumulate(sizes))]
+        self.blocks = threads.row_blocks(self.shape, _ARRAYS)
+        self.state = [xp.zeros(self.shape, self.dtype) for _ in slots]
+
+    def joined(self, arrays: list[Array]) -> Array:
+        return arrays[0] if len(arrays) == 1 else xp.concatenate(arrays)
+
+    def split(self, array: Array) -> list[Array]:
+        """The parameters' parts of an array; they share its memory."""
+        return [array] if len(self.parts) == 1 else [array[part] for part in self.parts]
+
+
+def _groups(parameters: Sequence[Tensor], slots: Sequence[str]) -> list[_Group]:
+    numbers: dict[Any, list[int]] = {}
+    for i, p in enumerate(parameters):
+        numbers.setdefault(p.dtype if p.ndim == 1 else i, []).append(i)
+    return [_Group(parameters, group, slots) for group in numbers.values()]
+
+
 class Optimizer:
     """The base of SGD, RMSProp and Adam: it loops over parameters, keeps their state and counts the steps.
 
@@ -66,9 +97,15 @@ class Optimizer:
         for name, value in {"lr": lr, **others}.items():
             setattr(self, name, value)
         self.steps = 0
-        self.arrays = {slot: [xp.zeros(p.shape, p.dtype) for p in self.parameters] for slot in self.slots}
         self._kinds = [(p.shape, p.dtype) for p in self.parameters]
-        self._blocks = [threads.row_blocks(p.shape, _ARRAYS) for p in self.parameters]
+        self._groups = _groups(self.parameters, self.slots)
+
+    @property
+    def arrays(self) -> dict[str, list[Array]]:
+        """Each slot's arrays, one per parameter; an update changes them in place."""
+        parts = {(k, i): part for group in self._groups for k, array in enumerate(group.state)
+                 for i, part in zip(group.numbers, group.split(array))}
+        return {slot: [parts[k, i] for i in range(len(self.parameters))] for k, slot in enumerate(self.slots)}
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.hyperparameters:
@@ -106,20 +143,23 @@ class Optimizer:
         self._check_gradients(grads)
         self.steps += 1
         tidy = self.steps % _TIDY_EVERY == 0
-        for p, blocks, g, *arrays in zip(self.parameters, self._blocks, grads, *self.arrays.values()):
-            before, after = value_of(p), xp.empty(p.shape, p.dtype)
+        for group in self._groups:
+            before = group.joined([value_of(p) for p in group.parameters])
+            g = group.joined([grads[i] for i in group.numbers])
+            after = xp.empty(group.shape, group.dtype)
 
             def update(rows: Any) -> None:
-                state = [a[rows] for a in arrays]
+                state = [a[rows] for a in group.state]
                 self._update(before[rows], g[rows], after[rows], *state)
                 if tidy:
                     for a in state:
                         a *= abs(a) >= _NEGLIGIBLE
-            if len(blocks) == 1:
-                update(blocks[0])
+            if len(group.blocks) == 1:
+                update(group.blocks[0])
             else:
-                threads.share(update, blocks)
-            p.adopt(after)
+                threads.share(update, group.blocks)
+            for p, new in zip(group.parameters, group.split(after)):
+                p.adopt(new)
 
     def _check_gradients(self, grads: Sequence[Array]) -> None:
         who, arrays = f"{type(self).__name__}.step", (xp.ndarray, numpy.generic)
@@ -164,8 +204,9 @@ class Optimizer:
         self.steps = int(state["steps"])
         for name in self.hyperparameters:
             setattr(self, name, state[name].item())
-        self.arrays = {slot: [to_device(state[f"{slot}.{i}"].copy()) for i in range(len(self.parameters))]
-                       for slot in self.slots}
+        for slot, arrays in self.arrays.items():
+            for i, a in enumerate(arrays):
+                a[...] = to_device(state[f"{slot}.{i}"])
 
 
 def _all_mean(gradients: Sequence[Array]) -> list[Array]:

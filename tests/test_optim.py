@@ -1,5 +1,6 @@
 """Optimisers against loops in Python floats, as PyTorch's documentation defines them."""
 
+import copy
 import math
 import re
 import threading
@@ -58,6 +59,31 @@ def test_follows_its_definition(rng, kind, reference, settings, shape):
             expected = reference(float(start[place]), [float(g[place]) for g in gradients], **settings)
             assert p.data[place] == pytest.approx(expected, rel=1e-9, abs=1e-12)
     assert p.dtype == "float64"
+
+
+@pytest.mark.parametrize("kind", [optim.SGD, optim.RMSProp, optim.Adam])
+@pytest.mark.parametrize("copied", [False, True])
+def test_vectors_updated_together_are_what_each_is_alone(rng, kind, copied):
+    shapes = [((4, 3), "float32"), ((3,), "float32"), ((), "float32"), ((5,), "float64"), ((2, 1), "float64"),
+              ((7,), "float32"), ((0,), "float32"), ((1,), "float64")]
+    start = [rng.normal(size=shape).astype(dtype) for shape, dtype in shapes]
+    together = kind([Tensor(a) for a in start], 0.1)
+    alone = [kind([Tensor(a)], 0.1) for a in start]
+    for _ in range(3):
+        if copied:
+            together = copy.deepcopy(together)
+        grads = [numpy.asarray(rng.normal(size=a.shape), a.dtype) for a in start]
+        together.step(grads)
+        for optimizer, g in zip(alone, grads):
+            optimizer.step([g])
+    for i, (p, optimizer) in enumerate(zip(together.parameters, alone)):
+        numpy.testing.assert_array_equal(p.data, optimizer.parameters[0].data)
+        for slot in together.slots:
+            numpy.testing.assert_array_equal(together.state()[f"{slot}.{i}"], optimizer.state()[f"{slot}.0"])
+    again = kind([Tensor(a) for a in start], 0.1)
+    again.load_state(together.state())
+    assert {name: a.tolist() for name, a in again.state().items()} == {
+        name: a.tolist() for name, a in together.state().items()}
 
 
 @pytest.mark.parametrize("kind", [optim.SGD, optim.RMSProp, optim.Adam])
