@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import ContextDecorator, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from functools import cache, wraps
 from typing import Any
@@ -89,25 +89,22 @@ class _BlasLimits:
         self.lock = threading.Lock()
         self.active: list[int] = []
 
-    @contextmanager
-    def at_most(self, number: int) -> Iterator[None]:
+    def enter(self, number: int) -> None:
         with self.lock:
-            self._change(self.active.append, number)
-        try:
-            yield
-        finally:
-            with self.lock:
-                self._change(self.active.remove, number)
+            if not self.active:
+                _blas_threads()     # counts them before a limit applies
+                self.unlimited = [library.num_threads for library in _blas().lib_controllers]
+            if not self.active or number < min(self.active):
+                _set_blas_threads([number] * len(self.unlimited))
+            self.active.append(number)
 
-    def _change(self, change: Callable[[int], None], number: int) -> None:
-        before = min(self.active, default=None)
-        change(number)
-        now = min(self.active, default=None)
-        if before is None:
-            _blas_threads()     # counts them before a limit applies
-            self.unlimited = [library.num_threads for library in _blas().lib_controllers]
-        if now != before:
-            _set_blas_threads(self.unlimited if now is None else [now] * len(self.unlimited))
+    def leave(self, number: int) -> None:
+        with self.lock:
+            self.active.remove(number)
+            if not self.active:
+                _set_blas_threads(self.unlimited)
+            elif number < min(self.active):
+                _set_blas_threads([min(self.active)] * len(self.unlimited))
 
 
 def _set_blas_threads(numbers: Sequence[int]) -> None:
@@ -119,9 +116,26 @@ def _set_blas_threads(numbers: Sequence[int]) -> None:
 _limits = _BlasLimits()
 
 
-def limited_blas() -> AbstractContextManager[None]:
+class _AtMost(ContextDecorator):
+    """The context in which a matrix product takes at most ``number`` threads; None: ``per_product()``."""
+
+    def __init__(self, number: int | None = None) -> None:
+        self.number = number
+        self.entered: list[tuple[_BlasLimits, int]] = []
+
+    def __enter__(self) -> None:
+        limits, number = _limits, self.number or per_product()
+        limits.enter(number)
+        self.entered.append((limits, number))
+
+    def __exit__(self, *error: Any) -> None:
+        limits, number = self.entered.pop()
+        limits.leave(number)
+
+
+def limited_blas() -> ContextDecorator:
     """The context in which a matrix product takes the threads that ``use`` asked for, by default one."""
-    return _limits.at_most(per_product())
+    return _AtMost()
 
 
 # Sharing work
@@ -136,7 +150,7 @@ def large_arrays() -> Iterator[None]:
     _keep_memory()
     before = _sharing.set(True)
     try:
-        with _limits.at_most(1):    # others, busily waiting, would take the cores from the threads here
+        with _AtMost(1):    # others, busily waiting, would take the cores from the threads here
             yield
     finally:
         _sharing.reset(before)
@@ -173,7 +187,7 @@ def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
             while (job := _taken(part, last=i > 0)) is not None:
                 work(job)
     # Within large_arrays BLAS is held to one thread already.
-    with _one_at_a_time, nullcontext() if _sharing.get() else _limits.at_most(1):
+    with _one_at_a_time, nullcontext() if _sharing.get() else _AtMost(1):
         others: list[Future[None]] = []
         with suppress(RuntimeError):        # without another thread, this one does all the work
             others += (_pool().submit(take, i) for i in range(1, workers))

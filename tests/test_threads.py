@@ -314,3 +314,18 @@ def test_products_of_large_arrays_are_shared_out(rows, inner, columns, rng, smal
     numpy.testing.assert_allclose(together, alone, rtol=1e-12, atol=1e-12)
     ops.matmul(a, b)
     assert len(calls) == 1
+
+
+def test_a_decorated_function_takes_the_threads_asked_for_when_it_is_called():
+    @threads.limited_blas()
+    def allowed():
+        return {library.num_threads for library in threads._blas().lib_controllers}
+    with threadpoolctl.threadpool_limits(3, user_api="blas"):
+        try:
+            found = []
+            for number in (1, 2, None):
+                threads.use(number)
+                found.append(allowed())
+        finally:
+            threads.use(None)
+    assert found == [{1}, {2}, {1}]
