@@ -204,17 +204,17 @@ def parse(arguments=None):
                        help="widths of Larsen's networks (default: 0.25 1)")
     args = flags.parse_args(arguments)
     if args.json:
-        check_writable(flags, args.json)
+        check_writable(flags, "--json", args.json)
     return args
 
 
-def check_writable(flags, path):
+def check_writable(flags, name, path):
     """Leave the file as it is; if it cannot be written to, the program ends: one line, status 2."""
     new = not path.exists()
     try:
         path.open("a").close()
     except OSError as error:
-        flags.error(f"argument --json: cannot write to {path}: {error.strerror}")
+        flags.error(f"argument {name}: cannot write to {path}: {error.strerror}")
     if new:
         path.unlink()
 

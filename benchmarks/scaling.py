@@ -19,10 +19,11 @@ from pathlib import Path
 import one_rank
 from benchmark import BATCH, MODELS, check_writable, minigen_mnist
 
-from minigen import cli, threads, workers
+from minigen import cli, figures, threads, workers
 
 ITERATIONS = 4000       # of a run
 MOST = 64               # ranks to project to
+TITLES = {"Larsen": "VAE-GAN, convolutional"}
 
 
 def steps_per_second(step, begin, seconds):
@@ -114,9 +115,20 @@ def report(title, rows, form):
         print(f"{name:28}" + "".join(f"{row[number]:{form}}" for number in numbers))
 
 
+def draw(path, result):
+    """Draw the steps per second of ranks, and those projected, into a PNG."""
+    measured, projected = ({TITLES.get(name, name): row for name, row in rows.items()} for rows in (
+        {name: result["steps_per_second"][f"{name}, minigen"] for name in result["projected_ms"]},
+        {name: {count: 1e3 / ms for count, ms in row.items()}
+         for name, row in result["projected_ms"].items()}))
+    figures.scaling(path, measured, projected, "One training step shared by several ranks")
+
+
 def parse(arguments=None):
     flags = cli.Parser(description=__doc__.splitlines()[0])
     flags.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file too")
+    flags.add_argument("--figure", type=Path, metavar="FILE",
+                       help="draw what ranks gain into this PNG, where there is MPI")
     flags.add_argument("--seconds", type=cli.positive_float, default=8, metavar="S",
                        help="time for each measurement (default: 8)")
     flags.add_argument("--start", type=cli.positive_float, default=10, metavar="S",
@@ -125,8 +137,9 @@ def parse(arguments=None):
     flags.add_argument("--models", nargs="+", choices=[*MODELS, "Larsen"], default=["GAN", "VAE", "Larsen"],
                        help="the models, Larsen's at width 0.25 (default: GAN VAE Larsen)")
     args = flags.parse_args(arguments)
-    if args.json:
-        check_writable(flags, args.json)
+    for name, path in (("--json", args.json), ("--figure", args.figure)):
+        if path:
+            check_writable(flags, name, path)
     return args
 
 
@@ -159,6 +172,8 @@ def main():
         rows = {name: projection(mpi, name, numbers, args.seconds / 4) for name in args.models}
         report("milliseconds per step by ranks, PROJECTED from shares and sums timed here", rows, "9.2f")
         result["projected_ms"] = rows
+        if args.figure:
+            draw(args.figure, result)
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
 

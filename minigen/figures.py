@@ -308,6 +308,31 @@ def moving_apart(path: Target, distances: Any, curves: Mapping[str, Any], title:
     figure.savefig(path)
 
 
+@_standard
+def scaling(path: Target, measured: Mapping[str, Mapping[int, float]],
+            projected: Mapping[str, Mapping[int, float]], title: str) -> None:
+    """How many times the steps per second of one rank several take: for each model points that were measured
+    and a line that was projected, both given as steps per second by the number of ranks."""
+    figure = _titled(7.5, 4.8, title)
+    ax = figure.subplots()
+    ranks = sorted({count for line in projected.values() for count in line})
+    ax.plot(ranks, ranks, color=_CEILING, linestyle=":", label="in proportion to the ranks")
+    for marker, (name, line) in zip(cycle(_MARKERS), projected.items()):
+        colour, points = _colour(name, projected), measured[name]
+        ax.plot(list(line), [rate / line[1] for rate in line.values()], color=colour, linestyle="--",
+                linewidth=1.5, label=f"{name}, projected")
+        ax.plot(list(points), [rate / points[1] for rate in points.values()], color=colour, marker=marker,
+                linestyle="none", markersize=8, label=f"{name}, measured")
+    ax.set(xlabel="ranks that share a training step", ylabel="steps per second, relative to one rank")
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log", base=2)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter("{x:g}")
+    _plain(ax)
+    ax.legend(loc="upper left", frameon=False)
+    figure.savefig(path)
+
+
 def _colour(name: str, names: Iterable[str]) -> Any:
     """A model's own colour; for its variants among the names, such as "GAN, lr 0.001", shades of it. Black
     for what is no model's."""

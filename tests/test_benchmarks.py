@@ -61,8 +61,8 @@ def test_benchmark_without_torch(started, tmp_path):
 
 
 def test_scaling(started, tmp_path):
-    command = [sys.executable, str(ROOT / "benchmarks" / "scaling.py"), "--json", "s.json", "--models", "VAE",
-               "--seconds", "0.05", "--start", "0.05"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "scaling.py"), "--json", "s.json",
+               "--figure", "s.png", "--models", "VAE", "--seconds", "0.05", "--start", "0.05"]
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
     environment = {**os.environ, "PYTHONWARNINGS": "error", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE,
@@ -76,6 +76,7 @@ def test_scaling(started, tmp_path):
     if "no ranks" not in out:
         assert figures["steps_per_second"]["VAE, minigen"]["1"] > 0
         assert len(figures["projected_ms"]["VAE"]) == 7
+        assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("wrong, message", [

@@ -292,3 +292,12 @@ def test_more_lines_than_markers(drawn):
     figures.constraint_sweep("x.png", {"image": lines}, ["d 1"], "title")
     assert len(drawn[0].axes[0].lines) == 24
     figures.image_entropies("x.png", {f"GAN, lr {i}": [0.1] * 10 for i in range(12)}, "title", classes=10)
+
+
+def test_scaling_is_relative_to_one_rank(drawn):
+    measured, projected = {"GAN": {1: 100.0, 2: 150.0}}, {"GAN": {1: 90.0, 2: 144.0, 4: 180.0}}
+    figures.scaling("x.png", measured, projected, "title")
+    proportional, line, points = drawn[-1].axes[0].lines
+    assert proportional.get_xydata().tolist() == [[1, 1], [2, 2], [4, 4]]
+    assert line.get_xydata().tolist() == [[1, 1], [2, 1.6], [4, 2]]
+    assert points.get_xydata().tolist() == [[1, 1], [2, 1.5]]
