@@ -76,10 +76,11 @@ def sizes(owner: str, name: str, value: Any, fewest: int = 1) -> tuple[int, ...]
 
 def floats(owner: str, **arrays: Any) -> None:
     """All must be arrays or Tensors, and of one dtype, float32 or float64."""
-    dtypes = [getattr(a, "dtype", type(a).__name__) for a in arrays.values()]
-    if len(set(dtypes)) > 1 or not _FLOATS.issuperset(dtypes):
+    dtypes = {getattr(a, "dtype", type(a).__name__) for a in arrays.values()}
+    if len(dtypes) > 1 or not dtypes <= _FLOATS:
+        found = (str(getattr(a, "dtype", type(a).__name__)) for a in arrays.values())
         raise TypeError(f"{owner}: {', '.join(arrays)} of one dtype, float32 or float64, expected, "
-                        f"{', '.join(map(str, dtypes))} found: convert arrays with astype")
+                        f"{', '.join(found)} found: convert arrays with astype")
 
 
 def state(owner: str, expected: Mapping[str, numpy.ndarray], found: Any) -> None:

@@ -93,18 +93,20 @@ class _BlasLimits:
         with self.lock:
             if not self.active:
                 _blas_threads()     # counts them before a limit applies
-                self.unlimited = [library.num_threads for library in _blas().lib_controllers]
+                self.unlimited = self.now = [library.num_threads for library in _blas().lib_controllers]
             if not self.active or number < min(self.active):
-                _set_blas_threads([number] * len(self.unlimited))
+                self._allow([number] * len(self.now))
             self.active.append(number)
 
     def leave(self, number: int) -> None:
         with self.lock:
             self.active.remove(number)
-            if not self.active:
-                _set_blas_threads(self.unlimited)
-            elif number < min(self.active):
-                _set_blas_threads([min(self.active)] * len(self.unlimited))
+            self._allow([min(self.active)] * len(self.now) if self.active else self.unlimited)
+
+    def _allow(self, numbers: list[int]) -> None:
+        if numbers != self.now:
+            _set_blas_threads(numbers)
+            self.now = numbers
 
 
 def _set_blas_threads(numbers: Sequence[int]) -> None:
