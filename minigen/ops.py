@@ -120,9 +120,14 @@ tanh = Op("tanh(a) = the hyperbolic tangent of a",
           elementwise=True)
 
 
+@lru_cache
+def _log_largest(dtype: Any) -> float:
+    return -math.log(numpy.finfo(dtype).tiny)
+
+
 def _sigmoid(a: Array, out: Array | None = None) -> Array:
     # The bound keeps exp from overflowing. Where it acts, the result is the smallest normal number, not less.
-    y = xp.exp(xp.minimum(-a, _beside(a, -math.log(xp.finfo(a.dtype).tiny))), out=out)
+    y = xp.exp(xp.minimum(-a, _beside(a, _log_largest(a.dtype))), out=out)
     y += 1
     return xp.divide(1, y, out=y) if y.ndim else 1 / y
 
