@@ -28,6 +28,25 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_the_same(straight, tmp_path, monk
     assert all((model.state()[key] == value).all() for key, value in straight[1].items())
 
 
+@pytest.mark.parametrize("n", [26, 31, 32, 33])
+@pytest.mark.parametrize("accident", [False, True])
+def test_an_interruption_near_the_end_leaves_no_checkpoint(tmp_path, monkeypatch, n, accident):
+    """The last checkpoint, of iteration 33, is the only regular one that is no multiple of 5."""
+    run(tmp_path / "straight", iterations=33)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, models.GAN, n, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "run", iterations=33)
+    if accident:        # the last checkpoint is written, and nothing is removed after it
+        with monkeypatch.context() as patch:
+            patch.setattr(training.Run, "_remove_superseded", lambda *args: None)
+            run(tmp_path / "run", iterations=33, resume=True)
+    run(tmp_path / "run", iterations=33, resume=True)
+    names = [[path.name for path in sorted((tmp_path / folder / "checkpoints").iterdir())]
+             for folder in ("straight", "run")]
+    assert names[0] == names[1] == ["00000025.npz", "00000030.npz", "00000033.npz"]
+
+
 @pytest.mark.parametrize("where", ["evaluate", "save_samples"])
 def test_ctrl_c_during_evaluation_or_sampling_saves_too(straight, tmp_path, monkeypatch, where):
     """Iteration 1 is evaluated and sampled."""

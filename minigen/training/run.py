@@ -57,7 +57,7 @@ class Run:
         self.checkpoints_folder = self.folder / "checkpoints"
         self.lock_path = self.folder / ".lock"
         self.identity: dict[str, Any] = {}
-        self.every = 1      # iterations from checkpoint to checkpoint
+        self.every = self.end = 1       # iterations from checkpoint to checkpoint, and of the run
         self.locked: os.stat_result | None = None
 
     def __repr__(self) -> str:
@@ -146,6 +146,7 @@ class Run:
             if sampled > iteration:
                 path.unlink()
         self._write_config(config)
+        self._remove_superseded(iteration)
         return iteration
 
     def restore(self, model: Model) -> dict[str, Any] | None:
@@ -178,7 +179,8 @@ class Run:
         storage.remove_unfinished(self.samples_folder, "[0-9]*.png")
 
     def _write_config(self, config: dict[str, Any]) -> None:
-        self.identity, self.every = _flat(config), config["checkpoint_every"]
+        self.identity = _flat(config)
+        self.every, self.end = config["checkpoint_every"], config["iterations"]
         storage.write_text(self.config_path, json.dumps(config, indent=2, allow_nan=False) + "\n")
 
     def config(self) -> dict[str, Any]:
@@ -256,8 +258,7 @@ class Run:
     def save_checkpoint(self, iteration: int, state: dict[str, numpy.ndarray]) -> None:
         """Write checkpoints/<iteration>.npz, whole or not at all, and remove all but the newest few.
 
-        The metrics so far are on the disk before it gets its name. Those of interruptions go with the next
-        regular one, so that in the end there are the same as without.
+        The metrics so far are on the disk before it gets its name.
         """
         self._refuse_deleted()
         storage.sync(self.metrics_path)
@@ -265,9 +266,16 @@ class Run:
         record = {**self.identity, "iteration": iteration, "metrics": len(logged),
                   "metrics_crc32": zlib.crc32(logged)}
         checkpoints.write(self.checkpoints_folder / f"{iteration:08d}.npz", state, record)
+        self._remove_superseded(iteration)
+
+    def _remove_superseded(self, iteration: int) -> None:
+        """Remove all but the newest few of the checkpoints up to this iteration.
+
+        Those of interruptions go with the next regular one, so that in the end there are the same as without.
+        """
         found = [(i, path) for i, path in self.checkpoints() if i <= iteration]
-        regular = [(i, path) for i, path in found if i % self.every == 0]
-        others = [(i, path) for i, path in found if i % self.every]
+        regular = [(i, path) for i, path in found if i % self.every == 0 or i == self.end]
+        others = [(i, path) for i, path in found if (i, path) not in regular]
         superseded = [(i, path) for i, path in others if regular and i < regular[0][0]]
         for _, path in {*superseded, *others[_KEPT:], *regular[_KEPT:]}:
             path.unlink()
