@@ -180,6 +180,8 @@ def _joint(op: Any, needed: list[bool], g: Any, value: Any, args: Sequence[Any],
         if wanted_here and part is None:
             raise ValueError(f"grad: the joint partials of {op.name}: a gradient for argument {i} expected, "
                              "None found")
+        if part is not None and any(part is other for other in parts[:i]):
+            parts[i] = copy(part)       # each gradient has memory of its own
     return parts
 
 

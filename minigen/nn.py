@@ -85,7 +85,7 @@ class _Affine(Module):
         if not isinstance(weight, numpy.ndarray) or weight.shape != shape or weight.dtype.kind not in "fiu":
             found = getattr(weight, "shape", type(weight).__name__)
             raise ValueError(f"{owner}: an array {shape} of numbers expected from init, {found} found")
-        self.weight = Tensor.holding(to_device(weight.astype(dtype)))
+        self.weight = Tensor.holding(to_device(weight.astype(dtype, order="C")))
         self.bias = Tensor(to_device(numpy.zeros(shape[-1], dtype))) if bias else None
 
     def extra_repr(self) -> str:

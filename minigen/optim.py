@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy
@@ -24,8 +25,9 @@ from minigen.core import Tensor, all_mean, grad
 from minigen.tensor import value_of
 
 _ARRAYS = 8         # in an update: parameter, gradient, new value, two states, and some room
+_SHORT = 1 << 14    # numbers of a vector; one that is kept keeps those that it was updated with
 _TIDY_EVERY = 64    # steps
-_EPS = "[1e-30, inf)"   # less is 0 in float32, where a gradient of 0 would be divided by it
+_EPS = "[1e-12, inf)"   # beside less, what is _NEGLIGIBLE would not be
 _NEGLIGIBLE = 1e-30     # after _TIDY_EVERY decays by 0.9, times a small rate, still no subnormal float32
 
 
@@ -48,16 +50,17 @@ def _leaves(owner: str, parameters: Iterable[Tensor]) -> tuple[Tensor, ...]:
 class _Group:
     """Parameters that are updated as one array: a matrix or kernel alone, vectors end to end.
 
-    Vectors, such as biases, are small, and an update of its own costs each more calls than arithmetic.
+    Vectors, such as biases, are short, and an update of its own costs each more calls than arithmetic.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], numbers: Sequence[int], slots: Sequence[str]) -> None:
+    def __init__(self, parameters: Sequence[Tensor], numbers: Sequence[int], slots: Sequence[str],
+                 elementwise: bool) -> None:
         self.numbers = numbers      # of its parameters, in the optimiser's order
         self.parameters = [parameters[i] for i in numbers]
         first, sizes = self.parameters[0], [p.size for p in self.parameters]
         self.shape, self.dtype = first.shape if len(numbers) == 1 else (sum(sizes),), first.dtype
         self.parts = [slice(end - n, end) for n, end in zip(sizes, itertools.accumulate(sizes))]
-        self.blocks = threads.row_blocks(self.shape, _ARRAYS)
+        self.blocks = threads.row_blocks(self.shape, _ARRAYS) if elementwise else [...]
         self.state = [xp.zeros(self.shape, self.dtype) for _ in slots]
 
     def joined(self, arrays: list[Array]) -> Array:
@@ -68,11 +71,12 @@ class _Group:
         return [array] if len(self.parts) == 1 else [array[part] for part in self.parts]
 
 
-def _groups(parameters: Sequence[Tensor], slots: Sequence[str]) -> list[_Group]:
+def _groups(parameters: Sequence[Tensor], slots: Sequence[str], elementwise: bool) -> list[_Group]:
     numbers: dict[Any, list[int]] = {}
     for i, p in enumerate(parameters):
-        numbers.setdefault(p.dtype if p.ndim == 1 else i, []).append(i)
-    return [_Group(parameters, group, slots) for group in numbers.values()]
+        joined = elementwise and p.ndim == 1 and p.size <= _SHORT
+        numbers.setdefault(p.dtype if joined else i, []).append(i)
+    return [_Group(parameters, group, slots, elementwise) for group in numbers.values()]
 
 
 class Optimizer:
@@ -81,10 +85,12 @@ class Optimizer:
     ``parameters`` are leaves; one that is given twice counts once. A subclass names its hyperparameters, each
     with the interval it must lie in, and the state arrays that it keeps for each parameter (``slots``, zero
     at first). It defines ``_update(p, g, new, *slots)``, which updates the slots and puts the parameter's new
-    value into ``new``. Hyperparameters may be changed between steps, and are part of the state.
+    value into ``new``; with ``elementwise`` this treats each number alone, so that long parameters may be cut
+    and short ones joined. Hyperparameters may be changed between steps, and are part of the state.
     """
 
     slots: tuple[str, ...] = ()
+    elementwise = False
     hyperparameters: dict[str, str] = {"lr": "[0, inf)"}
     decays: dict[str, str] = {}     # the slots that are stored divided by 1 - a hyperparameter, by its name
     lr: float
@@ -98,16 +104,20 @@ class Optimizer:
             setattr(self, name, value)
         self.steps = 0
         self._kinds = [(p.shape, p.dtype) for p in self.parameters]
-        self._groups = _groups(self.parameters, self.slots)
+        self._groups = _groups(self.parameters, self.slots, self.elementwise)
 
     @property
-    def arrays(self) -> dict[str, list[Array]]:
+    def arrays(self) -> Mapping[str, tuple[Array, ...]]:
         """Each slot's arrays, one per parameter; an update changes them in place."""
         parts = {(k, i): part for group in self._groups for k, array in enumerate(group.state)
                  for i, part in zip(group.numbers, group.split(array))}
-        return {slot: [parts[k, i] for i in range(len(self.parameters))] for k, slot in enumerate(self.slots)}
+        return MappingProxyType({slot: tuple(parts[k, i] for i in range(len(self.parameters)))
+                                 for k, slot in enumerate(self.slots)})
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "parameters" and "parameters" in vars(self):
+            raise AttributeError(f"{type(self).__name__}: the parameters stay: build another "
+                                 "optimiser for others")
         if name in self.hyperparameters:
             value = checks.real(type(self).__name__, name, value, self.hyperparameters[name])
             before = vars(self).get(name, value)
@@ -204,9 +214,10 @@ class Optimizer:
         self.steps = int(state["steps"])
         for name in self.hyperparameters:
             setattr(self, name, state[name].item())
+        new = {name: array.copy() for name, array in state.items()}     # it may hold the arrays here
         for slot, arrays in self.arrays.items():
             for i, a in enumerate(arrays):
-                a[...] = to_device(state[f"{slot}.{i}"])
+                a[...] = to_device(new[f"{slot}.{i}"])
 
 
 def _all_mean(gradients: Sequence[Array]) -> list[Array]:
@@ -219,6 +230,7 @@ def _all_mean(gradients: Sequence[Array]) -> list[Array]:
 class SGD(Optimizer):
     """b = momentum b + g;  p = p - lr b  (Sutskever et al., 2013, as in PyTorch)."""
 
+    elementwise = True
     slots = ("b",)
     hyperparameters = {**Optimizer.hyperparameters, "momentum": "[0, 1)"}
     momentum: float
@@ -245,6 +257,7 @@ class RMSProp(Optimizer):
     factor.
     """
 
+    elementwise = True
     slots = ("v",)
     hyperparameters = {**Optimizer.hyperparameters, "alpha": "[0, 1)", "eps": _EPS}
     decays = {"alpha": "v"}
@@ -268,6 +281,7 @@ class Adam(Optimizer):
     constants below carry the factors.
     """
 
+    elementwise = True
     hyperparameters = {**Optimizer.hyperparameters, "beta1": "[0, 1)", "beta2": "[0, 1)", "eps": _EPS}
     decays = {"beta1": "m", "beta2": "v"}
     beta1: float

@@ -42,7 +42,7 @@ def real_array(data: Any, dtype: Any, name: str) -> Array:
         raise TypeError(f"{name}: float32 or float64 expected: {error}") from None
     if kind not in (xp.float32, xp.float64):
         raise TypeError(f"{name}: float32 or float64 expected, {kind} found")
-    return xp.array(array, dtype=dtype)
+    return xp.array(array, dtype=dtype, order="C")     # last bits of products depend on the order
 
 
 class Tensor:

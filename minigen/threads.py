@@ -15,10 +15,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ContextDecorator, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from functools import cache, wraps
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy
 import threadpoolctl
@@ -26,6 +26,8 @@ import threadpoolctl
 from minigen import backend, checks, ranks
 from minigen.backend import Array, xp
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _NUMBERS_PER_THREAD = 1 << 18       # the size from which a thread gains more than it costs
 
 # The number of threads
@@ -118,8 +120,11 @@ def _set_blas_threads(numbers: Sequence[int]) -> None:
 _limits = _BlasLimits()
 
 
-class _AtMost(ContextDecorator):
-    """The context in which a matrix product takes at most ``number`` threads; None: ``per_product()``."""
+class _AtMost:
+    """The context in which a matrix product takes at most ``number`` threads; None: ``per_product()``.
+
+    It also decorates a function, each call of which enters a context of its own.
+    """
 
     def __init__(self, number: int | None = None) -> None:
         self.number = number
@@ -134,8 +139,15 @@ class _AtMost(ContextDecorator):
         limits, number = self.entered.pop()
         limits.leave(number)
 
+    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        @wraps(function)
+        def call(*args: _P.args, **options: _P.kwargs) -> _R:
+            with _AtMost(self.number):
+                return function(*args, **options)
+        return call
 
-def limited_blas() -> ContextDecorator:
+
+def limited_blas() -> _AtMost:
     """The context in which a matrix product takes the threads that ``use`` asked for, by default one."""
     return _AtMost()
 
@@ -165,7 +177,7 @@ def sharing() -> bool:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count() - 1, thread_name_prefix="minigen")
+    return ThreadPoolExecutor(max(1, count() - 1), thread_name_prefix="minigen")
 
 
 def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:

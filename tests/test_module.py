@@ -420,3 +420,21 @@ def test_a_buffer_keeps_its_shape_and_dtype(value, kind, message):
         layer.running_mean = value
     layer.running_mean = numpy.ones(2, "float32")
     assert layer.state()["running_mean"].tolist() == [1, 1]
+
+
+def test_holds_finds_modules_of_a_kind_wherever_they_are(rng):
+    def nested():
+        return nn.BatchNorm(2)
+    inner = nn.Sequential(ops.tanh, nn.Sequential(nn.ReLU(), nested()))
+    assert inner.holds(nn.BatchNorm) and inner.holds(nn.Sequential) and nested().holds(nn.BatchNorm)
+    plain = nn.Sequential(nn.Linear(2, 2, rng=rng), nn.ReLU())
+    assert plain.holds(nn.Linear) and not plain.holds(nn.BatchNorm)
+    plain.layers.append(nested())
+    assert plain.holds(nn.BatchNorm)
+
+    class Own(nn.Module):
+        def __init__(self, held):
+            self.held, self.me = held, self
+    for held in (nested(), [[nested()]], {"a": (1, nested())}, [1, nested()]):
+        assert Own(held).holds(nn.BatchNorm)
+    assert not Own([1, {"a": plain[0]}]).holds(nn.BatchNorm)

@@ -237,3 +237,11 @@ def test_no_axes_are_not_all_axes():
     for axes in ((), []):
         with pytest.raises(ValueError, match=r"^transpose\(float64 \(2, 3\), .*axes don't match"):
             x.transpose(axes)
+
+
+def test_a_value_lies_in_one_order():
+    """Products of the same numbers in another order differ in their last bits, also after a resume."""
+    x = Tensor(numpy.asfortranarray(numpy.ones((3, 4))))
+    assert x.data.flags.c_contiguous
+    x.data = numpy.ones((4, 3)).T
+    assert x.data.flags.c_contiguous

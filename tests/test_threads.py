@@ -329,3 +329,26 @@ def test_a_decorated_function_takes_the_threads_asked_for_when_it_is_called():
         finally:
             threads.use(None)
     assert found == [{1}, {2}, {1}]
+
+
+def test_threads_in_one_decorated_function_leave_their_own_limits():
+    inside, leave, seen = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()], []
+
+    @threads.limited_blas()
+    def work(i):
+        inside[i].set()
+        leave[i].wait(60)
+        seen.append({library.num_threads for library in threads._blas().lib_controllers})
+    with threadpoolctl.threadpool_limits(4, user_api="blas"):
+        both = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+        try:
+            for i, number in enumerate((3, 1)):
+                threads.use(number)
+                both[i].start()
+                inside[i].wait(60)
+        finally:
+            threads.use(None)
+        for i in range(2):
+            leave[i].set()
+            both[i].join()
+    assert seen == [{1}, {1}]

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy
 
@@ -20,8 +19,6 @@ from minigen.nn import INITIALISERS, BatchNorm, Initialiser, Module
 from minigen.optim import Optimizer
 
 _CHUNK = 250        # rows per pass, which bounds the memory for hidden layers
-
-_normalising: WeakKeyDictionary[Module, bool] = WeakKeyDictionary()     # whether a network has BatchNorm
 
 
 @no_grad()
@@ -49,11 +46,9 @@ def joint_forward(network: Module, *batches: Any) -> list[Any]:
     other.
 
     With BatchNorm they do. Each batch then has its own pass and its own statistics, so that no gradient flows
-    from one batch to another. Whether a network has BatchNorm is found out at its first call.
+    from one batch to another.
     """
-    if network not in _normalising:
-        _normalising[network] = any(isinstance(module, BatchNorm) for _, module in network.named_modules())
-    if _normalising[network]:
+    if network.holds(BatchNorm):
         return [network(batch) for batch in batches]
     y, ends = network(ops.concatenate(batches)), list(itertools.accumulate(map(len, batches)))
     return [y[start:end] for start, end in zip([0, *ends], ends)]
