@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 import reprlib
@@ -101,6 +102,16 @@ def state(owner: str, expected: Mapping[str, numpy.ndarray], found: Any) -> None
                              f"{array.dtype} {array.shape} found")
         if not numpy.isfinite(array).all():
             raise ValueError(f"{owner}: {name} is not finite")
+
+
+def plain_function(context: str, function: Any) -> None:
+    """``function``, to be decorated with ``context``, must run its body when it is called, not later."""
+    if not inspect.isroutine(function) or any(
+            test(function) for test in (inspect.isgeneratorfunction, inspect.iscoroutinefunction,
+                                        inspect.isasyncgenfunction)):
+        raise TypeError(f"{context}: a plain function expected, {function!r} found: its body runs later, "
+                        f"outside the context: write `with {context}():` in the body, but not around a yield "
+                        "or an await")
 
 
 def images(owner: str, found: Any, shape: Sequence[Any]) -> None:

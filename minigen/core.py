@@ -161,8 +161,9 @@ def _backward(y: Tensor, targets: set[int], create_graph: bool, retain_graph: bo
                 part = found[key] + part
             elif key in targets:
                 array = part._data if create_graph else part
-                if array.base is not None or part is g or part is value or id(array) in map(id, raw):
-                    part = copy(part)       # it is a view, or an argument of the partial
+                if array.base is not None or part is g or part is value or not op.keeps_nothing or id(
+                        array) in map(id, raw):
+                    part = copy(part)       # it is a view, an argument of the partial, or kept by it
             found[key] = part
     return found
 

@@ -49,7 +49,8 @@ class Op:
     one that it includes.
 
     A recorded op keeps the arrays among its arguments and does not copy them. They must not change until the
-    gradient has been computed: a forward function or a partial must not write into its arguments either.
+    gradient has been computed: a forward function or a partial must not write into its arguments either, nor
+    into an array that it returned before.
     """
 
     def __init__(self, doc: str, forward: Callable[..., Array], *partials: Callable[..., Any] | None,
@@ -71,6 +72,8 @@ class Op:
         self.forward = forward
         self.partials = partials
         self.joint = joint
+        # Partials of others may return an array that they keep.
+        self.keeps_nothing = (self.__module__ or "").startswith("minigen.")
 
     def __repr__(self) -> str:
         return f"<Op {self.__doc__}>"
@@ -207,12 +210,7 @@ class no_grad:
         thread.paused -= 1
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
-        if not inspect.isroutine(function) or any(
-                test(function) for test in (inspect.isgeneratorfunction, inspect.iscoroutinefunction,
-                                            inspect.isasyncgenfunction)):
-            raise TypeError(f"no_grad: a plain function expected, {function!r} found: its body runs later, "
-                            "and would be recorded: write `with no_grad():` in the body, but not around a "
-                            "yield or an await")
+        checks.plain_function("no_grad", function)
 
         @wraps(function)
         def call(*args: _P.args, **options: _P.kwargs) -> _R:

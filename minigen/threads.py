@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from functools import cache, wraps
@@ -140,6 +140,8 @@ class _AtMost:
         limits.leave(number)
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        checks.plain_function("limited_blas", function)
+
         @wraps(function)
         def call(*args: _P.args, **options: _P.kwargs) -> _R:
             with _AtMost(self.number):
@@ -185,7 +187,8 @@ def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
 
     Each thread starts at the front of its own part of the list, so that one thread first touches neighbouring
     memory. It then helps the others from the back of their parts. Meanwhile each matrix product runs on its
-    caller's thread alone. ``work`` must not call ``parallel``.
+    caller's thread alone. If a job fails, its error is raised once no other job runs. ``work`` must not call
+    ``parallel``.
     """
     jobs = list(jobs)
     workers = min(count(), len(jobs))
@@ -203,12 +206,19 @@ def parallel(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
     # Within large_arrays BLAS is held to one thread already.
     with _one_at_a_time, nullcontext() if _sharing.get() else _AtMost(1):
         others: list[Future[None]] = []
-        with suppress(RuntimeError):        # without another thread, this one does all the work
-            others += (_pool().submit(take, i) for i in range(1, workers))
-        take(0)
-        for other in others:
-            if not other.cancel():      # a cancelled one has not begun, and has no work left
-                other.result()
+        try:
+            with suppress(RuntimeError):        # without another thread, this one does all the work
+                others += (_pool().submit(take, i) for i in range(1, workers))
+            take(0)
+        except BaseException:
+            for part in parts:
+                part.clear()
+            raise
+        finally:        # a job that has begun ends before the lock is given up
+            begun = [other for other in others if not other.cancel()]
+            wait(begun)
+        for other in begun:
+            other.result()
 
 
 def _begin_anew_after_fork() -> None:

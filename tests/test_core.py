@@ -220,6 +220,17 @@ def test_gradients_have_memory_of_their_own(function, create_graph):
     assert len(arrays) == 8
 
 
+def test_an_array_that_a_partial_keeps_is_not_handed_out():
+    kept = numpy.array([2.0, 3.0])
+    weighted = Op("weighted(x)", lambda x: x @ kept, lambda g, y, x: kept)
+    joint = Op("joint(x)", lambda x: x @ kept, joint=lambda needed, g, y, x: [kept])
+    x = Tensor(numpy.ones(2))
+    for op in (weighted, joint):
+        gx = grad(op(x), x)
+        gx += 1
+        assert kept.tolist() == [2, 3] and gx.tolist() == [3, 4]
+
+
 def test_a_gradient_that_is_constant_has_derivative_zero():
     b, c, x = Tensor(2.0), Tensor(3.0), Tensor([1.0, 2.0])
     for y in (b + c, 3 * b, b):

@@ -8,7 +8,7 @@ import threading
 import numpy
 import pytest
 
-from minigen import ops
+from minigen import ops, threads
 from minigen.core import Op, Tensor, grad, no_grad, to_host
 
 
@@ -189,7 +189,7 @@ def test_signatures_are_those_of_the_forward_functions():
     assert str(inspect.signature(ops.leaky_relu)) == "(a, slope=0.01)"
 
 
-def test_no_grad_refuses_what_runs_later():
+def test_a_decorator_refuses_what_runs_later():
     def generator():
         yield
 
@@ -199,8 +199,9 @@ def test_no_grad_refuses_what_runs_later():
     class Class:
         pass
     for late in (generator, coroutine, Class):
-        with pytest.raises(TypeError, match="no_grad: a plain function expected"):
-            no_grad()(late)
+        for name, context in [("no_grad", no_grad()), ("limited_blas", threads.limited_blas())]:
+            with pytest.raises(TypeError, match=f"{name}: a plain function expected"):
+                context(late)
 
 
 def test_no_grad_ends_in_any_order():

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import numpy
 import pytest
@@ -64,6 +65,22 @@ def test_a_failure_in_any_thread_is_raised(wrong, three_threads):
             raise ArithmeticError(f"job {job}")
     with pytest.raises(ArithmeticError, match=f"job {wrong}"):
         threads.parallel(work, range(9))
+
+
+def test_nothing_runs_on_after_a_failure(three_threads):
+    begun, ended, other = [], [], threading.Event()
+
+    def work(job):
+        if job == 0:
+            assert other.wait(60)
+            raise ArithmeticError("job 0")
+        begun.append(job)
+        other.set()
+        time.sleep(0.1)
+        ended.append(job)
+    with pytest.raises(ArithmeticError, match="job 0"):
+        threads.parallel(work, range(9))
+    assert begun and sorted(begun) == sorted(ended)
 
 
 def blas_threads():
