@@ -13,11 +13,11 @@ import numpy
 
 from minigen import checks
 from minigen.backend import to_device, xp
-from minigen.core import no_grad, numbers, to_host
+from minigen.core import no_grad, to_host
+from minigen.metrics import feature_sets
 from minigen.nn import Conv2d, ReLU, Sequential, he_normal
 
 FEATURES = 64
-_LARGEST = 1e70     # of features: the distance takes fourth powers
 _CHUNK = 250        # images per pass, which bounds the memory for hidden layers
 
 
@@ -49,17 +49,9 @@ def distance(first: Any, second: Any) -> float:
     With means m and covariances C, it is |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Dowson and Landau,
     1982). Between two sets from the same distribution, it is 0 only in the limit of many samples.
     It is at least 0, also where rounding would make it less. ``ValueError`` if a set has fewer than two
-    samples, if the numbers of features differ, or if a feature is not finite or too large.
+    samples, if the numbers of features differ or are 0, or if a feature is not finite or too large.
     """
-    first, second = (to_host(numbers("frechet.distance", name, a)).astype("float64")
-                     for name, a in (("first", first), ("second", second)))
-    alike = first.ndim == second.ndim == 2 and first.shape[1] == second.shape[1]
-    if not alike or min(len(first), len(second)) < 2:
-        raise ValueError("frechet.distance: two arrays (N, features) with N > 1 expected, as from "
-                         f"features, {first.shape} and {second.shape} found")
-    if not all((abs(a) < _LARGEST).all() for a in (first, second)):
-        raise ValueError(f"frechet.distance: finite features expected, below {_LARGEST:g}, but NaN or larger "
-                         "ones found")
+    first, second = feature_sets.pair("frechet.distance", first=first, second=second)
     root = _root(numpy.cov(first.T).reshape(first.shape[1], -1))
     other = numpy.cov(second.T).reshape(first.shape[1], -1)
     # C1 C2 has the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric.
