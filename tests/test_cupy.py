@@ -22,7 +22,7 @@ from minigen import (backend, comparison, core, datasets, losses, models, nn, op
 from minigen.backend import to_device, to_host, xp
 from minigen.core import Op, Tensor, grad
 from minigen.gradcheck import check_grad, check_subgradient
-from minigen.metrics import classifier, entropy, frechet
+from minigen.metrics import classifier, entropy, frechet, kernel
 
 ROOT = Path(__file__).parent.parent
 
@@ -277,6 +277,16 @@ def test_features_of_images():
     with on_device():
         for found in (frechet.features(images), frechet.features(to_device(images))):
             numpy.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("compare", [frechet.distance, kernel.distance])
+def test_sets_of_features_on_the_device(compare):
+    rng = numpy.random.default_rng(0)
+    first, second = rng.normal(size=(20, 3)), rng.normal(size=(15, 3))
+    expected = compare(first, second)
+    with on_device():
+        assert compare(to_device(first), Tensor(to_device(second))) == expected
+        assert counts.copies_to_device == 2     # those of the test
 
 
 @pytest.fixture(scope="module")
