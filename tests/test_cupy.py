@@ -22,7 +22,7 @@ from minigen import (backend, comparison, core, datasets, losses, models, nn, op
 from minigen.backend import to_device, to_host, xp
 from minigen.core import Op, Tensor, grad
 from minigen.gradcheck import check_grad, check_subgradient
-from minigen.metrics import classifier, entropy, frechet, kernel
+from minigen.metrics import classifier, entropy, frechet, kernel, neighbours
 
 ROOT = Path(__file__).parent.parent
 
@@ -279,7 +279,7 @@ def test_features_of_images():
             numpy.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("compare", [frechet.distance, kernel.distance])
+@pytest.mark.parametrize("compare", [frechet.distance, kernel.distance, neighbours.measure])
 def test_sets_of_features_on_the_device(compare):
     rng = numpy.random.default_rng(0)
     first, second = rng.normal(size=(20, 3)), rng.normal(size=(15, 3))
