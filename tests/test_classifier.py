@@ -38,9 +38,35 @@ def test_probabilities_and_labels(blobs):
     assert judge.predict_proba(images[:0]).shape == (0, 10)
 
 
+@pytest.mark.parametrize("sizes", [(20, 16, 10), (20, 7, 16, 10)])
+def test_features_are_the_last_hidden_layer(blobs, sizes, monkeypatch):
+    monkeypatch.setattr(classifier, "_CHUNK", 250)
+    images, judge = blobs[0], Classifier(sizes=sizes)
+    *hidden, (weight, bias) = [(to_host(layer.weight.data).astype("float64"), to_host(layer.bias.data))
+                               for layer in judge.network.layers[::2]]
+    expected = images
+    for w, b in hidden:
+        expected = numpy.maximum(expected @ w + b, 0)
+    found = to_host(judge.features(images))
+    assert found.shape == (600, 16) and found.dtype == "float32" and (found == 0).any()
+    numpy.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    odds = numpy.exp(found @ weight + bias)
+    numpy.testing.assert_allclose(to_host(judge.predict_proba(images)), odds / odds.sum(axis=1)[:, None],
+                                  rtol=1e-4)
+    assert judge.features(images[:0]).shape == (0, 16)
+    assert judge.features(images.astype("float64")).dtype == "float32"
+
+
+def test_features_need_a_hidden_layer(blobs):
+    with pytest.raises(ValueError, match=r"^Classifier.features: a hidden layer expected, .*20, 10. found"):
+        Classifier(sizes=(20, 10)).features(blobs[0])
+
+
 def test_images_of_another_size_are_refused(blobs):
     with pytest.raises(ValueError, match=r"images \(N, 20\) of floats in .* float32 \(3, 5\) found"):
         Classifier(**SMALL).predict_proba(numpy.zeros((3, 5), "float32"))
+    with pytest.raises(ValueError, match=r"images \(N, 20\) of floats in .* float32 \(3, 5\) found"):
+        Classifier(**SMALL).features(numpy.zeros((3, 5), "float32"))
 
 
 @pytest.fixture

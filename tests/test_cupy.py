@@ -263,12 +263,14 @@ def test_classifier_and_entropies():
     def judged():
         judge = classifier.Classifier(sizes=(20, 16, 10), epochs=3, batch_size=50).fit(images, labels)
         probabilities = judge.predict_proba(images)
-        return judge.accuracy(images, labels), to_host(probabilities), entropy.measure(probabilities)
+        return (judge.accuracy(images, labels), to_host(probabilities), entropy.measure(probabilities),
+                to_host(judge.features(images)))
     expected = judged()
     with on_device():
         found = judged()
     assert found[0] == expected[0] and found[2] == pytest.approx(expected[2], rel=1e-5)
-    numpy.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-6)
+    for i in (1, 3):
+        numpy.testing.assert_allclose(found[i], expected[i], rtol=1e-4, atol=1e-6)
 
 
 def test_features_of_images():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy
 
 from minigen import checks, losses, networks, nn, ops, storage, threads
 from minigen.backend import Array, to_device, to_host, xp
-from minigen.core import no_grad, numbers
+from minigen.core import Tensor, no_grad, numbers
 from minigen.optim import Adam
 from minigen.version import __version__
 
@@ -75,13 +75,25 @@ class Classifier:
                              f"{labels.min()} to {labels.max()} found")
         return labels
 
-    @no_grad()
-    @threads.limited_blas()
     def predict_proba(self, images: Any) -> Array:
         """The probability of each class for each image: (N, features) in [0, 1] to (N, classes)."""
+        return self._infer(images, lambda x: ops.softmax(self.network(x)))
+
+    def features(self, images: Any) -> Array:
+        """The last hidden layer after its ReLU: images (N, features) in [0, 1] to (N, sizes[-2]) float32.
+
+        ``ValueError`` if there is no hidden layer.
+        """
+        if len(self.sizes) < 3:
+            raise ValueError(f"Classifier.features: a hidden layer expected, sizes {self.sizes} found")
+        return self._infer(images, nn.Sequential(*self.network.layers[:-1]))
+
+    @no_grad()
+    @threads.limited_blas()
+    def _infer(self, images: Any, function: Callable[[Array], Tensor]) -> Array:
         images = to_device(numbers("Classifier", "images", images))
         checks.images("Classifier", images, self.sizes[:1])
-        chunks = [ops.softmax(self.network(images[i:i + _CHUNK].astype("float32", copy=False))).data
+        chunks = [function(images[i:i + _CHUNK].astype("float32", copy=False)).data
                   for i in range(0, max(len(images), 1), _CHUNK)]
         return xp.concatenate(chunks)
 
