@@ -1,11 +1,13 @@
-"""Confidence intervals against Student's tables."""
+"""Confidence intervals against Student's tables, and the bootstrap against all resamples."""
 
+import itertools
 import math
 
 import numpy
 import pytest
 
-from minigen.metrics.intervals import confidence_interval
+from minigen.metrics.entropy import mode_entropy
+from minigen.metrics.intervals import bootstrap, confidence_interval, paired_difference
 
 
 @pytest.mark.parametrize("n, level, t", [
@@ -19,6 +21,25 @@ def test_intervals_are_students(n, level, t):
     assert found["mean"] == pytest.approx(mean)
     assert found["low"] == pytest.approx(mean - half, rel=1e-3)
     assert found["high"] == pytest.approx(mean + half, rel=1e-3)
+
+
+def students_t(n, level):
+    values = [float(i % 2) for i in range(n)]
+    mean = math.fsum(values) / n
+    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
+    return (confidence_interval(values, level)["high"] - mean) * math.sqrt(n) / deviation
+
+
+@pytest.mark.parametrize("level", [1e-6, 0.5, 0.95, 0.999, 0.999999])
+def test_few_degrees_of_freedom_in_closed_form(level):
+    assert students_t(2, level) == pytest.approx(math.tan(math.pi * level / 2), rel=1e-8)
+    assert students_t(3, level) == pytest.approx(level * math.sqrt(2 / (1 - level ** 2)), rel=2e-5)
+
+
+@pytest.mark.parametrize("n, t", [(101, 1.98397152), (1001, 1.96233908), (10_001, 1.96020124),
+                                  (1_000_001, 1.95996636)])
+def test_many_degrees_of_freedom(n, t):
+    assert students_t(n, 0.95) == pytest.approx(t, rel=1e-8)
 
 
 @pytest.mark.parametrize("values, level, message", [
@@ -45,6 +66,87 @@ def test_a_narrow_dtype_does_not_overflow():
 
 
 def test_values_that_are_not_finite_are_refused():
-    for bad in (math.nan, math.inf):
+    for bad in (math.nan, math.inf, 1e200):     # whose square is infinite
         with pytest.raises(ValueError, match="finite values expected"):
             confidence_interval([1.0, bad, 2.0])
+        with pytest.raises(ValueError, match="^paired_difference: finite values expected"):
+            paired_difference([1.0, bad, 2.0], [1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="^bootstrap: finite values expected"):
+        bootstrap([1.0, math.nan])
+
+
+def test_equal_values_have_an_interval_without_length():
+    assert confidence_interval([0.5] * 4) == {"mean": 0.5, "low": 0.5, "high": 0.5}
+    assert paired_difference([2.5, 1.5], [2.0, 1.0]) == {"mean": 0.5, "low": 0.5, "high": 0.5}
+    assert bootstrap([0.5] * 4) == {"value": 0.5, "low": 0.5, "high": 0.5}
+
+
+def test_a_paired_difference_is_that_of_the_differences():
+    first, second = [10.1, 20.3, 30.2, 40.6], [10.0, 20.0, 30.0, 40.0]
+    mean = 1.2 / 4
+    half = 3.18245 * (sum((d - mean) ** 2 for d in (0.1, 0.3, 0.2, 0.6)) / 3 / 4) ** 0.5
+    found = paired_difference(first, second)
+    assert found == pytest.approx({"mean": mean, "low": mean - half, "high": mean + half}, rel=1e-4)
+    back = paired_difference(second, first)
+    assert back == {"mean": -found["mean"], "low": -found["high"], "high": -found["low"]}
+    assert paired_difference(first, second, 0.5)["high"] < found["high"]
+    assert paired_difference(numpy.uint8([1, 2]), numpy.uint8([3, 3]))["mean"] == -1.5
+
+
+@pytest.mark.parametrize("first, second, message", [
+    ([1, 2, 3], [1, 2], r"two arrays \(N,\) of one length expected, \(3,\) and \(2,\) found"),
+    ([1], [2], "at least 2 values expected, 1 found"), ([1, 2], [[1, 2]], r"numbers \(N,\) expected, int64"),
+    ([1, 2], ["1", "2"], "second: an array of real numbers expected")])
+def test_pairs_that_do_not_match_are_refused(first, second, message):
+    with pytest.raises(ValueError, match=f"^paired_difference: {message}"):
+        paired_difference(first, second)
+
+
+@pytest.mark.parametrize("statistic", [numpy.mean, numpy.median, numpy.max])
+@pytest.mark.parametrize("level", [0.5, 0.8])
+def test_the_bootstrap_is_that_of_all_resamples(statistic, level):
+    values = numpy.array([0.0, 1.0, 5.0, 7.0])
+    every = [statistic(sample) for sample in itertools.product(values, repeat=4)]
+    low, high = numpy.quantile(every, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    assert bootstrap(values, statistic, level, resamples=20_000) == {
+        "value": statistic(values), "low": pytest.approx(low), "high": pytest.approx(high)}
+
+
+def test_the_bootstrap_of_a_mean_is_normal_for_many_values(rng):
+    values = rng.exponential(size=2000)
+    half = 1.95996 * values.std() / math.sqrt(2000)
+    found = bootstrap(values)
+    assert found["value"] == values.mean()
+    assert found["low"] == pytest.approx(values.mean() - half, abs=0.05 * half)
+    assert found["high"] == pytest.approx(values.mean() + half, abs=0.05 * half)
+
+
+def test_the_bootstrap_keeps_integers_and_rows(rng):
+    labels = rng.integers(0, 10, 400)
+    found = bootstrap(labels, mode_entropy, resamples=200)
+    assert found["value"] == mode_entropy(labels) and found["low"] < found["high"] < math.log(10)
+    rows = rng.random((30, 2)).round(3)
+
+    def pairs(sample):
+        assert sample.shape == (30, 2) and {tuple(row) for row in sample} <= {tuple(row) for row in rows}
+        return sample.mean()
+    assert bootstrap(rows.tolist(), pairs, resamples=50)["value"] == rows.mean()
+
+
+def test_the_bootstrap_depends_on_its_seed_alone(rng):
+    values = rng.normal(size=20)
+    first, again, other = (bootstrap(values, resamples=100, seed=seed) for seed in (1, 1, 2))
+    assert first == again and first["low"] != other["low"] and first["value"] == other["value"]
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (([1.0],), r"at least 2 values \(N, ...\) expected, float64 \(1,\) found"),
+    ((3.0,), r"float64 \(\) found"), ((["a", "b"],), "values: an array of real numbers"),
+    (([1.0, 2.0], numpy.mean, 1.0), "a number level in"),
+    (([1.0, 2.0], numpy.mean, 0.9, 0), "an integer resamples of at least 1"),
+    (([1.0, 2.0], numpy.mean, 0.9, 9, -1), "an integer seed of at least 0"),
+    (([1.0, 2.0], lambda x: math.nan), "a number from statistic in .* expected, nan found"),
+    (([1.0, 2.0], numpy.sort), r"a number from statistic in .* expected, array\(.*found")])
+def test_what_has_no_bootstrap_is_refused(arguments, message):
+    with pytest.raises((TypeError, ValueError), match=f"^bootstrap: .*{message}"):
+        bootstrap(*arguments)
