@@ -22,7 +22,7 @@ from minigen import (backend, comparison, core, datasets, losses, models, nn, op
 from minigen.backend import to_device, to_host, xp
 from minigen.core import Op, Tensor, grad
 from minigen.gradcheck import check_grad, check_subgradient
-from minigen.metrics import classifier, entropy, frechet, kernel, neighbours
+from minigen.metrics import classifier, entropy, frechet, intervals, kernel, neighbours
 
 ROOT = Path(__file__).parent.parent
 
@@ -279,6 +279,15 @@ def test_features_of_images():
     with on_device():
         for found in (frechet.features(images), frechet.features(to_device(images))):
             numpy.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("measure", [entropy.mode_entropy, entropy.corrected_mode_entropy,
+                                     intervals.confidence_interval, intervals.bootstrap])
+def test_labels_and_values_on_the_device(measure):
+    values = numpy.random.default_rng(0).integers(0, 10, 50)
+    expected = measure(values)
+    with on_device():
+        assert measure(to_device(values)) == pytest.approx(expected, rel=1e-14)
 
 
 @pytest.mark.parametrize("compare", [frechet.distance, kernel.distance, neighbours.measure])

@@ -1,11 +1,14 @@
 """The two entropies, in nats, against sums in Python floats."""
 
+import itertools
 import math
+from fractions import Fraction
 
 import numpy
 import pytest
 
-from minigen.metrics.entropy import image_entropy, measure, mode_entropy
+from minigen.metrics.entropy import (corrected_mode_entropy, image_entropy, measure, mode_entropy,
+                                     uniform_entropy)
 
 
 def test_mode_entropy():
@@ -22,8 +25,63 @@ def test_mode_entropy():
     ([], "N > 0"), ([[1]], r"\(1, 1\) found"), ([10], "from 0 to 9 expected, 10 to 10"),
     ([-1, 2], "-1 to 2 found")])
 def test_invalid_labels_are_refused(labels, message):
-    with pytest.raises(ValueError, match=message):
-        mode_entropy(numpy.array(labels, dtype=int))
+    for f in (mode_entropy, corrected_mode_entropy):
+        with pytest.raises(ValueError, match=f"^{f.__name__}: .*{message}"):
+            f(numpy.array(labels, dtype=int))
+
+
+def test_miller_and_madows_correction():
+    labels = numpy.array([0] * 5 + [3] * 3 + [9] * 2)
+    plug_in = -math.fsum(p * math.log(p) for p in (0.5, 0.3, 0.2))
+    assert corrected_mode_entropy(labels) == pytest.approx(plug_in + 2 / 20, rel=1e-14)     # 3 classes occur
+    assert corrected_mode_entropy(labels.tolist(), classes=20) == corrected_mode_entropy(labels)
+    assert corrected_mode_entropy(numpy.full(100, 7)) == 0
+    assert corrected_mode_entropy(numpy.arange(10)) == pytest.approx(math.log(10) + 9 / 20)
+
+
+def test_the_correction_removes_most_of_the_bias():
+    rng = numpy.random.default_rng(0)
+    found = numpy.mean([corrected_mode_entropy(rng.integers(0, 10, 100)) for _ in range(2000)])
+    assert found == pytest.approx(math.log(10), abs=2e-3)
+
+
+@pytest.mark.parametrize("samples, classes", [(1, 3), (2, 3), (5, 3), (4, 5), (7, 2), (3, 1)])
+def test_the_entropy_of_a_uniform_generator_over_all_labels(samples, classes):
+    def entropy(labels):
+        return -math.fsum(n / samples * math.log(n / samples) for n in map(labels.count, set(labels)))
+    every = [entropy(labels) for labels in itertools.product(range(classes), repeat=samples)]
+    found = uniform_entropy(samples, classes)
+    assert found == pytest.approx(math.fsum(every) / len(every), rel=1e-13, abs=1e-15)
+    assert math.copysign(1, found) == 1
+
+
+@pytest.mark.parametrize("samples, classes", [(100, 10), (1000, 10), (2000, 7), (50, 1000)])
+def test_the_entropy_of_a_uniform_generator_from_binomial_coefficients(samples, classes):
+    chances = [float(Fraction(math.comb(samples, x) * (classes - 1) ** (samples - x), classes ** samples))
+               for x in range(samples + 1)]
+    expected = -classes * math.fsum(
+        chance * x / samples * math.log(x / samples) for x, chance in enumerate(chances) if x)
+    assert uniform_entropy(samples, classes) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("samples, classes", [(10 ** 6, 10), (10 ** 6, 2), (2 ** 31 - 1, 10)])
+def test_the_entropy_of_a_uniform_generator_at_many_samples(samples, classes):
+    """The first terms of its series (Harris, 1975)."""
+    expected = math.log(classes) - (classes - 1) / 2 / samples - (classes ** 2 - 1) / 12 / samples ** 2
+    assert uniform_entropy(samples, classes) == pytest.approx(expected, rel=1e-13)
+
+
+def test_the_entropy_of_a_uniform_generator_is_that_of_simulations():
+    rng = numpy.random.default_rng(0)
+    found = numpy.mean([mode_entropy(rng.integers(0, 10, 100)) for _ in range(2000)])
+    assert uniform_entropy(100) == pytest.approx(found, abs=1.5e-3)
+    assert (round(uniform_entropy(100), 3), round(uniform_entropy(10_000), 4)) == (2.257, 2.3021)
+
+
+def test_a_uniform_generator_needs_samples_and_classes():
+    for arguments, name in (((0, 10), "samples"), ((10, 0), "classes"), ((1.5, 10), "samples")):
+        with pytest.raises((TypeError, ValueError), match=f"^uniform_entropy: an integer {name} of"):
+            uniform_entropy(*arguments)
 
 
 def test_image_entropy():

@@ -1,8 +1,12 @@
 """The paper's two measures, in nats: the mode entropy of all generated images, and the image entropy of
-each."""
+each.
+
+A mode entropy depends on the number of images. It is to be compared with that of a uniform generator.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy
@@ -19,17 +23,57 @@ def mode_entropy(labels: Any, classes: int = 10) -> float:
 
     ``labels`` (N,) are integers in [0, classes); anything else is a ``ValueError``. The result is largest,
     log(classes) or 2.3026 for ten, when all modes are equally frequent; 0 means that a single mode is left.
-    This plug-in estimate is too low by about (classes - 1) / 2N.
+    This plug-in estimate is too low by about (classes - 1) / 2N; see ``uniform_entropy``.
     """
-    labels = to_device(numbers("mode_entropy", "labels", labels, "iu"))
-    classes = checks.whole("mode_entropy", "classes", classes)
+    return _entropy(_shares("mode_entropy", labels, classes))
+
+
+def corrected_mode_entropy(labels: Any, classes: int = 10) -> float:
+    """``mode_entropy`` + (m - 1) / 2N, Miller and Madow's correction (Miller, 1955), for the m classes that
+    occur among the N labels.
+
+    It removes the bias up to terms in 1/N^2 if all classes occur. The result may be above log(classes).
+    ``ValueError`` as of ``mode_entropy``.
+    """
+    p = _shares("corrected_mode_entropy", labels, classes)
+    return _entropy(p) + (int(xp.count_nonzero(p)) - 1) / (2 * len(labels))
+
+
+def uniform_entropy(samples: int, classes: int = 10) -> float:
+    """The mode entropy to expect of a generator with equally frequent modes, for this number of samples.
+
+    It is -classes E[X/n log X/n], where X, the number of images of a class, is binomial with n = samples
+    trials of probability 1 / classes. For ten classes it is 2.257 at 100 samples, 2.3021 at 10,000, and
+    log 10 = 2.3026 in the limit.
+    """
+    n = checks.whole("uniform_entropy", "samples", samples)
+    classes = checks.whole("uniform_entropy", "classes", classes)
+    if classes == 1:
+        return 0.0
+    mean = n / classes
+    reach = 40 * math.sqrt(mean) + 40       # beyond it the probability is below 1e-40
+    x = numpy.arange(max(0, math.floor(mean - reach)), min(n, math.ceil(mean + reach)) + 1)
+    # P(x + 1) / P(x) = (n - x) / (x + 1) / (classes - 1)
+    logs = numpy.cumsum(numpy.log(numpy.append(1.0, (n - x[:-1]) / (x[1:] * (classes - 1.0)))))
+    weights = numpy.exp(logs - logs.max())
+    p = x / n
+    return float(classes * (weights @ -(p * numpy.log(numpy.where(p > 0, p, 1)))) / weights.sum())
+
+
+def _shares(owner: str, labels: Any, classes: int) -> Array:
+    """The share (classes,) of each class among the labels."""
+    labels = to_device(numbers(owner, "labels", labels, "iu"))
+    classes = checks.whole(owner, "classes", classes)
     if labels.ndim != 1 or labels.size == 0:
-        raise ValueError(f"mode_entropy: integer labels of shape (N,), N > 0, expected, {labels.dtype} "
+        raise ValueError(f"{owner}: integer labels of shape (N,), N > 0, expected, {labels.dtype} "
                          f"{labels.shape} found")
     if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"mode_entropy: labels from 0 to {classes - 1} expected, "
+        raise ValueError(f"{owner}: labels from 0 to {classes - 1} expected, "
                          f"{int(labels.min())} to {int(labels.max())} found")
-    p = xp.bincount(labels, minlength=classes) / len(labels)
+    return xp.bincount(labels, minlength=classes) / len(labels)
+
+
+def _entropy(p: Array) -> float:
     return float(-xp.sum(p * xp.log(xp.where(p > 0, p, 1.0)))) + 0.0     # + 0.0 turns -0.0 into 0.0
 
 
