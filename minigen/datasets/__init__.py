@@ -6,5 +6,7 @@ from minigen.datasets.faces import faces
 from minigen.datasets.folder import folder
 from minigen.datasets.mnist import mnist
 from minigen.datasets.photographs import photographs
+from minigen.datasets.toy import Mixture, grid, ring
 
-__all__ = ["Dataset", "celeba", "faces", "flip_and_scale", "folder", "mnist", "photographs", "scale"]
+__all__ = ["Dataset", "Mixture", "celeba", "faces", "flip_and_scale", "folder", "grid", "mnist",
+           "photographs", "ring", "scale"]
