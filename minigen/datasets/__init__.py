@@ -6,7 +6,8 @@ from minigen.datasets.faces import faces
 from minigen.datasets.folder import folder
 from minigen.datasets.mnist import mnist
 from minigen.datasets.photographs import photographs
+from minigen.datasets.stacked import stacked_mnist
 from minigen.datasets.toy import Mixture, grid, ring
 
 __all__ = ["Dataset", "Mixture", "celeba", "faces", "flip_and_scale", "folder", "grid", "mnist",
-           "photographs", "ring", "scale"]
+           "photographs", "ring", "scale", "stacked_mnist"]
