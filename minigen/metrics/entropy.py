@@ -25,7 +25,7 @@ def mode_entropy(labels: Any, classes: int = 10) -> float:
     log(classes) or 2.3026 for ten, when all modes are equally frequent; 0 means that a single mode is left.
     This plug-in estimate is too low by about (classes - 1) / 2N; see ``uniform_entropy``.
     """
-    return _entropy(_shares("mode_entropy", labels, classes))
+    return _entropy(frequencies("mode_entropy", labels, classes))
 
 
 def corrected_mode_entropy(labels: Any, classes: int = 10) -> float:
@@ -35,7 +35,7 @@ def corrected_mode_entropy(labels: Any, classes: int = 10) -> float:
     It removes the bias up to terms in 1/N^2 if all classes occur. The result may be above log(classes).
     ``ValueError`` as of ``mode_entropy``.
     """
-    p = _shares("corrected_mode_entropy", labels, classes)
+    p = frequencies("corrected_mode_entropy", labels, classes)
     return _entropy(p) + (int(xp.count_nonzero(p)) - 1) / (2 * len(labels))
 
 
@@ -60,8 +60,9 @@ def uniform_entropy(samples: int, classes: int = 10) -> float:
     return float(classes * (weights @ -(p * numpy.log(numpy.where(p > 0, p, 1)))) / weights.sum())
 
 
-def _shares(owner: str, labels: Any, classes: int) -> Array:
-    """The share (classes,) of each class among the labels."""
+def frequencies(owner: str, labels: Any, classes: int) -> Array:
+    """The share of each class in ``labels``: (N,) integers in [0, classes) to (classes,); else ``owner``'s
+    ``ValueError``."""
     labels = to_device(numbers(owner, "labels", labels, "iu"))
     classes = checks.whole(owner, "classes", classes)
     if labels.ndim != 1 or labels.size == 0:
@@ -75,30 +76,3 @@ def _shares(owner: str, labels: Any, classes: int) -> Array:
 
 def _entropy(p: Array) -> float:
     return float(-xp.sum(p * xp.log(xp.where(p > 0, p, 1.0)))) + 0.0     # + 0.0 turns -0.0 into 0.0
-
-
-def image_entropy(probabilities: Any) -> Array:
-    """-sum_i p_i log p_i with 0 log 0 = 0, for each row of class probabilities (N, classes): (N,) (section
-    3.3).
-
-    The paper prints sum_i p_i log p_i; an entropy is minus that. The image entropy is low if the classifier
-    is sure of the image. ``ValueError`` if a row holds no probabilities, such as logits or NaN.
-    """
-    p = to_device(numbers("image_entropy", "probabilities", probabilities))
-    p = p.astype(numpy.result_type(p.dtype, "float32"), copy=False)
-    if p.ndim != 2 or p.shape[1] == 0:
-        raise ValueError(f"image_entropy: probabilities (N, classes) expected, {p.shape} found")
-    fits = (xp.abs(xp.sum(p, axis=1) - 1) <= _ROUNDING) & (xp.min(p, axis=1) >= -_ROUNDING)
-    if not bool(fits.all()):        # NaN fits nothing
-        row = int(xp.argmin(fits))
-        raise ValueError(f"image_entropy: probabilities that add up to 1 in each row expected, but row {row} "
-                         f"begins {to_host(p[row, :5]).tolist()}")
-    return xp.maximum(-xp.sum(p * xp.log(xp.where(p > 0, p, 1)), axis=-1), 0)
-
-
-def measure(probabilities: Any) -> dict[str, float]:
-    """``mode_entropy`` and the mean ``image_entropy`` of images with class probabilities (N, classes)."""
-    images = image_entropy(probabilities)
-    probabilities = to_device(numbers("measure", "probabilities", probabilities))
-    return {"mode_entropy": mode_entropy(xp.argmax(probabilities, axis=1), probabilities.shape[1]),
-            "image_entropy": float(xp.mean(images))}
