@@ -3,16 +3,18 @@
 import numpy
 import pytest
 from matplotlib import rc_context, rcParams
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from minigen import figures, models
+from minigen.figures.curves import _colour
 
 
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that a test draws, collected instead of saved."""
     figures_drawn = []
-    monkeypatch.setattr(figures.Figure, "savefig", lambda self, path: figures_drawn.append(self))
+    monkeypatch.setattr(Figure, "savefig", lambda self, path: figures_drawn.append(self))
     return figures_drawn
 
 
@@ -282,8 +284,8 @@ def test_the_legend_of_image_entropies_lies_where_no_curve_is(drawn, rng):
 
 def test_variants_of_a_model_are_told_apart_by_shades_of_its_colour():
     names = ["GAN, lr 0.1", "WGAN", "GAN, lr 0.2", "test images"]
-    first, wgan, second, other = (figures._colour(name, names) for name in names)
-    assert first == figures._colour("GAN", ["GAN"]) != second and other == (0, 0, 0)
+    first, wgan, second, other = (_colour(name, names) for name in names)
+    assert first == _colour("GAN", ["GAN"]) != second and other == (0, 0, 0)
     assert all(one < light <= 1 for one, light in zip(first, second)) and wgan not in (first, second)
 
 

@@ -1,0 +1,10 @@
+"""All pictures: grids of images, and plots. Only this package draws; it uses matplotlib without its global
+state, and without the settings that a user may have made there."""
+
+from minigen.figures.curves import (COLOURS, constraint_sweep, entropy_curves, entropy_histogram, grids,
+                                    image_entropies, image_rows, manifold, moving_apart, sample_grids,
+                                    save_grid, scaling, tile, training_curves)
+
+__all__ = ["COLOURS", "constraint_sweep", "entropy_curves", "entropy_histogram", "grids", "image_entropies",
+           "image_rows", "manifold", "moving_apart", "sample_grids", "save_grid", "scaling", "tile",
+           "training_curves"]
