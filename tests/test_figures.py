@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from minigen import figures, models
-from minigen.figures.curves import _colour
+from minigen.figures.style import model_colour
 
 
 @pytest.fixture
@@ -284,8 +284,8 @@ def test_the_legend_of_image_entropies_lies_where_no_curve_is(drawn, rng):
 
 def test_variants_of_a_model_are_told_apart_by_shades_of_its_colour():
     names = ["GAN, lr 0.1", "WGAN", "GAN, lr 0.2", "test images"]
-    first, wgan, second, other = (_colour(name, names) for name in names)
-    assert first == _colour("GAN", ["GAN"]) != second and other == (0, 0, 0)
+    first, wgan, second, other = (model_colour(name, names) for name in names)
+    assert first == model_colour("GAN", ["GAN"]) != second and other == (0, 0, 0)
     assert all(one < light <= 1 for one, light in zip(first, second)) and wgan not in (first, second)
 
 
