@@ -15,6 +15,7 @@ import pytest
 import short_runs
 import threadpoolctl
 from hypothesis import settings
+from matplotlib.figure import Figure
 
 from minigen import datasets, models, threads
 
@@ -79,6 +80,14 @@ def data():
     labels = rng.integers(0, 10, 200)
     images = (rng.random((10, 784))[labels] + 0.1 * rng.random((200, 784))).astype("float32").clip(0, 1)
     return datasets.Dataset(images, labels, images[:50], labels[:50], image_shape=(28, 28, 1))
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that a test draws, collected instead of saved."""
+    figures_drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path: figures_drawn.append(self))
+    return figures_drawn
 
 
 @pytest.fixture(scope="session")

@@ -3,19 +3,10 @@
 import numpy
 import pytest
 from matplotlib import rc_context, rcParams
-from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from minigen import figures, models
 from minigen.figures.style import model_colour
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that a test draws, collected instead of saved."""
-    figures_drawn = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, path: figures_drawn.append(self))
-    return figures_drawn
 
 
 def test_tile_puts_images_in_rows_with_a_white_line_between():

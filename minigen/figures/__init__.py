@@ -3,10 +3,11 @@ state, and without the settings that a user may have made there."""
 
 from minigen.figures.curves import (constraint_sweep, entropy_curves, entropy_histogram, image_entropies,
                                     moving_apart, scaling, training_curves)
-from minigen.figures.images import grids, image_rows, sample_grids, save_grid, tile
+from minigen.figures.images import gif, grids, image_rows, sample_grids, save_grid, tile
 from minigen.figures.manifold import manifold
+from minigen.figures.points import moving_points, point_clouds
 from minigen.figures.style import COLOURS
 
-__all__ = ["COLOURS", "constraint_sweep", "entropy_curves", "entropy_histogram", "grids", "image_entropies",
-           "image_rows", "manifold", "moving_apart", "sample_grids", "save_grid", "scaling", "tile",
-           "training_curves"]
+__all__ = ["COLOURS", "constraint_sweep", "entropy_curves", "entropy_histogram", "gif", "grids",
+           "image_entropies", "image_rows", "manifold", "moving_apart", "moving_points", "point_clouds",
+           "sample_grids", "save_grid", "scaling", "tile", "training_curves"]

@@ -1,14 +1,15 @@
-"""Images: grids of them, in rows and beside each other."""
+"""Images: grids of them, in rows, beside each other and one after the other."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy
 from matplotlib.image import imread, imsave
+from PIL import Image
 
 from minigen import checks
 from minigen.backend import to_host
@@ -25,7 +26,7 @@ def tile(images: Any, columns: int | None = None, shape: Sequence[int] | None = 
     it they are square and grey. Without ``columns`` the grid is about square. ``ValueError`` if the images
     are none of these.
     """
-    images = _in_unit_range(_shaped(to_host(images), shape))
+    images = _in_unit_range("tile", _shaped(to_host(images), shape))
     n, height, width, channels = images.shape
     if columns is None:
         columns = max(1, math.ceil(math.sqrt(n)))
@@ -63,15 +64,15 @@ def _shaped(images: numpy.ndarray, shape: Sequence[int] | None) -> numpy.ndarray
     return images
 
 
-def _in_unit_range(images: numpy.ndarray) -> numpy.ndarray:
+def _in_unit_range(owner: str, images: numpy.ndarray) -> numpy.ndarray:
     if images.dtype == numpy.uint8:
         return images / numpy.float32(255)
     if images.dtype.kind != "f":
-        raise ValueError(f"tile: floats in [0, 1] or uint8 expected, {images.dtype} found")
+        raise ValueError(f"{owner}: floats in [0, 1] or uint8 expected, {images.dtype} found")
     low, high = images.min(initial=0), images.max(initial=1)
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):       # NaN is neither
         values = "NaN" if math.isnan(low) else f"{low:.4g} to {high:.4g}"
-        raise ValueError(f"tile: images in [0, 1] expected, {values} found")
+        raise ValueError(f"{owner}: images in [0, 1] expected, {values} found")
     return images
 
 
@@ -80,6 +81,28 @@ def save_grid(path: Target, images: Any, columns: int | None = None,
     """Write ``tile(images, columns, shape)`` as a PNG, without scaling."""
     imsave(path, numpy.clip(tile(images, columns, shape), 0, 1), cmap="gray", vmin=0, vmax=1, format="png",
            origin="upper")
+
+
+def gif(path: Target, frames: Iterable[Any], seconds: float) -> None:
+    """Write pictures as an animated GIF that shows each for ``seconds`` and starts again after the last.
+
+    The ``frames`` are all (height, width) or all (height, width, 3), of one size: floats in [0, 1] or uint8,
+    such as ``tile`` returns. They share 255 colours, to which others are rounded. GIF counts hundredths of a
+    second. ``ValueError`` for other frames, or for less than 0.02 seconds, which browsers do not show.
+    """
+    seconds = checks.real("gif", "seconds", seconds, "[0.02, 600]")
+    pictures = [_in_unit_range("gif", to_host(frame)) for frame in frames]
+    shapes = {picture.shape for picture in pictures}
+    shape = shapes.pop() if len(shapes) == 1 else ()
+    if len(shape) not in (2, 3) or shape[2:] not in ((), (3,)):
+        raise ValueError("gif: frames of one shape, (height, width) or (height, width, 3), expected, "
+                         f"{sorted({picture.shape for picture in pictures})} found")
+    film = Image.fromarray(numpy.rint(255 * numpy.clip(numpy.concatenate(pictures), 0, 1)).astype("uint8"))
+    film = film.quantize(255, dither=Image.Dither.NONE)     # one more marks what is as in the frame before
+    height, width = shape[:2]
+    first, *others = (film.crop((0, top, width, top + height)) for top in range(0, film.height, height))
+    first.save(path, format="GIF", save_all=True, append_images=others, duration=round(100 * seconds) * 10,
+               loop=0)
 
 
 @standard

@@ -1,0 +1,81 @@
+"""Points in the plane around known centres: as they are, and as they move during training."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PatchCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from matplotlib.ticker import MaxNLocator
+
+from minigen.backend import to_host
+from minigen.figures.images import gif
+from minigen.figures.style import FAINT, Target, model_colour, standard, titled
+
+_MARGIN = 0.2       # around the centres, as a share of their extent
+_SIDE = 1.6         # of a point: a square of whole pixels, which takes half the bytes of a smooth circle
+_PAUSE = 2          # seconds for which the last frame stays
+_MOVING = 1000      # points in a frame and panel: 30 frames of five panels take less than 1 MB
+
+
+@standard
+def point_clouds(path: Target, panels: Mapping[str, Any], centres: Any, title: str, *, radius: float) -> None:
+    """The points (N, 2) of each model, side by side, with a ring of this ``radius`` around each of the
+    ``centres`` (modes, 2).
+
+    All panels show the surroundings of the centres; points farther out are cut off.
+    """
+    figure = titled(2.2 * len(panels) + 0.4, 2.9, title)
+    for line, points in zip(_lines(figure, panels, centres, radius), panels.values()):
+        line.set_data(*to_host(points).T)
+    figure.savefig(path)
+
+
+@standard
+def moving_points(path: Target, frames: Mapping[str, Sequence[tuple[int, Any]]], centres: Any, title: str, *,
+                  radius: float, seconds: float = 0.2) -> None:
+    """An animated GIF of ``point_clouds`` during training, with a frame every ``seconds``.
+
+    ``frames`` has the same number of pairs (iteration, points) for each model; ``ValueError`` otherwise. The
+    first 1,000 points of each are drawn. The last frame stays for two seconds, then the first follows.
+    """
+    numbers = {name: len(pairs) for name, pairs in frames.items()}
+    if len(set(numbers.values())) != 1 or 0 in numbers.values():
+        raise ValueError("moving_points: the same number of frames, at least 1, for each model expected, "
+                         f"{numbers} found")
+    figure = titled(2.2 * len(frames) + 0.4, 3.1, title)
+    lines, pictures = _lines(figure, frames, centres, radius), []
+    canvas: Any = FigureCanvasAgg(figure)
+    for pairs in zip(*frames.values()):
+        for line, (iteration, points) in zip(lines, pairs):
+            line.set_data(*to_host(points)[:_MOVING].T)
+            line.axes.set_xlabel(f"iteration {iteration:,}")
+        canvas.draw()
+        figure.set_layout_engine("none")        # all panels stay where they are in the first frame
+        pictures.append(numpy.array(canvas.buffer_rgba())[:, :, :3])
+    gif(path, pictures + pictures[-1:] * round(_PAUSE / seconds), seconds)
+
+
+def _lines(figure: Figure, names: Collection[str], centres: Any, radius: float) -> list[Any]:
+    """A line of points, still empty, in a panel for each of the names."""
+    centres = to_host(centres)
+    low, high = centres.min(axis=0), centres.max(axis=0)
+    margin = _MARGIN * (high - low).max() + 2 * radius
+    lines = []
+    for ax, name in zip(figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0], names):
+        line, = ax.plot([], [], color=model_colour(name, names), marker="s", markersize=_SIDE,
+                        markeredgewidth=0, linestyle="none")
+        ax.add_collection(PatchCollection([Circle(centre, radius) for centre in centres], facecolor="none",
+                                          edgecolor=FAINT, linewidth=0.7))
+        ax.set_title(name, fontsize=12, color=line.get_color(), fontweight="bold")
+        ax.set(aspect="equal", xlim=(low[0] - margin, high[0] + margin),
+               ylim=(low[1] - margin, high[1] + margin))
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        ax.tick_params(labelsize=8)
+        lines.append(line)
+    return lines
