@@ -32,18 +32,20 @@ def test_a_gif_shows_its_frames_pixel_for_pixel(tmp_path, rng):
 
 
 def test_a_gif_of_grey_tiles(tmp_path):
-    shades = numpy.linspace(0, 1, 4).reshape(4, 1, 1) * numpy.ones((4, 2, 9))
+    shades = numpy.linspace(0, 1, 5).reshape(5, 1, 1) * numpy.ones((5, 2, 9))
     figures.gif(tmp_path / "x.gif", map(figures.tile, shades), 1)
     found, times = read(tmp_path / "x.gif")
-    assert times == [1000] * 4 and found[0].shape == (5, 9, 3)
-    assert [frame[2, 2].tolist() for frame in found] == [[v] * 3 for v in (0, 85, 170, 255)]
+    assert times == [1000] * 5 and found[0].shape == (5, 9, 3)
+    assert [frame[2, 2].tolist() for frame in found] == [[v] * 3 for v in (0, 64, 128, 191, 255)]
     assert all((frame[::4] == 255).all() for frame in found)
 
 
 def test_more_colours_than_a_gif_has_are_rounded(tmp_path):
-    ramp = numpy.linspace(0, 1, 4096).reshape(1, 64, 64, 1) * numpy.array([1.0, 0.5, 0.25])
-    figures.gif(tmp_path / "x.gif", ramp, 0.1)
-    numpy.testing.assert_allclose(read(tmp_path / "x.gif")[0][0] / 255, ramp[0], atol=0.02)
+    ramp = numpy.linspace(0, 1, 4096).reshape(64, 64, 1) * numpy.array([1.0, 0.5, 0.25])
+    figures.gif(tmp_path / "x.gif", [numpy.concatenate([ramp, ramp], axis=1)], 0.1)
+    left, right = numpy.split(read(tmp_path / "x.gif")[0][0], 2, axis=1)
+    numpy.testing.assert_allclose(left / 255, ramp, atol=0.02)
+    assert (left == right).all()            # the same colour is rounded in the same way everywhere
 
 
 @pytest.mark.parametrize("frames, seconds, message", [
