@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strict_cupy import counts
 
-from minigen import (backend, comparison, core, datasets, losses, models, nn, ops, optim, storage, threads,
-                     training)
+from minigen import (backend, comparison, core, datasets, figures, losses, models, nn, ops, optim, storage,
+                     threads, training)
 from minigen.backend import to_device, to_host, xp
 from minigen.core import Op, Tensor, grad
 from minigen.gradcheck import check_grad, check_subgradient
-from minigen.metrics import classifier, entropy, frechet, intervals, kernel, neighbours
+from minigen.metrics import classifier, entropy, frechet, intervals, kernel, modes, neighbours
 
 ROOT = Path(__file__).parent.parent
 
@@ -298,6 +298,23 @@ def test_sets_of_features_on_the_device(compare):
     with on_device():
         assert compare(to_device(first), Tensor(to_device(second))) == expected
         assert counts.copies_to_device == 2     # those of the test
+
+
+def test_the_coverage_of_modes(tmp_path):
+    data, judge = datasets.grid(500), classifier.Classifier(sizes=(4, 3))
+    images = numpy.random.default_rng(0).random((40, 12), dtype="float32")
+
+    def covered():
+        labels = modes.stacked_labels(judge, to_device(images))
+        return (modes.point_coverage(to_device(data.points), data.centres, data.sigma),
+                modes.label_coverage(labels, 27), to_host(labels).tolist())
+    expected = covered()
+    with on_device():
+        judge = classifier.Classifier(sizes=(4, 3))
+        assert covered() == expected
+        figures.point_clouds(tmp_path / "x.png", {"GAN": to_device(data.points)}, data.centres, "title",
+                             radius=1)
+        figures.gif(tmp_path / "x.gif", [to_device(images)], 0.1)
 
 
 @pytest.fixture(scope="module")
