@@ -98,7 +98,7 @@ def gif(path: Target, frames: Iterable[Any], seconds: float) -> None:
         raise ValueError("gif: frames of one shape, (height, width) or (height, width, 3), expected, "
                          f"{sorted({picture.shape for picture in pictures})} found")
     film = Image.fromarray(numpy.rint(255 * numpy.clip(numpy.concatenate(pictures), 0, 1)).astype("uint8"))
-    film = film.quantize(255)        # one more marks what is as in the frame before
+    film = film.quantize(255)       # the 256th marks pixels that are as in the frame before
     height, width = shape[:2]
     first, *others = (film.crop((0, top, width, top + height)) for top in range(0, film.height, height))
     first.save(path, format="GIF", save_all=True, append_images=others, duration=round(100 * seconds) * 10,
