@@ -104,6 +104,18 @@ def state(owner: str, expected: Mapping[str, numpy.ndarray], found: Any) -> None
             raise ValueError(f"{owner}: {name} is not finite")
 
 
+def points(owner: str, found: Any, size: int) -> None:
+    """``found`` must be points: an array (N, size) of finite floats."""
+    is_array = isinstance(getattr(found, "dtype", None), numpy.dtype) and not isinstance(
+        found, numpy.ma.MaskedArray)
+    words = f"{found.dtype} {found.shape}" if is_array else type(found).__name__
+    fits = is_array and found.shape[1:] == (size,) and found.dtype.newbyteorder("=") in _FLOATS
+    if fits and not math.isfinite(float(abs(found).sum())):
+        fits, words = False, "NaN or infinity"
+    if not fits:
+        raise ValueError(f"{owner}: points (N, {size}) of finite floats expected, {words} found")
+
+
 def plain_function(context: str, function: Any) -> None:
     """``function``, to be decorated with ``context``, must run its body when it is called, not later."""
     if not inspect.isroutine(function) or any(

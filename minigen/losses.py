@@ -13,6 +13,7 @@ fit, or if a batch is empty.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from numbers import Real
 from typing import Any
@@ -21,7 +22,7 @@ import numpy
 
 from minigen import checks, ops
 from minigen.backend import Array, to_device, xp
-from minigen.core import Op, numbers, to_host
+from minigen.core import Op, Tensor, grad, numbers, to_host
 from minigen.tensor import Value
 
 
@@ -113,6 +114,51 @@ def wgan_generator(fake_scores: Value) -> Value:
     return -ops.mean(fake_scores)
 
 
+_row_norm = Op("row_norm(x) = the Euclidean norm of each row; its subgradient at 0 is 0",
+               lambda x: xp.sqrt(xp.sum(x * x, axis=1)),
+               lambda g, y, x: (g / ops.where(y > 0, y, 1))[:, None] * x)
+
+
+def gradient_penalty(critic: Callable[[Any], Any], real: Any, fake: Any, t: Any) -> Any:
+    """E (|grad D(x)| - 1)^2 at x = t real + (1 - t) fake, which keeps a critic D near Lipschitz.
+
+    With ``t`` (N,) drawn uniformly from [0, 1], it is the penalty of Gulrajani et al. (2017, Eq. 3), without
+    its weight. ``critic`` maps ``real`` or ``fake``, both (N, ...), to scores (N, ...), whose mean over the
+    outputs is D. The scores of an image must not depend on the other images, as with BatchNorm in training
+    they would. The result is recorded: it can be differentiated with respect to whatever it depends on.
+    """
+    _check("gradient_penalty", "(N, ...)", real=real, fake=fake)
+    if getattr(t, "shape", None) != real.shape[:1]:
+        raise ValueError(f"gradient_penalty: t of shape {real.shape[:1]} expected, a number per image, "
+                         f"{getattr(t, 'shape', type(t).__name__)} found")
+    t = ops.reshape(t, (len(t), *(1,) * (real.ndim - 1)))
+    norms = _row_norm(_slope("gradient_penalty", critic, t * real + (1 - t) * fake))
+    return ops.mean((norms - 1) * (norms - 1))
+
+
+def r1_penalty(discriminator: Callable[[Any], Any], real: Any) -> Any:
+    """E |grad D(x)|^2 / 2 at ``real`` images x (N, ...): R1 of Mescheder et al. (2018, Eq. 9), without its
+    weight.
+
+    ``discriminator`` maps images to logits (N, ...), whose mean over the outputs is D here. What
+    ``gradient_penalty`` says of its critic holds for it as well.
+    """
+    _check("r1_penalty", "(N, ...)", real=real)
+    slope = _slope("r1_penalty", discriminator, real)
+    return 0.5 * ops.sum(slope * slope) / len(slope)
+
+
+def _slope(owner: str, network: Callable[[Any], Any], x: Any) -> Tensor:
+    """The gradient of each image's mean output with respect to the image, recorded: (N, pixels)."""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    y = network(x)
+    if getattr(y, "shape", ())[:1] != x.shape[:1]:
+        raise ValueError(f"{owner}: outputs ({len(x)}, ...) of the network expected, one row per image, "
+                         f"{getattr(y, 'shape', type(y).__name__)} found")
+    slope = grad(ops.sum(y) / (y.size / len(x)), x, create_graph=True)
+    return ops.reshape(slope, (len(x), slope.size // len(x)))
+
+
 def _sum_of_squares(x: Array, y: Array) -> Array:
     difference = (x - y).ravel()
     return xp.dot(difference, difference)
@@ -186,6 +232,18 @@ def constrained(l_vae: Any, l_gan: Value, d: float, gan_weight: float = 1.0,
     if not per_sample:
         l_gan = ops.mean(l_gan)
     return l_vae + gan_weight * ops.mean(ops.relu(l_gan - d))
+
+
+def lagrangian(l_vae: Any, l_gan: Value, d: float, multiplier: Any) -> Value:
+    """The Lagrangian of section 4.1, min L_vae s.t. E L_GAN <= d: L_vae + multiplier (E L_GAN - d).
+
+    ``l_gan`` (N,) holds L_GAN of samples from the prior. ``multiplier``, the paper's lambda, is a number or
+    an array () of at least 0, as ``optim.DualAscent`` finds it.
+    """
+    _check_scalars("lagrangian", l_vae=l_vae, multiplier=multiplier)
+    _check("lagrangian", "(N,)", l_gan=l_gan)
+    d = checks.real("lagrangian", "d", d)
+    return l_vae + multiplier * (ops.mean(l_gan) - d)
 
 
 def softmax_cross_entropy(logits: Value, labels: Any) -> Value:

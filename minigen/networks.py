@@ -1,4 +1,5 @@
-"""The paper's fully connected networks (section 3.1) and Larsen et al.'s convolutional ones (2015, table 1).
+"""The paper's fully connected networks (section 3.1), the same for points, small convolutional ones for 28 x
+28 pixels, and Larsen et al.'s (2015, table 1).
 
 An architecture makes the encoder, the decoder and the discriminator of a model. A GAN's generator is a
 decoder too.
@@ -55,27 +56,51 @@ def fully_connected(sizes: Sequence[int], rng: numpy.random.Generator,
     return Sequential(*layers[:-1])
 
 
-@dataclass(frozen=True)
-class FullyConnected:
-    """The paper's fully connected networks for images (N, sizes[0]).
+class Architecture:
+    """What a model asks of its architecture: three kinds of networks, and what they take as an image.
 
-    ``output_range`` holds the values of black and white for the networks; for a model they are 0 and 1.
+    ``image_shape`` is the shape of one image. ``output_range`` holds the values of black and white for the
+    networks; for a model they are 0 and 1. ``convolutional`` says whether most of the work is convolutions.
     """
 
-    sizes: Sequence[int] = SIZES
+    image_shape: tuple[int, ...]
     output_range = (0.0, 1.0)
+    convolutional = False
 
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        return (self.sizes[0],)
+    def encoder(self, outputs: int, rng: numpy.random.Generator,
+                init: Initialiser = fan_in_uniform) -> Module:
+        """Images to (N, outputs)."""
+        raise NotImplementedError
+
+    def decoder(self, latent: int, rng: numpy.random.Generator,
+                init: Initialiser = fan_in_uniform) -> Module:
+        """Latents (N, latent) to images."""
+        raise NotImplementedError
+
+    def discriminator(self, outputs: int, rng: numpy.random.Generator,
+                      init: Initialiser = fan_in_uniform) -> Module:
+        """Images to logits, or a critic's scores, (N, outputs)."""
+        raise NotImplementedError
+
+    def check(self, owner: str, images: Any) -> None:
+        """``ValueError`` that names ``owner`` if ``images`` are not what the networks are for."""
+        checks.images(owner, images, self.image_shape)
+
+
+@dataclass(frozen=True)
+class FullyConnected(Architecture):
+    """The paper's fully connected networks for images (N, sizes[0])."""
+
+    sizes: Sequence[int] = SIZES
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sizes", checks.sizes("FullyConnected", "sizes", self.sizes))
+        object.__setattr__(self, "sizes", checks.sizes(type(self).__name__, "sizes", self.sizes))
+        object.__setattr__(self, "image_shape", (self.sizes[0],))
 
     def encoder(self, outputs: int, rng: numpy.random.Generator,
                 init: Initialiser = fan_in_uniform) -> Sequential:
         """Images (N, sizes[0]) to (N, outputs)."""
-        outputs = checks.whole("FullyConnected", "outputs", outputs)
+        outputs = checks.whole(type(self).__name__, "outputs", outputs)
         return fully_connected((*self.sizes, outputs), rng, init)
 
     def decoder(self, latent: int, rng: numpy.random.Generator,
@@ -94,6 +119,71 @@ class FullyConnected:
         return self.encoder(outputs, rng, init)
 
 
+@dataclass(frozen=True)
+class Points(FullyConnected):
+    """Fully connected networks for points (N, sizes[0]) anywhere in space: the decoder ends without a
+    sigmoid."""
+
+    sizes: Sequence[int] = (2, 128, 128)
+
+    def decoder(self, latent: int, rng: numpy.random.Generator,
+                init: Initialiser = fan_in_uniform) -> Sequential:
+        """Latents (N, latent) to points: the encoder's layers in reverse order."""
+        return super().decoder(latent, rng, init)[:-1]
+
+    def check(self, owner: str, images: Any) -> None:
+        checks.points(owner, images, self.sizes[0])
+
+
+@dataclass(frozen=True)
+class Convolutional(Architecture):
+    """Two strided convolutions and their mirror, for images of 28 x 28 pixels in rows (N, 784 channels).
+
+    ``channels`` are an image's: 1 or 3. All kernels are 4 x 4 with stride 2, and hidden layers end in ReLU.
+    ``width`` multiplies the number of channels and of units in every hidden layer.
+    """
+
+    channels: int = 1
+    width: float = 1.0
+    convolutional = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", checks.whole("Convolutional", "channels", self.channels))
+        object.__setattr__(self, "width", checks.real("Convolutional", "width", self.width, _WIDTHS))
+        object.__setattr__(self, "image_shape", (28 * 28 * self.channels,))
+
+    def encoder(self, outputs: int, rng: numpy.random.Generator,
+                init: Initialiser = fan_in_uniform) -> Sequential:
+        """Images to (N, outputs): convolutions to 14 x 14 x 16 and 7 x 7 x 32; then 128 units."""
+        outputs = checks.whole("Convolutional", "outputs", outputs)
+        a, b, units = self._hidden()
+        return Sequential(Reshape(28, 28, self.channels),
+                          Conv2d(self.channels, a, 4, stride=2, padding=1, rng=rng, init=init), ReLU(),
+                          Conv2d(a, b, 4, stride=2, padding=1, rng=rng, init=init), ReLU(),
+                          Reshape(7 * 7 * b), Linear(7 * 7 * b, units, rng=rng, init=init), ReLU(),
+                          Linear(units, outputs, rng=rng, init=init))
+
+    def decoder(self, latent: int, rng: numpy.random.Generator,
+                init: Initialiser = fan_in_uniform) -> Sequential:
+        """Latents (N, latent) to images: the encoder's layers in reverse order, with a sigmoid at the end."""
+        latent = checks.whole("Convolutional", "latent", latent)
+        a, b, units = self._hidden()
+        return Sequential(Linear(latent, units, rng=rng, init=init), ReLU(),
+                          Linear(units, 7 * 7 * b, rng=rng, init=init), ReLU(), Reshape(7, 7, b),
+                          ConvTranspose2d(b, a, 4, stride=2, padding=1, rng=rng, init=init), ReLU(),
+                          ConvTranspose2d(a, self.channels, 4, stride=2, padding=1, rng=rng, init=init),
+                          Reshape(28 * 28 * self.channels), Sigmoid())
+
+    def discriminator(self, outputs: int, rng: numpy.random.Generator,
+                      init: Initialiser = fan_in_uniform) -> Sequential:
+        """As the encoder."""
+        return self.encoder(outputs, rng, init)
+
+    def _hidden(self) -> tuple[int, int, int]:
+        a, b, units = (_scaled(self.width, n) for n in (16, 32, 128))
+        return a, b, units
+
+
 class Discriminator(Module):
     """``features`` maps an image to its features, and ``head`` maps these to the discriminator's outputs."""
 
@@ -106,7 +196,7 @@ class Discriminator(Module):
 
 
 @dataclass(frozen=True)
-class Larsen:
+class Larsen(Architecture):
     """Larsen et al.'s networks for images (N, 64, 64, 3), from -1 (black) to 1 within the networks.
 
     All kernels are 5 x 5, and all hidden layers end in ReLU. ``width`` multiplies the number of channels and
@@ -117,6 +207,7 @@ class Larsen:
     width: float = 1.0
     output_range = (-1.0, 1.0)
     image_shape = (64, 64, 3)
+    convolutional = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "width", checks.real("Larsen", "width", self.width, _WIDTHS))
@@ -161,7 +252,11 @@ class Larsen:
 
     def scaled(self, channels: int) -> int:
         """``width`` times this number of channels, rounded, and at least 1."""
-        return max(1, round(self.width * channels))
+        return _scaled(self.width, channels)
+
+
+def _scaled(width: float, number: int) -> int:
+    return max(1, round(width * number))
 
 
 def _down(n_in: int, n_out: int, rng: numpy.random.Generator, init: Initialiser) -> list[Module]:
@@ -179,20 +274,27 @@ def _dense(n_in: int, n_out: int, rng: numpy.random.Generator, init: Initialiser
     return [Linear(n_in, n_out, bias=False, rng=rng, init=init), BatchNorm(n_out), ReLU()]
 
 
-def architecture(name: str, sizes: Sequence[int] = SIZES, width: float = 1.0) -> FullyConnected | Larsen:
-    """The architecture ``"fully_connected"`` with layers of ``sizes``, or ``"larsen"`` scaled by ``width``.
+def architecture(name: str, sizes: Sequence[int] = SIZES, width: float = 1.0) -> Architecture:
+    """The architecture ``"fully_connected"`` or ``"points"`` with layers of ``sizes``, or ``"conv"`` or
+    ``"larsen"`` scaled by ``width``.
 
-    ``ValueError`` or ``TypeError`` for another name, sizes or a width that cannot be, or a setting that the
-    architecture lacks.
+    Of ``sizes``, ``"conv"`` takes the first, an image's pixels. ``ValueError`` or ``TypeError`` for another
+    name, sizes or a width that cannot be, or a setting that the architecture lacks.
     """
     sizes = checks.sizes("architecture", "sizes", sizes)
     width = checks.real("architecture", "width", width, _WIDTHS)
-    if name == "fully_connected":
+    if name in ("fully_connected", "points"):
         if width != 1:
-            raise ValueError(f"architecture 'fully_connected' has sizes, not a width: width {width} found")
-        return FullyConnected(sizes)
-    if name == "larsen":
-        if sizes != SIZES:
-            raise ValueError(f"architecture 'larsen' has a width, not sizes: sizes {sizes} found")
-        return Larsen(width)
-    raise ValueError(f"architecture 'fully_connected' or 'larsen' expected, {name!r} found")
+            raise ValueError(f"architecture {name!r} has sizes, not a width: width {width} found")
+        return Points(sizes) if name == "points" else FullyConnected(sizes)
+    if name in ("conv", "larsen"):
+        if sizes[1:] != SIZES[1:] or name == "larsen" and sizes != SIZES:
+            raise ValueError(f"architecture {name!r} has a width, not sizes: sizes {sizes} found")
+        if name == "larsen":
+            return Larsen(width)
+        if sizes[0] not in (784, 3 * 784):
+            raise ValueError("architecture 'conv' is for images of 28 x 28 pixels: 784 or 2352 numbers each "
+                             f"expected, {sizes[0]} found")
+        return Convolutional(sizes[0] // 784, width)
+    raise ValueError("architecture 'fully_connected', 'points', 'conv' or 'larsen' expected, "
+                     f"{name!r} found")

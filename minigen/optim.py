@@ -328,6 +328,40 @@ def _adaptive(p: Array, g: Array, new: Array, v: Array, m: Array | None, decay: 
     xp.subtract(p, new, out=new)
 
 
+class DualAscent(Optimizer):
+    """The multiplier lambda of min f s.t. g <= 0, by projected gradient ascent on f + lambda g.
+
+    ``ascend`` takes the violation, g at the moment: lambda = min(max(lambda + lr g, 0), most). Between its
+    calls, another optimiser goes down the Lagrangian f + lambda g (Arrow, Hurwicz and Uzawa, 1958).
+    ``multiplier`` is lambda as a Tensor of float32, which begins at ``start``. It belongs to no network, so
+    it is part of the state.
+    """
+
+    hyperparameters = {**Optimizer.hyperparameters, "most": "(0, inf)"}
+    most: float
+
+    def __init__(self, lr: float, start: float = 0.0, most: float = 1e4) -> None:
+        most = checks.real("DualAscent", "most", most, "(0, inf)")
+        start = checks.real("DualAscent", "start", start, f"[0, {most}]")
+        self.multiplier = Tensor(xp.full((), start, "float32"))
+        super().__init__([self.multiplier], lr, most=most)
+
+    def ascend(self, violation: Any) -> None:
+        """Move lambda by ``violation``, a number or an array or Tensor (); the ranks' mean counts."""
+        violation = xp.asarray(value_of(violation), "float32")
+        self.step([-(all_mean(violation) if ranks.sharers() > 1 else violation)])
+
+    def _update(self, p: Array, g: Array, new: Array) -> None:
+        xp.clip(p - self.lr * g, 0, self.most, out=new)
+
+    def _named_arrays(self) -> dict[str, Array]:
+        return {**super()._named_arrays(), "multiplier": value_of(self.multiplier)}
+
+    def load_state(self, state: Mapping[str, numpy.ndarray]) -> None:
+        super().load_state(state)
+        self.multiplier.adopt(to_device(state["multiplier"].copy()))
+
+
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {kind.__name__: kind for kind in (SGD, RMSProp, Adam)}
 
 

@@ -336,7 +336,8 @@ def test_numbers_of_numpy_become_those_of_python():
     model = models.GAN(sizes=numpy.array([16, 8]).tolist(), latent=numpy.int64(3), lr=numpy.float32(0.5),
                        seed=numpy.uint8(2))
     assert model.settings() == {"objective": "non-saturating", "outputs": 100, "latent": 3, "sizes": (16, 8),
-                                "init": "fan_in_uniform", "lr": 0.5, "beta1": 0.0, "seed": 2}
+                                "architecture": "fully_connected", "width": 1.0, "init": "fan_in_uniform",
+                                "lr": 0.5, "beta1": 0.0, "r1": 0.0, "seed": 2}
     assert all(type(model.settings()[name]) is kind for name, kind in {"latent": int, "lr": float}.items())
 
 

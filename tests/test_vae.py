@@ -318,7 +318,7 @@ def test_settings_take_effect():
 def test_plain_and_constrained_start_from_the_same_networks():
     assert PLAIN.state().keys() == CONSTRAINED.state().keys()
     assert all((value == CONSTRAINED.state()[key]).all() for key, value in PLAIN.state().items())
-    assert set(CONSTRAINED.settings()) - set(PLAIN.settings()) == {"d", "per_sample"}
+    assert set(CONSTRAINED.settings()) - set(PLAIN.settings()) == {"d", "per_sample", "multiplier", "eta"}
 
 
 def test_convolutional_models_encode_decode_and_show_pictures(rng):

@@ -18,23 +18,26 @@ _GENERATOR_LOSSES = {"non-saturating": losses.gan_generator, "minimax": losses.g
 
 @dataclass(eq=False)
 class GAN(Model):
-    """D and G play Eq. 2 (``objective="non-saturating"``) or Eq. 1 (``"minimax"``); both are fully connected.
+    """D and G play Eq. 2 (``objective="non-saturating"``) or Eq. 1 (``"minimax"``).
 
-    ``outputs`` is the number of D's logits, whose losses are averaged. ``sizes`` are the layer sizes of D
-    and, reversed, of G. ``init`` names an initialiser in ``nn``. With the default settings, the GAN collapses
-    to one image for all latents, as the paper's does. With ``init="he_normal"`` and ``beta1=0.5``, it keeps
-    several modes.
+    ``outputs`` is the number of D's logits, whose losses are averaged. ``architecture``, ``sizes`` and
+    ``width`` choose the networks, as for a VAE. ``init`` names an initialiser in ``nn``. ``r1`` is the weight
+    of ``losses.r1_penalty`` in D's loss. With the default settings, the GAN collapses to one image for all
+    latents, as the paper's does. With ``init="he_normal"`` and ``beta1=0.5``, it keeps several modes.
     """
 
     title = "GAN"
-    intervals = {"lr": "(0, inf)", "beta1": "[0, 1)"}
+    intervals = {"lr": "(0, inf)", "beta1": "[0, 1)", "width": "(0, inf)", "r1": "[0, inf)"}
     objective: str = "non-saturating"
     outputs: int = 100
     latent: int = 100
+    architecture: str = "fully_connected"
     sizes: Sequence[int] = networks.SIZES
+    width: float = 1.0
     init: str = "fan_in_uniform"
     lr: float = 2e-4
     beta1: float = 0.0
+    r1: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -46,8 +49,8 @@ class GAN(Model):
         self.optimizers = {role: Adam(network.parameters(), self.lr, self.beta1)
                            for role, network in self.networks.items()}
 
-    def build(self) -> networks.FullyConnected:
-        return networks.FullyConnected(self.sizes)
+    def build(self) -> networks.Architecture:
+        return networks.architecture(self.architecture, self.sizes, self.width)
 
     def build_networks(self, init: Initialiser) -> dict[str, Module]:
         rng, architecture = numpy.random.default_rng(self.seed), self.build()
@@ -61,6 +64,8 @@ class GAN(Model):
 
         real_logits, fake_logits = joint_forward(D, images, fake.data)
         d_loss = losses.gan_discriminator(real_logits, fake_logits)
+        if self.r1:
+            d_loss += self.r1 * losses.r1_penalty(D, images)
         d_optimizer.minimize(d_loss)
 
         g_loss = _GENERATOR_LOSSES[self.objective](D(fake))

@@ -14,7 +14,7 @@ import numpy
 from minigen import backend, checks, networks, ops, ranks, threads
 from minigen.backend import Array, to_device, xp
 from minigen.core import no_grad
-from minigen.networks import FullyConnected, Larsen
+from minigen.networks import Architecture
 from minigen.nn import INITIALISERS, BatchNorm, Initialiser, Module
 from minigen.optim import Optimizer
 
@@ -62,9 +62,9 @@ class Model:
     ``generator`` is the role of the network that makes images. Each iteration takes ``batches_per_step``
     batches of images. ``title`` is the model's name in print.
 
-    Images are floats in [0, 1] for every model whose ``build`` says what its networks take: where they go in,
-    anything else is refused, and so they come out. The networks compute in float32. A model without ``build``
-    may be trained on any arrays.
+    The architecture that ``build`` returns says what an image is: floats in [0, 1], or points anywhere. Where
+    images go in, anything else is refused, and so they come out. The networks compute in float32. A model
+    without ``build`` may be trained on any arrays.
     """
 
     title: str
@@ -100,12 +100,12 @@ class Model:
                                  "what training changes belongs into optimizers or other attributes")
         object.__setattr__(self, name, value)
 
-    def build(self) -> FullyConnected | Larsen | None:
+    def build(self) -> Architecture | None:
         """The architecture that the settings describe; it makes the networks."""
         return None
 
     @cached_property
-    def _architecture(self) -> FullyConnected | Larsen | None:
+    def _architecture(self) -> Architecture | None:
         return self.build()
 
     def initialised(self, make: Callable[[Initialiser], dict[str, Module]], name: str) -> dict[str, Module]:
@@ -126,16 +126,22 @@ class Model:
         return asdict(self)
 
     def check(self, images: Any) -> None:
-        """``ValueError`` if ``images`` are not what this model is for: (N, ...) floats in [0, 1]."""
+        """``ValueError`` if ``images`` are not what this model is for, such as (N, ...) floats in [0, 1]."""
         if self._architecture is not None:
-            checks.images(type(self).__name__, images, self._architecture.image_shape)
+            self._architecture.check(type(self).__name__, images)
+
+    def convolves(self, images: Any) -> bool:
+        """Whether most of a step's work is convolutions. Without ``build``, images (N, H, W, C) tell it."""
+        if self._architecture is None:
+            return getattr(images, "ndim", 0) == 4
+        return self._architecture.convolutional
 
     def step(self, images: Any, rng: numpy.random.Generator) -> dict[str, Array]:
         """One training iteration on ``images`` (batches_per_step * batch, ...).
 
-        Returns its metrics as 0-d arrays; losses are in nats. With images (N, H, W, C), all threads are kept
-        for the convolutions, which are most of the work; otherwise there is one, see ``threads.use``. The
-        first batch is checked, see ``check``, and of every other a sixteenth of its images; on a GPU, which
+        Returns its metrics as 0-d arrays; losses are in nats. If it ``convolves``, all threads are kept for
+        the convolutions, which are most of the work; otherwise there is one, see ``threads.use``. The first
+        batch is checked, see ``check``, and of every other a sixteenth of its images; on a GPU, which
         that would make wait, only the first batch.
         """
         if not self._checked or backend.name() == "numpy":
@@ -145,7 +151,7 @@ class Model:
                 self._checked = True
             if self._architecture is not None:
                 self._check_step(len(images), rng)
-        with threads.large_arrays() if getattr(images, "ndim", 0) == 4 else threads.limited_blas():
+        with threads.large_arrays() if self.convolves(images) else threads.limited_blas():
             return self.update(self._to_networks(images), rng)
 
     def _check_step(self, n: int, rng: Any) -> None:

@@ -22,10 +22,10 @@ class VAE(Model):
     images.
 
     ``architecture`` selects the networks by their name in ``networks.architecture``. With
-    ``"fully_connected"``, ``sizes`` are the layer sizes of the encoder and, reversed, of the decoder;
-    ``"larsen"`` is scaled by ``width``. ``latent`` is the number of latent variables, and
-    ``reconstruction_weight`` is the weight of the squared error relative to the KL divergence. ``init`` names
-    an initialiser in ``nn``, and ``optimizer`` a class in ``optim``.
+    ``"fully_connected"`` or ``"points"``, ``sizes`` are the layer sizes of the encoder and, reversed, of the
+    decoder; ``"conv"`` and ``"larsen"`` are scaled by ``width``. ``latent`` is the number of latent
+    variables, and ``reconstruction_weight`` is the weight of the squared error relative to the KL divergence.
+    ``init`` names an initialiser in ``nn``, and ``optimizer`` a class in ``optim``.
     """
 
     title = "VAE"
@@ -47,7 +47,7 @@ class VAE(Model):
         parameters = [*self.networks["encoder"].parameters(), *self.networks["decoder"].parameters()]
         self.optimizers = {"autoencoder": self.build_optimizer(parameters, self.lr)}
 
-    def build(self) -> networks.FullyConnected | networks.Larsen:
+    def build(self) -> networks.Architecture:
         return networks.architecture(self.architecture, self.sizes, self.width)
 
     def build_networks(self, init: Initialiser) -> dict[str, Module]:

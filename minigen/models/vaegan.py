@@ -13,6 +13,7 @@ from minigen.core import no_grad
 from minigen.models.model import joint_forward
 from minigen.models.vae import VAE
 from minigen.nn import Initialiser, Module
+from minigen.optim import DualAscent
 
 
 @dataclass(eq=False)
@@ -86,19 +87,53 @@ class VAEGAN(VAE):
 
 @dataclass(eq=False)
 class ConstrainedVAEGAN(VAEGAN):
-    """The VAE-GAN with lambda max(L_GAN - d, 0) instead of lambda L_GAN; lambda is ``gan_weight``.
+    """The VAE-GAN that minimises L_vae s.t. L_GAN <= d, by a ``multiplier`` lambda that is fixed or found.
 
-    The hinge acts on each prior sample or, without ``per_sample``, on their mean. The metrics of a step
-    include ``inside``, the share of samples whose own L_GAN is at most ``d``. With the default weights, L_GAN
-    lies between 5 and 7 nats.
+    With ``"fixed"``, the paper's approximation, lambda is ``gan_weight``, and the loss is L_vae + lambda
+    max(L_GAN - d, 0). The hinge acts on each prior sample or, without ``per_sample``, on their mean. The
+    metrics of a step include ``inside``, the share of samples whose own L_GAN is at most ``d``. With the
+    default weights, L_GAN lies between 5 and 7 nats.
+
+    With ``"dual"``, the constraint is E L_GAN <= d, and the loss is the Lagrangian L_vae + lambda (E L_GAN -
+    d). After each step, dual ascent with rate ``eta`` moves lambda, which begins at ``gan_weight``. The
+    metrics include lambda, the ``violation`` E L_GAN - d and their product ``slackness``, which is 0 at the
+    solution (complementary slackness).
     """
 
     title = "constrained VAE-GAN"
+    intervals = VAEGAN.intervals | {"eta": "(0, inf)"}
     d: float = 6.0
     per_sample: bool = True
+    multiplier: str = "fixed"
+    eta: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.multiplier not in ("fixed", "dual"):
+            raise ValueError(f"ConstrainedVAEGAN: multiplier 'fixed' or 'dual' expected, {self.multiplier!r} "
+                             "found")
+        self.dual: DualAscent | None = None
+        if self.multiplier == "dual":
+            if not self.per_sample:
+                raise ValueError("ConstrainedVAEGAN: per_sample chooses the hinge of a fixed multiplier: True "
+                                 "expected with a dual one, False found")
+            self.dual = DualAscent(self.eta, start=self.gan_weight)
+            self.optimizers["multiplier"] = self.dual
+
+    def update(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
+        metrics = super().update(images, rng)
+        if self.dual:
+            self.dual.ascend(metrics["violation"])
+        return metrics
 
     def objective(self, l_vae: Any, l_gan: Any) -> Any:
+        if self.dual:
+            return losses.lagrangian(l_vae, l_gan, self.d, self.dual.multiplier.data)
         return losses.constrained(l_vae, l_gan, self.d, self.gan_weight, self.per_sample)
 
     def measures(self, l_gan: Array) -> dict[str, Array]:
-        return {**super().measures(l_gan), "inside": xp.mean(l_gan <= self.d)}
+        found = {**super().measures(l_gan), "inside": xp.mean(l_gan <= self.d)}
+        if self.dual:
+            multiplier, violation = self.dual.multiplier.data, found["l_gan"] - self.d
+            found |= {"multiplier": multiplier, "violation": violation, "slackness": multiplier * violation}
+        return found

@@ -157,7 +157,7 @@ class _Training:
         if settings != plain:       # a key that is no string comes back as one
             raise ArgumentError("train: model: settings that come back from JSON as they were expected, "
                                 f"{shown(plain)} and then {shown(settings)} found")
-        number = threads.count() if self.arrays[0].ndim == 4 else threads.per_product()
+        number = threads.count() if self.model.convolves(self.arrays[0]) else threads.per_product()
         return {"model": type(self.model).__name__, "settings": settings, "seed": self.seed,
                 "batch_size": self.batch_size, "data": "; ".join(map(fingerprint, self.arrays)),
                 "prepare": self._prepare_record(), "iterations": self.iterations,
