@@ -154,7 +154,7 @@ class Convolutional(Architecture):
 
     def encoder(self, outputs: int, rng: numpy.random.Generator,
                 init: Initialiser = fan_in_uniform) -> Sequential:
-        """Images to (N, outputs): convolutions to 14 x 14 x 16 and 7 x 7 x 32; then 128 units."""
+        """Images to (N, outputs): convolutions to 14 x 14 x 16 and 7 x 7 x 32; then 98 units."""
         outputs = checks.whole("Convolutional", "outputs", outputs)
         a, b, units = self._hidden()
         return Sequential(Reshape(28, 28, self.channels),
@@ -180,7 +180,7 @@ class Convolutional(Architecture):
         return self.encoder(outputs, rng, init)
 
     def _hidden(self) -> tuple[int, int, int]:
-        a, b, units = (_scaled(self.width, n) for n in (16, 32, 128))
+        a, b, units = (_scaled(self.width, n) for n in (16, 32, 98))
         return a, b, units
 
 

@@ -115,8 +115,8 @@ class ConstrainedVAEGAN(VAEGAN):
         self.dual: DualAscent | None = None
         if self.multiplier == "dual":
             if not self.per_sample:
-                raise ValueError("ConstrainedVAEGAN: per_sample chooses the hinge of a fixed multiplier: True "
-                                 "expected with a dual one, False found")
+                raise ValueError("ConstrainedVAEGAN: per_sample chooses the hinge of a fixed multiplier: "
+                                 "True expected with a dual one, False found")
             self.dual = DualAscent(self.eta, start=self.gan_weight)
             self.optimizers["multiplier"] = self.dual
 
