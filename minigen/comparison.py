@@ -14,7 +14,7 @@ import numpy
 from minigen import ranks, threads, training, workers
 from minigen.core import to_host
 from minigen.datasets import Dataset
-from minigen.experiment import Experiment, Trial
+from minigen.experiment import Experiment, Trial, Variant
 from minigen.metrics import classifier, entropy
 from minigen.models import Model
 
@@ -78,7 +78,7 @@ class Comparison(Experiment):
     def __reduce__(self) -> tuple[Any, ...]:
         return _in_worker, (self.args, self.judge)      # a worker loads the data itself
 
-    def train_and_judge(self, kinds: Mapping[str, type[Model]], evaluate_at: Any = (), sample_at: Any = (),
+    def train_and_judge(self, kinds: Mapping[str, type[Model] | Variant], evaluate_at: Any = (), sample_at: Any = (),
                         **settings: Any) -> dict[str, list[Judged]]:
         """All ``trials`` of the ``kinds``, trained by ``--jobs`` workers and judged: by group, one per seed.
 

@@ -27,11 +27,20 @@ CHOSEN = ("seed", "sizes", "width")     # settings with flags of their own, or t
 
 
 @dataclass(frozen=True)
+class Variant:
+    """A kind of model with settings of its own. A list among them varies, as several values of --set do."""
+
+    kind: type[Model]
+    title: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Trial:
     """One training: a model of this ``kind`` with these ``settings``, recorded in ``folder``.
 
     ``group`` is the folder's name without the seed, and ``title`` is the model's title. Both name the
-    settings that --set varies, whose values are ``varied``.
+    settings that vary, whose values are ``varied``.
     """
 
     kind: type[Model]
@@ -77,26 +86,30 @@ class Experiment:
         """Rows of pixels as images (N, height, width, channels), on the host."""
         return to_host(images).reshape(-1, *self.data.image_shape)
 
-    def trials(self, kinds: Mapping[str, type[Model]], **settings: Any) -> list[Trial]:
-        """A Trial for each of the ``kinds``, each combination of the values that --set gives, and each seed.
+    def trials(self, kinds: Mapping[str, type[Model] | Variant], **settings: Any) -> list[Trial]:
+        """A Trial for each of the ``kinds``, each combination of the values of what varies, and each seed.
 
-        A kind is trained with those of the settings that it has, also of --set. ``ArgumentError`` says which
-        of them cannot be.
+        A kind is trained with those of the settings that it has, also of --set, which comes before a
+        Variant's own. ``ArgumentError`` says which of them cannot be.
         """
-        self._refuse_unknown([*kinds.values()])
+        variants = {name: kind if isinstance(kind, Variant) else Variant(kind, kind.title, {})
+                    for name, kind in kinds.items()}
+        self._refuse_unknown([*dict.fromkeys(variant.kind for variant in variants.values())])
         trials = []
-        for name, kind in kinds.items():
+        for name, variant in variants.items():
+            kind, chosen = variant.kind, self.args.set
             own = {field.name for field in fields(kind)}
-            base = {key: value for key, value in settings.items() if key in own}
-            lists = {key: values for key, values in self.args.set.items() if key in own}
+            given = {key: value for key, value in {**chosen, **settings, **variant.settings, **chosen}.items()
+                     if key in own}         # in the order of --set, which has the last word
+            lists = {key: value for key, value in given.items() if isinstance(value, list)}
             for values in itertools.product(*lists.values()):
-                chosen = dict(zip(lists, values))
-                varied = {key: value for key, value in chosen.items() if len(lists[key]) > 1}
+                one = dict(zip(lists, values))
+                varied = {key: value for key, value in one.items() if len(lists[key]) > 1}
                 group = "_".join([name, *(f"{key}{value}" for key, value in varied.items())])
-                title = ", ".join([kind.title, *(f"{key} {value}" for key, value in varied.items())])
+                title = ", ".join([variant.title, *(f"{key} {value}" for key, value in varied.items())])
                 for seed in self.seeds:
                     folder = f"{group}_seed{seed}" if hasattr(self.args, "seeds") else group
-                    trials.append(Trial(kind, {**base, **chosen, "seed": seed}, folder, group, title, varied))
+                    trials.append(Trial(kind, {**given, **one, "seed": seed}, folder, group, title, varied))
         for trial in trials:
             if trial.settings["seed"] == self.args.seed:        # the others have the same settings
                 self.build(trial)

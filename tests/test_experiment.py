@@ -44,7 +44,7 @@ def test_an_example_without_seeds_names_none(args):
 
 
 @pytest.mark.parametrize("settings, message", [
-    ({"rate": [1]}, "^argument --set: 'rate' is no setting of GAN or WGAN: objective, outputs, latent, init"),
+    ({"rate": [1]}, "^argument --set: 'rate' is no setting of GAN or WGAN: objective, outputs, latent, "),
     ({"seed": [1]}, "^argument --set: 'seed' is no setting of GAN or WGAN, --seed chooses it$"),
     ({"sizes": [1]}, "^argument --set: 'sizes' is no setting of GAN or WGAN: objective, "),   # it has no flag
     ({"lr": [-1.0]}, "^GAN: .* lr "), ({"latent": [2.5]}, "^GAN: .* latent "),
