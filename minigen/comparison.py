@@ -78,8 +78,8 @@ class Comparison(Experiment):
     def __reduce__(self) -> tuple[Any, ...]:
         return _in_worker, (self.args, self.judge)      # a worker loads the data itself
 
-    def train_and_judge(self, kinds: Mapping[str, type[Model] | Variant], evaluate_at: Any = (), sample_at: Any = (),
-                        **settings: Any) -> dict[str, list[Judged]]:
+    def train_and_judge(self, kinds: Mapping[str, type[Model] | Variant], evaluate_at: Any = (),
+                        sample_at: Any = (), **settings: Any) -> dict[str, list[Judged]]:
         """All ``trials`` of the ``kinds``, trained by ``--jobs`` workers and judged: by group, one per seed.
 
         At the iterations ``evaluate_at`` the entropies are logged, at ``sample_at`` samples are drawn. If a

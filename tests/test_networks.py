@@ -84,7 +84,7 @@ def test_an_architecture_by_name():
 
 
 @pytest.mark.parametrize("settings, message", [
-    ({"name": "resnet"}, "architecture 'fully_connected', 'points', 'conv' or 'larsen' expected, 'resnet' found"),
+    ({"name": "resnet"}, "'fully_connected', 'points', 'conv' or 'larsen' expected, 'resnet' found"),
     ({"name": "fully_connected", "width": 0.5}, "'fully_connected' has sizes, not a width: width 0.5 found"),
     ({"name": "larsen", "sizes": (9, 5)}, r"'larsen' has a width, not sizes: sizes \(9, 5\) found"),
     ({"name": "larsen", "width": 0.0}, r"^architecture: a number width in \(0, 1000\] expected, 0.0 found"),

@@ -76,3 +76,30 @@ def frequencies(owner: str, labels: Any, classes: int) -> Array:
 
 def _entropy(p: Array) -> float:
     return float(-xp.sum(p * xp.log(xp.where(p > 0, p, 1.0)))) + 0.0     # + 0.0 turns -0.0 into 0.0
+
+
+def image_entropy(probabilities: Any) -> Array:
+    """-sum_i p_i log p_i with 0 log 0 = 0, for each row of class probabilities (N, classes): (N,) (section
+    3.3).
+
+    The paper prints sum_i p_i log p_i; an entropy is minus that. The image entropy is low if the classifier
+    is sure of the image. ``ValueError`` if a row holds no probabilities, such as logits or NaN.
+    """
+    p = to_device(numbers("image_entropy", "probabilities", probabilities))
+    p = p.astype(numpy.result_type(p.dtype, "float32"), copy=False)
+    if p.ndim != 2 or p.shape[1] == 0:
+        raise ValueError(f"image_entropy: probabilities (N, classes) expected, {p.shape} found")
+    fits = (xp.abs(xp.sum(p, axis=1) - 1) <= _ROUNDING) & (xp.min(p, axis=1) >= -_ROUNDING)
+    if not bool(fits.all()):        # NaN fits nothing
+        row = int(xp.argmin(fits))
+        raise ValueError(f"image_entropy: probabilities that add up to 1 in each row expected, but row {row} "
+                         f"begins {to_host(p[row, :5]).tolist()}")
+    return xp.maximum(-xp.sum(p * xp.log(xp.where(p > 0, p, 1)), axis=-1), 0)
+
+
+def measure(probabilities: Any) -> dict[str, float]:
+    """``mode_entropy`` and the mean ``image_entropy`` of images with class probabilities (N, classes)."""
+    images = image_entropy(probabilities)
+    probabilities = to_device(numbers("measure", "probabilities", probabilities))
+    return {"mode_entropy": mode_entropy(xp.argmax(probabilities, axis=1), probabilities.shape[1]),
+            "image_entropy": float(xp.mean(images))}
