@@ -15,11 +15,12 @@ from minigen import ranks, threads, training, workers
 from minigen.core import to_host
 from minigen.datasets import Dataset
 from minigen.experiment import Experiment, Trial, Variant
-from minigen.metrics import classifier, entropy
+from minigen.metrics import classifier, entropy, frechet, neighbours
 from minigen.models import Model
 
 SAMPLES = 10_000        # generated images that the entropies are measured on
 KEPT = 64               # of them that are kept
+COMPARED = 5_000        # of them, and of the test images, that are compared by the classifier's features
 
 _REFUSALS = (training.ArgumentError, training.RunError)     # of arguments and folders, alike for all runs
 _ACCIDENTS = (training.Diverged, training.Interrupted, training.LoadError, workers.Lost, MemoryError, OSError)
@@ -28,12 +29,17 @@ _ACCIDENTS = (training.Diverged, training.Interrupted, training.LoadError, worke
 @dataclass(frozen=True)
 class Judged:
     """A trial after its training: its run, ``KEPT`` of its ``SAMPLES`` images (KEPT, height, width,
-    channels), and their class probabilities."""
+    channels), and their class probabilities.
+
+    ``fidelity`` has what the classifier's features of generated images and of test images say: precision,
+    recall, density, coverage and the Fréchet distance; it is empty if that was not asked for.
+    """
 
     trial: Trial
     run: training.Run
     images: numpy.ndarray
     probabilities: numpy.ndarray
+    fidelity: Mapping[str, float]
 
     @cached_property
     def model(self) -> Model:
@@ -79,11 +85,13 @@ class Comparison(Experiment):
         return _in_worker, (self.args, self.judge)      # a worker loads the data itself
 
     def train_and_judge(self, kinds: Mapping[str, type[Model] | Variant], evaluate_at: Any = (),
-                        sample_at: Any = (), **settings: Any) -> dict[str, list[Judged]]:
+                        sample_at: Any = (), log_every: int = 100, fidelity: bool = False,
+                        **settings: Any) -> dict[str, list[Judged]]:
         """All ``trials`` of the ``kinds``, trained by ``--jobs`` workers and judged: by group, one per seed.
 
-        At the iterations ``evaluate_at`` the entropies are logged, at ``sample_at`` samples are drawn. If a
-        run fails, the others go on to their end before ``workers.Failed`` names it.
+        At the iterations ``evaluate_at`` the entropies are logged, at ``sample_at`` samples are drawn. With
+        ``fidelity`` generated images are compared with test images. If a run fails, the others go on to their
+        end before ``workers.Failed`` names it.
         """
         trials = self.trials(kinds, sizes=self.sizes, **settings)
         accuracy = self.judge.accuracy(self.data.test_images, self.data.test_labels)
@@ -93,7 +101,8 @@ class Comparison(Experiment):
         jobs = min(len(trials), self.args.jobs or max(1, threads.cores() // (self.args.threads or 1)))
         if ranks.size() > 1:        # they share each training
             jobs = 1
-        work = partial(self._train_and_judge, evaluate_at=evaluate_at, sample_at=sample_at)
+        work = partial(self._train_and_judge, evaluate_at=evaluate_at, sample_at=sample_at,
+                       log_every=log_every, fidelity=fidelity)
         outcomes = workers.each(work, trials, jobs, self.args.threads)
         _raise_failures({trial.folder: outcome for trial, outcome in zip(trials, outcomes)
                          if isinstance(outcome, BaseException)}, len(trials), self.args.out)
@@ -102,13 +111,23 @@ class Comparison(Experiment):
             groups.setdefault(judged.trial.group, []).append(judged)
         return groups
 
-    def _train_and_judge(self, trial: Trial, evaluate_at: Any, sample_at: Any) -> Judged:
+    def _train_and_judge(self, trial: Trial, evaluate_at: Any, sample_at: Any, log_every: int,
+                         fidelity: bool) -> Judged:
         model = self.build(trial)
         run = self.train(model, trial.folder, evaluate=self.entropies if evaluate_at else None,
-                         evaluate_at=evaluate_at, sample_at=sample_at)
+                         evaluate_at=evaluate_at, sample_at=sample_at, log_every=log_every)
         images = model.sample(SAMPLES, rng=0)
         probabilities = to_host(self.judge.predict_proba(images))
-        return Judged(trial, run, self.pictures(images[:KEPT]).copy(), probabilities)
+        return Judged(trial, run, self.pictures(images[:KEPT]).copy(), probabilities,
+                      self._fidelity(images[:COMPARED]) if fidelity else {})
+
+    def _fidelity(self, images: Any) -> dict[str, float]:
+        real, generated = self._real_features, to_host(self.judge.features(images))
+        return {**neighbours.measure(real, generated), "frechet": frechet.distance(real, generated)}
+
+    @cached_property
+    def _real_features(self) -> numpy.ndarray:
+        return to_host(self.judge.features(self.data.test_images[:COMPARED]))
 
     def entropies(self, model: Model) -> dict[str, float]:
         """The mode entropy and the mean image entropy of generated images, always for the same latents."""

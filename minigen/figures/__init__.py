@@ -1,13 +1,13 @@
 """All pictures: grids of images, and plots. Only this package draws; it uses matplotlib without its global
 state, and without the settings that a user may have made there."""
 
-from minigen.figures.curves import (constraint_sweep, entropy_curves, entropy_histogram, image_entropies,
-                                    moving_apart, scaling, training_curves)
+from minigen.figures.curves import (constraint_sweep, entropy_curves, entropy_histogram, frontiers,
+                                    image_entropies, moving_apart, scaling, training_curves)
 from minigen.figures.images import gif, grids, image_rows, sample_grids, save_grid, tile
 from minigen.figures.manifold import manifold
 from minigen.figures.points import moving_points, point_clouds
 from minigen.figures.style import COLOURS
 
-__all__ = ["COLOURS", "constraint_sweep", "entropy_curves", "entropy_histogram", "gif", "grids",
+__all__ = ["COLOURS", "constraint_sweep", "entropy_curves", "entropy_histogram", "frontiers", "gif", "grids",
            "image_entropies", "image_rows", "manifold", "moving_apart", "moving_points", "point_clouds",
            "sample_grids", "save_grid", "scaling", "tile", "training_curves"]

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from minigen.figures.style import (COLOURS, FAINT, MARKERS, Target, legend_below, model_colour, plain,
                                    standard, titled)
 
+_APART = ("#009E73", "#D55E00", "#0072B2", "#CC79A7")       # of families of models
 Curve = tuple[Sequence[int], Sequence[float]]           # iterations and values
 
 
@@ -162,4 +163,31 @@ def scaling(path: Target, measured: Mapping[str, Mapping[int, float]],
         axis.set_major_formatter("{x:g}")
     plain(ax)
     ax.legend(loc="upper left", frameon=False)
+    figure.savefig(path)
+
+
+@standard
+def frontiers(path: Target, families: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
+              panels: Mapping[str, tuple[str, str]], titles: Mapping[str, str], title: str) -> None:
+    """What models reach in two measures at once; a line for each of the ``families``, along its settings.
+
+    ``families[family][setting][measure]`` has a value for each run: the faint points. The line joins their
+    means, which the first panel labels with the setting. ``panels`` names the measures across and up;
+    ``titles`` is what readers see for a measure.
+    """
+    figure = titled(4.6 * len(panels), 4.9, title)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (panel, (across, up)) in zip(axes, panels.items()):
+        for colour, marker, (family, settings) in zip(_APART, cycle(MARKERS), families.items()):
+            x, y = ([values[measure] for values in settings.values()] for measure in (across, up))
+            means = numpy.mean(x, axis=1), numpy.mean(y, axis=1)
+            ax.plot(numpy.ravel(x), numpy.ravel(y), color=colour, marker=marker, markersize=4, alpha=0.3,
+                    linestyle="none", markeredgewidth=0)
+            ax.plot(*means, color=colour, marker=marker, markersize=8, linewidth=1.6, label=family,
+                    markeredgecolor="white")
+            for name, *place in zip(settings, *means) if ax is axes[0] else ():
+                ax.annotate(name, place, (6, 5), textcoords="offset points", fontsize=8, color=colour)
+        ax.set(title=panel, xlabel=titles[across], ylabel=titles[up])
+        plain(ax)
+    legend_below(figure, axes[0], len(families))
     figure.savefig(path)

@@ -1,0 +1,124 @@
+"""The paper's constraint, solved: which losses VAE-GAN and constrained VAE-GAN reach, and what lambda costs.
+
+The paper could not solve min L_vae s.t. L_gan <= d (section 4.1) and fixed lambda. Here dual ascent finds the
+multiplier for each d. Beside it are the VAE-GAN over a range of lambda, and the paper's hinge over d, per
+image and on the mean. Does the constraint reach losses that no lambda reaches, or does it only choose among
+those? This is a trade-off between distortion and perception (Blau and Michaeli, 2018), at a rate that is free
+(2019).
+"""
+
+from contextlib import suppress
+
+if __name__ == "__main__":
+    with suppress(ImportError):     # a copy of this file may stand alone
+        import interrupts           # noqa: F401, first: from here on, Ctrl-C is no traceback
+
+import numpy
+
+from minigen import cli, figures, models
+from minigen.comparison import Comparison
+from minigen.experiment import Variant, spread
+from minigen.metrics.intervals import confidence_interval
+
+BOUNDS = [3.0, 4.0, 5.0]
+FAMILIES = {
+    "vaegan": Variant(models.VAEGAN, "VAE-GAN", {"gan_weight": [0.1, 0.3, 1.0, 3.0]}),
+    "hinge": Variant(models.ConstrainedVAEGAN, "hinge per image", {"gan_weight": 1.0, "d": BOUNDS}),
+    "mean_hinge": Variant(models.ConstrainedVAEGAN, "hinge on the mean",
+                          {"gan_weight": 1.0, "d": BOUNDS, "per_sample": False}),
+    "dual": Variant(models.ConstrainedVAEGAN, "solved constraint",
+                    {"gan_weight": 1.0, "d": BOUNDS, "multiplier": "dual"})}
+TITLES = {"l_gan": "$L_{GAN}$ (nats)", "l_vae": "$L_{vae}$ (nats)", "image_entropy": "mean image entropy (nats)",
+          "mode_entropy": "mode entropy (nats)", "precision": "precision", "recall": "recall"}
+PANELS = {"the two losses": ("l_gan", "l_vae"), "the two entropies": ("image_entropy", "mode_entropy"),
+          "fidelity and variety": ("recall", "precision")}
+
+
+def late(run, name, share):
+    """The mean of a metric over the last ``share`` of the training."""
+    iterations, values = map(numpy.array, run.curve(name))
+    return float(values[iterations > (1 - share) * iterations[-1]].mean())
+
+
+def measures(judged):
+    """What is known of one run; lambda is a fixed weight, ``multiplier`` the weight of L_gan in effect."""
+    settings, run = judged.trial.settings, judged.run
+    found = {"lambda": settings["gan_weight"], "d": settings.get("d"), "seed": settings["seed"],
+             "l_vae": late(run, "l_vae", 0.1), "l_gan": late(run, "l_gan", 0.1), **judged.entropies,
+             **judged.fidelity}
+    if found["d"] is None:
+        return {**found, "multiplier": found["lambda"], "violation": None}
+    violation = late(run, "l_gan", 0.2) - found["d"]
+    if settings.get("multiplier") == "dual":
+        return {**found, "lambda": None, "multiplier": late(run, "multiplier", 0.2), "violation": violation,
+                "slackness": late(run, "slackness", 0.2)}
+    outside = 1 - late(run, "inside", 0.2) if settings.get("per_sample", True) else float(violation > 0)
+    return {**found, "multiplier": found["lambda"] * outside, "violation": violation}
+
+
+def differences(points, seeds):
+    """L_vae of each family minus that of the VAE-GAN with the same seed and L_gan: one mean per seed.
+
+    The VAE-GAN's points, one per lambda, are joined by straight lines. Where L_gan is outside of their range,
+    nothing is compared.
+    """
+    found = {}
+    for family in FAMILIES:
+        for seed in seeds:
+            line = sorted((p["l_gan"], p["l_vae"]) for p in points if (p["model"], p["seed"]) == ("vaegan", seed))
+            apart = [p["l_vae"] - numpy.interp(p["l_gan"], *zip(*line)) for p in points
+                     if (p["model"], p["seed"]) == (family, seed) and line[0][0] <= p["l_gan"] <= line[-1][0]]
+            if apart and family != "vaegan":
+                found.setdefault(family, []).append(float(numpy.mean(apart)))
+    return {family: confidence_interval(values) for family, values in found.items() if len(values) > 1}
+
+
+def verdict(difference):
+    """An interval in words."""
+    if difference["high"] < 0:
+        return "reaches points that no lambda reaches"
+    if difference["low"] > 0:
+        return "reaches less than the right lambda would"
+    return "is not shown to reach what no lambda reaches: it chooses the point"
+
+
+def main():
+    flags = cli.parser("The paper's constraint, solved, on MNIST.", iterations=2500,
+                       out="runs/mnist_constraint_frontier", seeds=5)
+    args, data = cli.parse(flags)
+    if args.seeds < 2:
+        flags.error(f"argument --seeds: at least 2 expected, for an interval, {args.seeds} found")
+    lab = Comparison(args, data)
+
+    # Train each family with each of its settings and each seed.
+    groups = lab.train_and_judge(FAMILIES, log_every=max(1, args.iterations // 250), fidelity=True)
+    points, families, rows = [], {}, {}
+    for group, judged in groups.items():
+        name = next(name for name in FAMILIES if group == name or group.startswith(f"{name}_"))
+        one = {key: [measures(run)[key] for run in judged] for key in measures(judged[0])}
+        points += [{"model": name, **measures(run)} for run in judged]
+        place = f"d {one['d'][0]:g}" if one["d"][0] is not None else f"$\\lambda$ {one['lambda'][0]:g}"
+        families.setdefault(FAMILIES[name].title, {})[place] = one
+        violation = {} if one["d"][0] is None else {"violation": spread(one["violation"])}
+        rows[f"{FAMILIES[name].title}, {place}".replace("$\\lambda$", "lambda")] = {
+            "L_vae": spread(one["l_vae"]), "L_gan": spread(one["l_gan"]),
+            "lambda in effect": spread(one["multiplier"]), "violation": "", **violation,
+            "mode entropy": spread(one["mode_entropy"]), "image entropy": spread(one["image_entropy"]),
+            "precision": spread(one["precision"]), "recall": spread(one["recall"])}
+
+    # The table, the figure, and the distance between the frontiers.
+    lab.table(f"losses at the end of {args.iterations:,} iterations, in nats; mean (standard deviation) over "
+              f"{args.seeds} seeds", rows)
+    lab.figure("frontier.png", figures.frontiers, families, PANELS, TITLES,
+               title="What a weight and a constraint reach")
+    apart = differences(points, lab.seeds)
+    print()
+    for family, difference in apart.items():
+        print(f"{FAMILIES[family].title}: at the same L_gan, L_vae is {difference['mean']:+.2f} "
+              f"[{difference['low']:+.2f}, {difference['high']:+.2f}] nats from the VAE-GAN's: it "
+              f"{verdict(difference)}.")
+    lab.finish(iterations=args.iterations, points=points, difference=apart.get("dual"), differences=apart)
+
+
+if __name__ == "__main__":
+    cli.run(main)
