@@ -104,13 +104,18 @@ def state(owner: str, expected: Mapping[str, numpy.ndarray], found: Any) -> None
             raise ValueError(f"{owner}: {name} is not finite")
 
 
+def _is_array(found: Any) -> bool:
+    """No Tensor, of whichever library, and no masked array: nothing here looks at a mask."""
+    return (isinstance(getattr(found, "dtype", None), numpy.dtype) and hasattr(found, "min")
+            and not isinstance(found, numpy.ma.MaskedArray))
+
+
 def points(owner: str, found: Any, size: int) -> None:
     """``found`` must be points: an array (N, size) of finite floats."""
-    is_array = isinstance(getattr(found, "dtype", None), numpy.dtype) and not isinstance(
-        found, numpy.ma.MaskedArray)
+    is_array = _is_array(found)
     words = f"{found.dtype} {found.shape}" if is_array else type(found).__name__
     fits = is_array and found.shape[1:] == (size,) and found.dtype.newbyteorder("=") in _FLOATS
-    if fits and not math.isfinite(float(abs(found).sum())):
+    if fits and len(found) and not math.isfinite(float(abs(found).max())):     # NaN is the largest
         fits, words = False, "NaN or infinity"
     if not fits:
         raise ValueError(f"{owner}: points (N, {size}) of finite floats expected, {words} found")
@@ -129,10 +134,7 @@ def plain_function(context: str, function: Any) -> None:
 def images(owner: str, found: Any, shape: Sequence[Any]) -> None:
     """``found`` must be images: an array (N, *shape) of floats in [0, 1]; None in ``shape`` is any size."""
     kind: Any = getattr(found, "dtype", None)
-    size = getattr(found, "shape", ())
-    # No Tensor, of whichever library, and no masked array: nothing here looks at a mask.
-    is_array = (isinstance(kind, numpy.dtype) and hasattr(found, "min")
-                and not isinstance(found, numpy.ma.MaskedArray))
+    size, is_array = getattr(found, "shape", ()), _is_array(found)
     fits = is_array and len(size) == 1 + len(shape) and all(n in (None, m) for n, m in zip(shape, size[1:]))
     if not fits or kind.newbyteorder("=") not in _FLOATS:
         wanted = f"({', '.join(['N', *('...' if n is None else str(n) for n in shape)])})"
