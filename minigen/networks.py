@@ -106,7 +106,7 @@ class FullyConnected(Architecture):
     def decoder(self, latent: int, rng: numpy.random.Generator,
                 init: Initialiser = fan_in_uniform) -> Sequential:
         """Latents (N, latent) to images: the encoder's layers in reverse order, with a sigmoid at the end."""
-        latent = checks.whole("FullyConnected", "latent", latent)
+        latent = checks.whole(type(self).__name__, "latent", latent)
         return Sequential(*fully_connected((latent, *reversed(self.sizes)), rng, init).layers, Sigmoid())
 
     def discriminator(self, outputs: int, rng: numpy.random.Generator,
