@@ -131,6 +131,7 @@ def gradient_penalty(critic: Callable[[Any], Any], real: Any, fake: Any, t: Any)
     if getattr(t, "shape", None) != real.shape[:1]:
         raise ValueError(f"gradient_penalty: t of shape {real.shape[:1]} expected, a number per image, "
                          f"{getattr(t, 'shape', type(t).__name__)} found")
+    checks.floats("gradient_penalty", real=real, fake=fake, t=t)
     t = ops.reshape(t, (len(t), *(1,) * (real.ndim - 1)))
     norms = _row_norm(_slope("gradient_penalty", critic, t * real + (1 - t) * fake))
     return ops.mean((norms - 1) * (norms - 1))
@@ -152,7 +153,8 @@ def _slope(owner: str, network: Callable[[Any], Any], x: Any) -> Tensor:
     """The gradient of each image's mean output with respect to the image, recorded: (N, pixels)."""
     x = x if isinstance(x, Tensor) else Tensor(x)
     y = network(x)
-    if getattr(y, "shape", ())[:1] != x.shape[:1]:
+    shape = getattr(y, "shape", ())
+    if shape[:1] != x.shape[:1] or 0 in shape:
         raise ValueError(f"{owner}: outputs ({len(x)}, ...) of the network expected, one row per image, "
                          f"{getattr(y, 'shape', type(y).__name__)} found")
     slope = grad(ops.sum(y) / (y.size / len(x)), x, create_graph=True)
@@ -241,6 +243,8 @@ def lagrangian(l_vae: Any, l_gan: Value, d: float, multiplier: Any) -> Value:
     an array () of at least 0, as ``optim.DualAscent`` finds it.
     """
     _check_scalars("lagrangian", l_vae=l_vae, multiplier=multiplier)
+    if isinstance(multiplier, Real):        # to look at an array's number would make a GPU wait
+        multiplier = checks.real("lagrangian", "multiplier", multiplier, "[0, inf)")
     _check("lagrangian", "(N,)", l_gan=l_gan)
     d = checks.real("lagrangian", "d", d)
     return l_vae + multiplier * (ops.mean(l_gan) - d)
