@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
 from types import MappingProxyType
 from typing import Any
 
@@ -337,17 +338,20 @@ class DualAscent(Optimizer):
     it is part of the state.
     """
 
-    hyperparameters = {**Optimizer.hyperparameters, "most": "(0, inf)"}
+    hyperparameters = {**Optimizer.hyperparameters, "most": "(0, 1e38]"}     # of float32, as lambda
     most: float
 
     def __init__(self, lr: float, start: float = 0.0, most: float = 1e4) -> None:
-        most = checks.real("DualAscent", "most", most, "(0, inf)")
+        most = checks.real("DualAscent", "most", most, self.hyperparameters["most"])
         start = checks.real("DualAscent", "start", start, f"[0, {most}]")
         self.multiplier = Tensor(xp.full((), start, "float32"))
         super().__init__([self.multiplier], lr, most=most)
 
     def ascend(self, violation: Any) -> None:
         """Move lambda by ``violation``, a number or an array or Tensor (); the ranks' mean counts."""
+        if getattr(violation, "shape", () if isinstance(violation, Real) else None) != ():
+            raise TypeError("DualAscent.ascend: a number or an array () expected, "
+                            f"{getattr(violation, 'shape', checks.shown(violation))} found")
         violation = xp.asarray(value_of(violation), "float32")
         self.step([-(all_mean(violation) if ranks.sharers() > 1 else violation)])
 
@@ -356,6 +360,11 @@ class DualAscent(Optimizer):
 
     def _named_arrays(self) -> dict[str, Array]:
         return {**super()._named_arrays(), "multiplier": value_of(self.multiplier)}
+
+    def check_state(self, state: Mapping[str, numpy.ndarray]) -> None:
+        super().check_state(state)
+        most = float(numpy.float32(state["most"]))      # as the multiplier is
+        checks.real("DualAscent.load_state", "multiplier", state["multiplier"].item(), f"[0, {most}]")
 
     def load_state(self, state: Mapping[str, numpy.ndarray]) -> None:
         super().load_state(state)
