@@ -139,6 +139,11 @@ def moments(draw, empty=False):
 
 
 @st.composite
+def rows(draw, empty=False):
+    return values(draw, (0, 3) if empty else draw(array_shapes(min_dims=2, max_dims=2, max_side=4))), {}
+
+
+@st.composite
 def channels(draw, *vectors, empty=False, eps=None):
     """An array (..., channels), and for each of ``vectors`` another of its shape ("x") or a number per
     channel ("c")."""
@@ -307,6 +312,7 @@ CASES = {
     losses._gaussian_kl: (moments, lambda mu, logvar: numpy.array([
         sum(0.5 * (m * m + math.exp(v) - 1 - v) for m, v in zip(*rows))
         for rows in zip(mu.tolist(), logvar.tolist())])),
+    losses._row_norm: (rows, lambda x: numpy.array([math.hypot(*row) for row in x.tolist()])),
 }
 
 # What is called in place of an op that takes what it could compute itself.
@@ -340,12 +346,22 @@ FULLY_CONNECTED = {
     "non-saturating": models.GAN(**SMALL), "minimax": models.GAN(objective="minimax", beta1=0.5, **SMALL),
     "wgan": models.WGAN(**SMALL), "vae": models.VAE(sizes=SMALL["sizes"], latent=SMALL["latent"]),
     "vaegan": models.VAEGAN(**SMALL), "constrained": models.ConstrainedVAEGAN(d=0.7, **SMALL),
-    "on-mean": models.ConstrainedVAEGAN(d=0.1, per_sample=False, **SMALL)}
+    "on-mean": models.ConstrainedVAEGAN(d=0.1, per_sample=False, **SMALL),
+    "r1": models.GAN(r1=0.5, **SMALL), "penalty": models.WGAN(lipschitz="penalty", **SMALL),
+    "dual": models.ConstrainedVAEGAN(multiplier="dual", d=0.5, eta=0.1, **SMALL)}
+POINTS = {
+    "points": models.WGAN(architecture="points", lipschitz="penalty", sizes=(2, 9, 7), latent=3, outputs=1),
+    "points-vae": models.VAE(architecture="points", sizes=(2, 9, 7), latent=3)}
+SMALL_CONVOLUTIONAL = {
+    "conv-penalty": models.WGAN(architecture="conv", lipschitz="penalty", width=0.1, latent=4, outputs=2),
+    "conv-vaegan": models.VAEGAN(architecture="conv", width=0.1, latent=4, outputs=2, optimizer="SGD",
+                                 sizes=(2352, 392, 196, 98), lr=1e-4, d_lr=1e-2)}
 CONVOLUTIONAL = {
+    **SMALL_CONVOLUTIONAL,
     "larsen-vae": models.VAE(**LARSEN), "larsen-vaegan": models.VAEGAN(**LARSEN_GAN),
     "larsen-constrained": models.ConstrainedVAEGAN(d=0.5, **LARSEN_GAN),
     "larsen-similarity": models.VAEGAN(learned_similarity=True, **LARSEN_GAN)}
-MODELS = {**FULLY_CONNECTED, **CONVOLUTIONAL}
+MODELS = {**FULLY_CONNECTED, **POINTS, **CONVOLUTIONAL}
 every_model = pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
 
 
@@ -353,11 +369,15 @@ def build(model, **changed):
     return type(model)(**{**model.settings(), **changed})
 
 
+def images(model, rng, n=8):
+    """A batch of n images, or of points in and around [0, 1], for each of the batches of a step."""
+    drawn = rng.random((n * model.batches_per_step, *model.build().image_shape), dtype="float32")
+    return 6 * drawn - 3 if model.architecture == "points" else drawn
+
+
 def batches(model, count):
-    shape = (4, 64, 64, 3) if getattr(model, "architecture", None) == "larsen" else (8, *SMALL["sizes"][:1])
     rng = numpy.random.default_rng(1)
-    return [rng.random((shape[0] * model.batches_per_step, *shape[1:]), dtype="float32")
-            for _ in range(count)]
+    return [images(model, rng, 4 if model.architecture == "larsen" else 8) for _ in range(count)]
 
 
 def moved(options):

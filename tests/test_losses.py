@@ -7,8 +7,8 @@ import re
 import numpy
 import pytest
 
-from minigen import losses, ops
-from minigen.core import Tensor, grad
+from minigen import losses, networks, nn, ops
+from minigen.core import Tensor, grad, to_host
 from minigen.gradcheck import check_grad, check_subgradient
 
 REAL = [[-50.0, 2.0, 0.0], [50.0, -1.5, 1e-3]]
@@ -76,6 +76,100 @@ def test_at_d_one_half_the_losses_are_log_2():
     assert losses.gan_discriminator(zero, zero) == pytest.approx(2 * math.log(2))
 
 
+def test_the_norm_of_a_zero_row_has_finite_derivatives_of_order_2():
+    x = Tensor([[3.0, 4.0], [0.0, 0.0]], "float64")
+    norms = losses._row_norm(x)
+    assert norms.data.tolist() == [5, 0]
+    slope = grad(ops.sum(norms * norms * norms), x, create_graph=True)
+    assert slope.data.tolist() == [[45, 60], [0, 0]]
+    assert grad(ops.sum(slope), x)[1].tolist() == [0, 0]        # of a smooth function
+    assert numpy.isfinite(grad(ops.sum(grad(ops.sum(losses._row_norm(x)), x, create_graph=True)), x)).all()
+
+
+def in_float64(network, rng):
+    """The network with weights, and biases, that are spread."""
+    for p in network.parameters():
+        p.adopt(rng.normal(size=p.shape) * 0.6)
+    return network
+
+
+# Networks, and the shape of an image; their outputs are (N, 3), (N,), (N, 3) and (N, 2, 2, 3).
+PENALISED = {
+    "rows": (lambda rng: nn.Sequential(nn.Linear(5, 4, rng=rng), nn.Tanh(), nn.Linear(4, 3, rng=rng)), (5,)),
+    "one": (lambda rng: nn.Sequential(nn.Linear(5, 1, rng=rng), nn.Tanh(), nn.Reshape()), (5,)),
+    "images": (lambda rng: nn.Sequential(nn.Conv2d(2, 3, 3, stride=2, padding=1, rng=rng), nn.ReLU(),
+                                         nn.Reshape(12), nn.Linear(12, 3, rng=rng)), (4, 4, 2)),
+    "patches": (lambda rng: nn.Sequential(nn.Conv2d(2, 3, 3, stride=2, padding=1, rng=rng), nn.Tanh()),
+                (4, 4, 2))}
+
+
+def norms_by_differences(network, images, h=1e-5):
+    """The norm of the gradient of the mean output of each image, alone, pixel by pixel."""
+    def mean_output(x):
+        return mean(to_host(network(x[None])).ravel())
+    return [math.hypot(*((mean_output(x + step) - mean_output(x - step)) / (2 * h)
+                         for step in h * numpy.eye(x.size).reshape(-1, *x.shape))) for x in images]
+
+
+@pytest.mark.parametrize("name", PENALISED)
+def test_penalties_against_differences(name, rng):
+    make, shape = PENALISED[name]
+    network = in_float64(make(rng), rng)
+    real, fake, t = rng.random((4, *shape)), rng.random((4, *shape)), rng.random(4)
+    between = [a * x + (1 - a) * y for a, x, y in zip(t, real, fake)]
+    expected = mean((norm - 1) ** 2 for norm in norms_by_differences(network, between))
+    for kind in (numpy.asarray, Tensor):
+        found = losses.gradient_penalty(network, kind(real), kind(fake), kind(t))
+        assert found.shape == () and found.item() == pytest.approx(expected, rel=1e-7)
+    ends = [losses.gradient_penalty(network, real, fake, numpy.full(4, end)).item() for end in (1.0, 0.0)]
+    assert ends == pytest.approx([mean((norm - 1) ** 2 for norm in norms_by_differences(network, images))
+                                  for images in (real, fake)], rel=1e-7)
+    expected = mean(norm ** 2 for norm in norms_by_differences(network, real)) / 2
+    for kind in (numpy.asarray, Tensor):
+        found = losses.r1_penalty(network, kind(real))
+        assert found.shape == () and found.item() == pytest.approx(expected, rel=1e-7)
+    network = make(rng)
+    real, fake, t = (a.astype("float32") for a in (real, fake, t))
+    for found in (losses.gradient_penalty(network, real, fake, t), losses.r1_penalty(network, real)):
+        assert found.dtype == "float32" and found.shape == ()
+
+
+@pytest.mark.parametrize("architecture", [
+    networks.FullyConnected((6, 5, 4)), networks.Convolutional(1, 0.02)], ids=lambda a: type(a).__name__)
+def test_penalised_objectives_are_gradient_checked(architecture, rng, monkeypatch):
+    # Finite differences need a smooth function.
+    monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: ops.softplus(x))
+    critic = in_float64(architecture.discriminator(3, rng), rng)
+    real, fake = rng.random((2, 2, *architecture.image_shape))
+    t = rng.random(2)
+
+    def wgan(real, fake):
+        penalty = losses.gradient_penalty(critic, real, fake, t)
+        return losses.wgan_critic(critic(real), critic(fake)) + 10 * penalty
+
+    def gan(real, fake):
+        return losses.gan_discriminator(critic(real), critic(fake)) + 5 * losses.r1_penalty(critic, real)
+    for objective in (wgan, gan):
+        check_grad(lambda *_: objective(real, fake), critic.parameters(), order=2)
+        check_grad(objective, [real, fake], order=2)
+    check_grad(lambda real, fake: losses.gradient_penalty(critic, real, fake, t), [real, fake], order=2)
+    check_grad(lambda t: losses.gradient_penalty(critic, real, fake, t), [t], order=2)
+    check_grad(lambda real: losses.r1_penalty(critic, real), [real], order=2)
+
+
+def test_where_the_outputs_do_not_depend_on_the_images_the_penalty_is_1(rng):
+    real, fake, t = rng.random((3, 4)), rng.random((3, 4)), rng.random(3)
+    flat = nn.Linear(4, 2, rng=rng)
+    for p in flat.parameters():
+        p.adopt(numpy.zeros(p.shape))
+    for penalty, expected in ((losses.gradient_penalty(flat, real, fake, t), 1),
+                              (losses.r1_penalty(flat, real), 0)):
+        assert penalty.item() == expected and (grad(penalty, flat.weight) == 0).all()
+    constant = Tensor(numpy.ones((3, 2)))
+    assert losses.gradient_penalty(lambda x: constant, real, fake, t).item() == 1
+    assert losses.r1_penalty(lambda x: constant, real).item() == 0
+
+
 X = [[0.0, 0.5, 1.0, 0.25], [1.0, 0.0, 0.0, 0.125]]
 Y = [[0.1, 0.4, 0.7, 0.25], [0.5, 0.5, 0.25, 0.0]]
 MU = [[0.5, -2.0], [0.0, 1.0]]
@@ -104,6 +198,10 @@ def test_gaussian_kl():
 
 def ones(*shape, dtype="float64"):
     return numpy.ones(shape, dtype)
+
+
+def penalty(critic):
+    return lambda real, fake, t: losses.gradient_penalty(critic, real, fake, t)
 
 
 @pytest.mark.parametrize("loss, shapes, message", [
@@ -136,6 +234,28 @@ def ones(*shape, dtype="float64"):
     (lambda v, g: losses.constrained(v, g, 1.0), [(), (0,)], r"l_gan of shape \(N,\) expected, \(0,\) found"),
     (lambda v, g: losses.constrained(v, g, 1.0), [(1,), (4,)], r"a scalar l_vae expected"),
     (lambda v, g: losses.constrained(v, g, 1.0, per_sample=False), [(), (4, 2)], r"\(4, 2\) found"),
+    (lambda v, g, m: losses.lagrangian(v, g, 1.0, m), [(4,), (4,), ()], "^lagrangian: a scalar l_vae"),
+    (lambda v, g, m: losses.lagrangian(v, g, 1.0, m), [(), (4, 2), ()], r"l_gan of shape .* \(4, 2\) found"),
+    (lambda v, g, m: losses.lagrangian(v, g, 1.0, m), [(), (4,), (1,)],
+     r"a scalar multiplier expected, one of shape \(1,\) found"),
+    (penalty(abs), [(4, 3), (4, 1), (4,)],
+     r"^gradient_penalty: real and fake of shape \(N, ...\) expected, \(4, 3\) and \(4, 1\) found"),
+    (penalty(abs), [(4, 3), (2, 3), (4,)], r"\(4, 3\) and \(2, 3\) found"),
+    (penalty(abs), [(0, 3), (0, 3), (0,)], r"\(0, 3\) and \(0, 3\) found"),
+    (penalty(abs), [(), (), ()], r"\(\) and \(\) found"),
+    (penalty(abs), [(4, 3), (4, 3), (2,)],
+     r"^gradient_penalty: t of shape \(4,\) expected, a number per image, \(2,\) found"),
+    (penalty(abs), [(4, 3), (4, 3), (4, 1)], r"\(4, 1\) found"),
+    (penalty(abs), [(4, 3), (4, 3), ()], r"\(\) found"),
+    (penalty(lambda x: x[:2]), [(4, 3), (4, 3), (4,)],
+     r"^gradient_penalty: outputs \(4, ...\) of the network expected, one row per image, \(2, 3\) found"),
+    (penalty(lambda x: None), [(4, 3), (4, 3), (4,)], "NoneType found"),
+    (lambda x: losses.r1_penalty(abs, x), [()],
+     r"^r1_penalty: real of shape \(N, ...\) expected, \(\) found"),
+    (lambda x: losses.r1_penalty(abs, x), [(0, 3)], r"\(0, 3\) found"),
+    (lambda x: losses.r1_penalty(ops.sum, x), [(4, 3)],
+     r"^r1_penalty: outputs \(4, ...\) of the network expected, one row per image, \(\) found"),
+    (lambda x: losses.r1_penalty(lambda x: x[:, :0], x), [(4, 3)], r"outputs .* \(4, 0\) found"),
     (lambda t: losses.softmax_cross_entropy(t, [0]), [(3,)],
      r"logits of shape \(N, classes\) expected, \(3,\)"),
     (lambda t: losses.softmax_cross_entropy(t, []), [(0, 3)], r"\(0, 3\) found")])
@@ -160,6 +280,11 @@ def test_what_is_no_number_is_refused(loss, value):
     (losses.gan_discriminator, ("float64", "float32"), "^gan_discriminator: .* float64, float32 found"),
     (losses.gan_generator, ("float16",), "^gan_generator: .* float16 found"),
     (losses.wgan_critic, ("int64", "int64"), "^wgan_critic: "),
+    (lambda x: losses.r1_penalty(abs, x), ("uint8",), "^r1_penalty: real of .* uint8 found"),
+    (lambda g: losses.lagrangian(1.0, g[:, 0], 1.0, 1.0), ("int64",), "^lagrangian: l_gan .* int64 found"),
+    (penalty(abs), ("float32", "float64", "float32"), "^gradient_penalty: real, fake .* float64 found"),
+    (lambda real, fake, t: losses.gradient_penalty(abs, real, fake, t[:, 0]), ("float32",) * 2 + ("float64",),
+     "^gradient_penalty: real, fake, t of one dtype, .* float32, float32, float64 found"),
     (losses.gaussian_kl, ("int64",) * 2, "^gaussian_kl")])
 def test_losses_take_floats_of_one_dtype(loss, dtypes, message):
     with pytest.raises(TypeError, match=message):
@@ -170,7 +295,8 @@ def test_losses_take_floats_of_one_dtype(loss, dtypes, message):
     (lambda w: losses.vae(1.0, 1.0, w), "vae: a number reconstruction_weight"),
     (lambda w: losses.vaegan(1.0, ones(2), w), "vaegan: a number gan_weight"),
     (lambda w: losses.constrained(1.0, ones(2), 1.0, w), "constrained: a number gan_weight"),
-    (lambda w: losses.constrained(1.0, ones(2), w if w != -1 else math.inf), "constrained: a number d")])
+    (lambda w: losses.constrained(1.0, ones(2), w if w != -1 else math.inf), "constrained: a number d"),
+    (lambda w: losses.lagrangian(1.0, ones(2), w if w != -1 else math.inf, 1.0), "lagrangian: a number d")])
 @pytest.mark.parametrize("weight", [-1, math.nan, math.inf, True, None, "1"], ids=str)
 def test_weights_that_are_no_weights_are_refused(weighted, name, weight):
     with pytest.raises((TypeError, ValueError), match=f"^{name} in "):
@@ -248,6 +374,27 @@ def test_constrained():
     for per_sample in (True, False):
         check_grad(lambda v, f: losses.constrained(v, losses.gan_generator_each(f), 0.8, 3.0, per_sample),
                    [numpy.array(7.0), numpy.array(FAKE) / 10], order=2)
+
+
+def test_lagrangian():
+    for d, multiplier in ((0.8, 0.0), (10.0, 0.5), (30.0, 3)):
+        expected = 7 + multiplier * (mean(ROWS) - d)        # also where it is below L_vae
+        for kind in (float, numpy.float64, numpy.array):
+            found = losses.lagrangian(numpy.float64(7), numpy.array(ROWS), d, kind(multiplier))
+            assert found == pytest.approx(expected, rel=1e-14)
+    l_vae, l_gan, multiplier = Tensor(7.0, "float64"), Tensor(ROWS, "float64"), Tensor(0.5, "float64")
+    gradients = grad(losses.lagrangian(l_vae, l_gan, 10.0, multiplier), [l_vae, l_gan, multiplier])
+    assert gradients[0] == 1 and gradients[2] == pytest.approx(mean(ROWS) - 10, rel=1e-14)
+    numpy.testing.assert_allclose(gradients[1], [0.5 / len(ROWS)] * len(ROWS), rtol=1e-14)
+    check_grad(lambda v, f, m: losses.lagrangian(v, losses.gan_generator_each(f), 0.8, m),
+               [numpy.array(7.0), numpy.array(FAKE) / 10, numpy.array(3.0)], order=2)
+    assert losses.lagrangian(Tensor(7.0), Tensor(ROWS), 10.0, numpy.array(0.5, "float32")).dtype == "float32"
+
+
+@pytest.mark.parametrize("multiplier", [-1, -1e-9, math.nan, math.inf, True, None, "1", [1.0]], ids=str)
+def test_a_multiplier_that_is_none_is_refused(multiplier):
+    with pytest.raises((TypeError, ValueError), match="^lagrangian: a (number|scalar) multiplier "):
+        losses.lagrangian(1.0, ones(2), 1.0, multiplier)
 
 
 def test_constrained_takes_subgradient_0_where_l_gan_equals_d():

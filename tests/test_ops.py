@@ -11,7 +11,7 @@ from cases import CALLED, CASES, OPS, bind, every_op
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigen import ops
+from minigen import losses, ops
 from minigen.core import Tensor, grad, to_host
 from minigen.gradcheck import check_grad, check_subgradient
 
@@ -107,6 +107,7 @@ def derivative(f, *at):
     (ops.minimum, ([1, 2, 3], [3, 2, 1]), ([1, 0.5, 0], [0, 0.5, 1])),
     (lambda a: ops.max(a, axis=1), ([[1, 4, 4, 0], [2, 2, 2, 2]],), ([[0, 0.5, 0.5, 0], [0.25] * 4],)),
     (ops.max, ([[1, 4], [4, 4]],), ([[0, 1 / 3], [1 / 3, 1 / 3]],)),
+    (losses._row_norm, ([[0, 4], [0, 0], [-2, 0]],), ([[0, 1], [0, 0], [-1, 0]],)),
     (lambda a: ops.clip(a, -1, 1), ([-2, -1, 0, 1, 2],), ([0, 1, 1, 1, 0],)),
     (lambda a: a ** 0, ([0, 2],), ([0, 0],)),
     (lambda a: a ** 1, ([0, 2],), ([1, 1],)),
@@ -125,7 +126,9 @@ def test_subgradients_are_these(f, at, expected):
     lambda a: ops.sum(ops.maximum(a[:2], a[1:])),
     lambda a: -ops.sum(ops.minimum(a[:2], a[1:])),
     lambda a: ops.sum(ops.maximum(a, 0.0)),
-    ops.logsumexp], ids=["relu", "leaky_relu", "abs", "max", "maximum", "minimum", "hinge", "logsumexp"])
+    ops.logsumexp,
+    lambda a: ops.sum(losses._row_norm(ops.reshape(a, (1, 3))))],
+    ids=["relu", "leaky_relu", "abs", "max", "maximum", "minimum", "hinge", "logsumexp", "row_norm"])
 @pytest.mark.parametrize("x", [[0.0, 0.0, 0.0], [1.0, 1.0, -1.0], [0.0, -2.0, 0.0]])
 def test_subgradients_support_the_function(f, x):
     check_subgradient(f, x)
