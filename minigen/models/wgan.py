@@ -81,7 +81,7 @@ class WGAN(Model):
             metrics = {"critic_loss": critic_loss.data}
             if self.lipschitz == "penalty":
                 t = to_device(ranks.share(rng.random(n * ranks.sharers(), dtype="float32")))
-                penalty = losses.gradient_penalty(critic, real, fake, t)
+                penalty = losses.gradient_penalty(critic, real, fake, t.astype(real.dtype, copy=False))
                 critic_loss += self.penalty * penalty
                 metrics["gradient_penalty"] = penalty.data
             critic_optimizer.minimize(critic_loss)
