@@ -17,7 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strict_cupy import counts
 
+<<<<<<< HEAD
 from minigen import (backend, comparison, core, datasets, figures, losses, models, nn, ops, optim, storage,
+=======
+from minigen import (backend, comparison, core, datasets, losses, models, nn, ops, optim, ranks, storage,
+>>>>>>> 4d1ff7e (Test the penalised, dual, convolutional and point models, alone and on the stand-in)
                      threads, training)
 from minigen.backend import to_device, to_host, xp
 from minigen.core import Op, Tensor, grad
@@ -66,9 +70,10 @@ def test_every_op_and_its_gradients(op, data):
 
 @every_model
 def test_a_step_waits_for_nothing_and_copies_only_the_noise(model, device, monkeypatch):
-    on_gpu, drawn, noise = build(model), [], models.Model.noise
+    on_gpu, drawn, share = build(model), [], ranks.share
     on_gpu.step(to_device(batches(model, 1)[0]), numpy.random.default_rng(0))       # checks the first batch
-    monkeypatch.setattr(models.Model, "noise", lambda *args: (drawn.append(1), noise(*args))[1])
+    # Whatever is drawn goes through here: latents, and the places between real and generated images.
+    monkeypatch.setattr(ranks, "share", lambda rows: (drawn.append(1), share(rows))[1])
     for images in map(to_device, batches(model, 2)):
         counts.reset()
         drawn.clear()
@@ -104,7 +109,7 @@ def test_samples_and_reconstructions_are_those_of_numpy(model):
             numpy.testing.assert_allclose(to_host(array), known, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["wgan", "constrained", "larsen-similarity"])
+@pytest.mark.parametrize("name", ["wgan", "constrained", "dual", "penalty", "larsen-similarity"])
 def test_a_checkpoint_goes_from_either_to_the_other(name, tmp_path):
     model, path = MODELS[name], tmp_path / "state.npz"
 
@@ -137,7 +142,7 @@ def train(model, out, iterations, **options):
                           samples=4, image_shape=shape, **options)
 
 
-@pytest.mark.parametrize("name", ["non-saturating", "vaegan", "larsen-vaegan"])
+@pytest.mark.parametrize("name", ["non-saturating", "vaegan", "dual", "larsen-vaegan"])
 def test_training_and_resuming(name, tmp_path, device):
     def halved(images, rng):
         return images * numpy.float32(rng.choice([0.5, 1]))
@@ -184,6 +189,31 @@ def test_layers_optimisers_and_clipping(device, monkeypatch):
         optimizer.load_state(optimizer.state())
     network.eval()
     assert network(x).shape == (5, 2) and repr(network(x)).startswith("Tensor([[")
+
+
+def test_dual_ascent(device):
+    dual, violation = optim.DualAscent(0.5, start=1.0), to_device(numpy.array(0.5, "float32"))
+    l_gan = to_device(numpy.ones(3, "float32"))
+    counts.reset()
+    dual.ascend(violation)
+    dual.ascend(Tensor(violation))
+    loss = losses.lagrangian(Tensor(violation), l_gan, 0.5, dual.multiplier.data)
+    assert (counts.synchronisations, counts.copies_to_device) == (0, 0)
+    assert type(dual.multiplier.data) is strict_cupy.ndarray and dual.multiplier.item() == 1.5
+    assert loss.item() == 1.25 and loss.dtype == "float32"
+    dual.ascend(-9)
+    assert dual.multiplier.item() == 0
+    other = optim.DualAscent(0.1)
+    other.load_state({**dual.state(), "multiplier": numpy.array(2.0, "float32")})
+    assert type(other.multiplier.data) is strict_cupy.ndarray and other.multiplier.item() == 2
+
+
+def test_points_are_checked_on_the_device(device):
+    model = build(MODELS["points"])
+    x = batches(model, 1)[0]
+    for spoilt, message in ((numpy.where(x == x[3, 1], numpy.nan, x), "NaN or infinity"), (x[:, :1], "1")):
+        with pytest.raises(ValueError, match=f"^WGAN: points .* expected, .*{message}"):
+            model.step(to_device(spoilt.astype("float32")), numpy.random.default_rng(0))
 
 
 def test_activations_batchnorm_and_updates_are_one_kernel_each(device):

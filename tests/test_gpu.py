@@ -49,6 +49,7 @@ def test_a_step(model, monkeypatch):
     # Adam and RMSProp would blow the rounding errors of tiny gradients up to whole steps.
     monkeypatch.setattr("minigen.models.gan.Adam", lambda parameters, lr, beta1: optim.SGD(parameters, 0.01))
     monkeypatch.setattr("minigen.models.wgan.RMSProp", lambda parameters, lr: optim.SGD(parameters, 0.01))
+    monkeypatch.setattr("minigen.models.wgan.Adam", lambda parameters, lr, **_: optim.SGD(parameters, 0.01))
     monkeypatch.setitem(optim.OPTIMIZERS, "Adam", lambda parameters, lr: optim.SGD(parameters, 0.01))
     assert_same_steps(*on_both(lambda: steps(model, 1)), rounded=True)
 
@@ -65,3 +66,15 @@ def test_optimisers(kind):
         return [*(to_host(p.data) for p in parameters), *optimizer.state().values()]
     for one, other in zip(*on_both(optimised), strict=True):
         assert_close(one, other, 1e-5)
+
+
+def test_dual_ascent():
+    def ascended():
+        dual = optim.DualAscent(0.5, most=3.0)
+        found = []
+        for violation in (1.0, 8.0, -0.5, -99.0, 0.3):
+            dual.ascend(to_device(numpy.array(violation, "float32")))
+            found.append(to_host(dual.multiplier))
+        return [*found, *dual.state().values()]
+    for one, other in zip(*on_both(ascended), strict=True):
+        assert_close(one, other, 1e-6)

@@ -90,6 +90,34 @@ def test_steps_are_the_equations(model, combine, rng):
     assert not isinstance(model, models.ConstrainedVAEGAN) or 0 < min(shares) <= max(shares) < 1
 
 
+@pytest.mark.parametrize("d, last", [(0.3, 0.8), (3.0, 0.0)])
+def test_dual_steps_are_the_lagrangian_and_the_ascent(d, last, rng):
+    """The constraint is violated at each step, or at none: lambda ends at about ``last``."""
+    settings = {"multiplier": "dual", "gan_weight": 0.4, "d": d, "eta": 0.25, **GAN}
+    model, twin, multiplier = models.ConstrainedVAEGAN(**settings), models.ConstrainedVAEGAN(**settings), 0.4
+    for one in (model, twin):
+        for role in ("autoencoder", "discriminator"):
+            one.optimizers[role] = SGD(one.optimizers[role].parameters, 0.01)
+    autoencoder, D = twin.optimizers["autoencoder"], twin.networks["discriminator"]
+    for i in range(4):
+        x = rng.random((8, 12), dtype="float32")
+        found = model.step(x, numpy.random.default_rng(i))
+        error, kl, make_l_gan, d_loss = reference(twin, x, i)
+        twin.optimizers["discriminator"].step(grad(d_loss, D.parameters()))
+        violation = ops.mean(make_l_gan()) - d
+        autoencoder.step(grad(error + kl + multiplier * violation, autoencoder.parameters))
+        expected = {"multiplier": multiplier, "violation": violation.item(),
+                    "slackness": multiplier * violation.item(), "l_gan": violation.item() + d}
+        assert {name: float(found[name]) for name in expected} == pytest.approx(expected, rel=1e-4)
+        multiplier = max(0.0, multiplier + 0.25 * violation.item())
+        assert model.state()["optimizers.multiplier.multiplier"] == pytest.approx(multiplier, rel=1e-5)
+    assert multiplier == pytest.approx(last, abs=0.1)
+    state = model.state()
+    for key, value in twin.state().items():
+        if key.startswith("networks"):
+            numpy.testing.assert_allclose(state[key], value, rtol=2e-3, atol=2e-5, err_msg=key)
+
+
 def prior(seed, n):
     """The latents of the prior in a step with this seed: those for the posterior are drawn first."""
     generator = numpy.random.default_rng(seed)
@@ -99,7 +127,9 @@ def prior(seed, n):
 
 @pytest.mark.parametrize("model", [
     models.VAE(reconstruction_weight=0.3, **VAE), models.VAEGAN(**GAN), models.ConstrainedVAEGAN(**GAN),
-    models.ConstrainedVAEGAN(per_sample=False, **GAN)], ids=["vae", "vaegan", "constrained", "on-mean"])
+    models.ConstrainedVAEGAN(per_sample=False, **GAN),
+    models.ConstrainedVAEGAN(multiplier="dual", **GAN)],
+    ids=["vae", "vaegan", "constrained", "on-mean", "dual"])
 def test_whole_models_are_gradient_checked(model, rng):
     for network in model.networks.values():        # biases away from zero, so that no ReLU sits on its kink
         for p in network.parameters():
@@ -362,6 +392,12 @@ def test_convolutional_networks_see_black_at_minus_1(rng):
     (lambda: models.VAE(optimizer="adam"), "VAE: optimizer one of SGD, RMSProp, Adam expected, 'adam' found"),
     (lambda: models.VAEGAN(learned_similarity=True),
      "learned_similarity needs a discriminator with features"),
+    (lambda: models.ConstrainedVAEGAN(multiplier="x"), "multiplier 'fixed' or 'dual' expected, 'x' found"),
+    (lambda: models.ConstrainedVAEGAN(multiplier="dual", per_sample=False),
+     "^ConstrainedVAEGAN: per_sample .*: True expected with a dual one, False found"),
+    (lambda: models.ConstrainedVAEGAN(eta=0.0), r"a number eta in \(0, inf\) expected, 0.0 found"),
+    (lambda: models.VAE(architecture="conv", sizes=(784,)), r"'conv' has a width, not sizes: .* \(784,\)"),
+    (lambda: models.VAEGAN(architecture="conv", learned_similarity=True), "needs a discriminator with feat"),
     (lambda: models.VAEGAN(d_lr=0.0), r"VAEGAN: a number d_lr in \(0, inf\) expected, 0.0 found"),
 ])
 def test_impossible_settings_are_refused(make, message):
