@@ -12,6 +12,12 @@ LENGTH = {
 }
 
 
+# What a run of each kind leaves out, by a name.
+VARIANTS = {
+    "penalty": (models.WGAN, {"lipschitz": "penalty"}), "r1": (models.GAN, {"r1": 0.5}),
+    "dual": (models.ConstrainedVAEGAN, {"multiplier": "dual", "d": 0.5, "eta": 0.1})}
+
+
 class Stop(Exception):
     """Stands for any accident."""
 
@@ -21,7 +27,9 @@ def measure(model):
 
 
 def build(kind):
-    return kind(**{key: value for key, value in SETTINGS.items() if key in kind.__dataclass_fields__})
+    """A model of this kind, or of a variant by its name."""
+    kind, more = VARIANTS.get(kind, (kind, {}))
+    return kind(**{key: value for key, value in SETTINGS.items() if key in kind.__dataclass_fields__}, **more)
 
 
 def run(out, kind=models.GAN, model=None, images=IMAGES, **changes):

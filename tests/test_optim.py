@@ -464,3 +464,124 @@ def test_a_state_may_hold_the_optimisers_own_arrays():
     first, second = optimizer.arrays["b"]
     optimizer.load_state({**optimizer.state(), "b.0": second, "b.1": first})
     assert first.tolist() == [5, 5] and second.tolist() == [1, 1]
+
+
+# f and g of a list of numbers; the solution of min f s.t. g <= 0 and its multiplier, by the KKT conditions.
+PROBLEMS = {
+    "active": (lambda x: (x - 2) ** 2, lambda x: x - 1, [1], 2),
+    "inactive": (lambda x: (x - 2) ** 2, lambda x: x - 3, [2], 0),
+    "touching": (lambda x: (x - 2) ** 2, lambda x: 3 * (x - 2), [2], 0),
+    "plane": (lambda x, y: x * x + 2 * y * y, lambda x, y: 1 - x - y, [2 / 3, 1 / 3], 4 / 3),
+    "disc": (lambda x, y: x + y, lambda x, y: x * x + y * y - 2, [-1, -1], 1 / 2)}
+
+
+@pytest.mark.parametrize("start", [0.0, 1.0])
+@pytest.mark.parametrize("f, g, solution, multiplier", PROBLEMS.values(), ids=list(PROBLEMS))
+def test_dual_ascent_finds_the_kkt_point(f, g, solution, multiplier, start):
+    numbers = [Tensor(0.5) for _ in solution]
+    sgd, dual = optim.SGD(numbers, lr=0.05), optim.DualAscent(0.05, start=start)
+    for _ in range(2000):
+        violation = g(*numbers)
+        sgd.minimize(f(*numbers) + dual.multiplier * violation)
+        dual.ascend(violation)
+    assert [x.item() for x in numbers] == pytest.approx(solution, abs=1e-3)
+    assert dual.multiplier.item() == pytest.approx(multiplier, abs=1e-3)
+    assert dual.multiplier.item() * g(*numbers).item() == pytest.approx(0, abs=1e-3)
+
+
+def test_the_multiplier_stays_between_0_and_most():
+    dual = optim.DualAscent(0.5, start=1.0, most=2.0)
+    for violation, expected in ((1.0, 1.5), (4.0, 2.0), (-1.0, 1.5), (-9.0, 0.0), (-1.0, 0.0), (0.0, 0.0),
+                                (0.5, 0.25)):
+        before = dual.multiplier.data
+        dual.ascend(violation)
+        assert dual.multiplier.item() == expected and before is not dual.multiplier.data
+    assert dual.steps == 7 and dual.parameters == (dual.multiplier,)
+    dual.lr, dual.most = 1.0, 0.125
+    dual.ascend(-0.03125)
+    assert dual.multiplier.item() == 0.125
+
+
+@pytest.mark.parametrize("violation", [
+    0.5, numpy.float64(0.5), numpy.float32(0.5), numpy.array(0.5), numpy.array(0.5, "float32"), Tensor(0.5),
+    Tensor(0.5, "float64"), Tensor([0.25, 0.25], "float64").sum()], ids=str)
+def test_a_violation_may_be_a_number_an_array_or_a_tensor(violation):
+    dual = optim.DualAscent(0.5)
+    dual.ascend(violation)
+    assert dual.multiplier.item() == 0.25 and dual.multiplier.op is None
+    assert dual.multiplier.dtype == dual.multiplier.data.dtype == "float32" and dual.multiplier.shape == ()
+    dual.ascend(1)
+    assert dual.multiplier.item() == 0.75
+
+
+@pytest.mark.parametrize("violation, found", [
+    (numpy.ones(1), r"\(1,\)"), (numpy.ones((2, 1)), r"\(2, 1\)"), (Tensor([1.0]), r"\(1,\)"),
+    ([0.5], r"\[0.5\]"), (None, "None"), ("0.5", "'0.5'")], ids=str)
+def test_a_violation_that_is_no_scalar_moves_nothing(violation, found):
+    dual = optim.DualAscent(0.5, start=1.0)
+    with pytest.raises(TypeError, match=rf"^DualAscent.ascend: a number or an array .*, {found} found$"):
+        dual.ascend(violation)
+    assert dual.multiplier.item() == 1 and dual.steps == 0
+
+
+def test_the_multiplier_is_part_of_the_state_and_goes_on_bit_for_bit(rng):
+    violations = rng.normal(size=20)
+    straight, stopped = optim.DualAscent(0.1, start=0.3), optim.DualAscent(0.1, start=0.3)
+    for violation in violations[:10]:
+        straight.ascend(violation)
+        stopped.ascend(violation)
+    state = stopped.state()
+    kept = {name: array.copy() for name, array in state.items()}
+    resumed = optim.DualAscent(0.7, start=2.0, most=50.0)
+    multiplier = resumed.multiplier
+    resumed.load_state(state)
+    stopped.ascend(1.0)             # must not change the copy
+    for violation in violations[10:]:
+        straight.ascend(violation)
+        resumed.ascend(violation)
+        assert straight.multiplier.item() == resumed.multiplier.item()
+    assert resumed.multiplier is multiplier and (resumed.steps, resumed.lr, resumed.most) == (20, 0.1, 1e4)
+    assert state.keys() == {"steps", "lr", "most", "multiplier"}
+    assert all((array == kept[name]).all() for name, array in state.items())
+    least = optim.DualAscent(0.1, start=0.1, most=0.1)      # which float32 rounds up
+    least.load_state(least.state())
+
+
+@pytest.mark.parametrize("change, error, message", [
+    ({"multiplier": numpy.array(1.0)}, ValueError, r"multiplier of float32 .* expected, float64 \(\) found"),
+    ({"multiplier": numpy.ones(1, "float32")}, ValueError, r"float32 \(1,\) found"),
+    ({"multiplier": numpy.array(math.nan, "float32")}, ValueError, "multiplier is not finite"),
+    ({"multiplier": numpy.array(-1, "float32")}, ValueError, r"multiplier in \[0, 5.0\] expected, -1.0"),
+    ({"multiplier": numpy.array(6, "float32")}, ValueError, r"multiplier in \[0, 5.0\] expected, 6.0 found"),
+    ({"multiplier": 1.0}, TypeError, "multiplier is no NumPy array, but float"),
+    ({"most": numpy.array(0.0)}, ValueError, r"a number most in \(0, 1e38\] expected, 0.0 found"),
+    ({"lr": numpy.array(-1.0)}, ValueError, r"a number lr in \[0, inf\) expected, -1.0 found"),
+    ({"steps": numpy.array(-1)}, ValueError, "steps of at least 0 expected, -1 found"),
+    ({"b.0": numpy.array(1.0)}, ValueError, r"unknown: \['b.0'\]")])
+def test_a_state_that_does_not_fit_changes_no_multiplier(change, error, message):
+    dual = optim.DualAscent(0.5, start=1.0)
+    dual.ascend(1.0)
+    before, other = dual.state(), optim.DualAscent(0.25, start=2.0, most=5.0).state()
+    for load in (dual.check_state, dual.load_state):
+        with pytest.raises(error, match=f"^DualAscent.load_state: .*{message}"):
+            load({**other, **change})
+    assert all((array == before[name]).all() for name, array in dual.state().items())
+
+
+@pytest.mark.parametrize("name, interval, inside, outside", [
+    ("lr", "(0, inf)", (1e-300, 1e30), (0, -1, math.nan, math.inf)),
+    ("start", "[0, 7.0]", (0, 7), (-0.1, 7.1, math.nan)),
+    ("most", "(0, 1e38]", (1e-30, 1e38), (0, -1, 1e39, math.nan, math.inf))])
+def test_dual_ascents_numbers_have_their_range(name, interval, inside, outside):
+    for value in inside:
+        optim.DualAscent(**{"lr": 0.1, "most": 7.0, name: value}).ascend(0.5)
+    for value in (*outside, True, None, "0.5", numpy.ones(1)):
+        with pytest.raises((TypeError, ValueError),
+                           match=f"^DualAscent: a number {name} in {re.escape(interval)} expected, "):
+            optim.DualAscent(**{"lr": 0.1, "most": 7.0, name: value})
+
+
+def test_dual_ascent_shows_itself():
+    dual = optim.DualAscent(0.5, start=1.0)
+    dual.ascend(1.0)
+    assert repr(dual) == "DualAscent(lr=0.5, most=10000.0), 1 parameter, step 1"

@@ -91,11 +91,26 @@ say("passed")
 """) == [["passed"]]
 
 
+@pytest.mark.mpi
+def test_dual_ascent_moves_by_the_mean_violation(two_ranks):
+    [found] = two_ranks("""
+from minigen import Tensor, optim
+dual, violation, found = optim.DualAscent(0.5), 1.0 + 2 * ranks.rank(), []
+with ranks.shared_step():
+    for given in (violation, Tensor(violation), -violation - 2):
+        dual.ascend(given)
+        found.append(dual.multiplier.item())
+dual.ascend(violation)          # not shared
+say(*found, dual.multiplier.item())
+""")
+    assert found == [1, 2, 0, 0.5]
+
+
 TRAIN = """
 import numpy, short_runs
 from minigen import models, nn, training
 import minigen.models.model
-kind, out, iterations, precision = getattr(models, sys.argv[1]), *sys.argv[2:5]
+kind, out, iterations, precision = getattr(models, sys.argv[1], sys.argv[1]), *sys.argv[2:5]
 if precision == "float64":
     nn._precision = lambda owner, dtype: "float64"
     minigen.models.model.to_device = lambda array: numpy.asarray(array, "float64")
@@ -124,7 +139,7 @@ def distance(one, other):
 @pytest.mark.mpi
 @pytest.mark.parametrize("kind, iterations, precision, limit", [
     ("GAN", 100, "float32", 1e-5), ("WGAN", 100, "float32", 1e-5), ("VAE", 100, "float64", 1e-12),
-    ("VAEGAN", 10, "float64", 1e-12)])
+    ("VAEGAN", 10, "float64", 1e-12), ("penalty", 30, "float64", 1e-12), ("dual", 30, "float32", 1e-5)])
 def test_two_ranks_equal_one_process_up_to_the_order_of_sums(two_ranks, tmp_path, kind, iterations, precision,
                                                              limit):
     two_ranks(TRAIN, kind, "one", iterations, precision, ranks=1)

@@ -10,7 +10,7 @@ import threading
 
 import numpy
 import pytest
-from short_runs import Stop, assert_same, build, interrupt_at, measure, newest, record, run
+from short_runs import VARIANTS, Stop, assert_same, build, interrupt_at, measure, newest, record, run
 
 from minigen import models, threads, training
 
@@ -26,6 +26,36 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_the_same(straight, tmp_path, monk
     files, checkpoints = straight[2]
     assert record(result)[0] == files and record(result)[1][0] == checkpoints[0]
     assert all((model.state()[key] == value).all() for key, value in straight[1].items())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_resumed_ends_the_same(name, tmp_path, monkeypatch):
+    model, straight = run(tmp_path / "straight", name)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, type(model), 13, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt, match="stopped at iteration 13 of 30"):
+            run(tmp_path / "run", name)
+    resumed, result = run(tmp_path / "run", name, resume=True)
+    assert record(result) == record(straight)
+    assert all((resumed.state()[key] == value).all() for key, value in model.state().items())
+    assert training.load(result.folder).settings() == model.settings()
+    if name == "dual":
+        multipliers = [metrics["multiplier"] for metrics in result.metrics()]
+        assert multipliers == sorted(set(multipliers)) and multipliers[-1] < resumed.dual.multiplier.item()
+
+
+def test_a_run_on_points_resumed_ends_the_same(tmp_path):
+    points = 3 * numpy.random.default_rng(0).normal(size=(200, 2)).astype("float32")
+    options = {"model": None, "images": points, "sample_at": (), "image_shape": None, "evaluate": None}
+
+    def points_run(name, iterations, **more):
+        options["model"] = models.WGAN(architecture="points", lipschitz="penalty", sizes=(2, 8), outputs=1)
+        return run(tmp_path / name, iterations=iterations, **options, **more)
+    model, straight = points_run("straight", 30)
+    points_run("run", 12)
+    resumed, result = points_run("run", 30, resume=True)
+    assert all((resumed.state()[key] == value).all() for key, value in model.state().items())
+    assert result.metrics()[-1] == straight.metrics()[-1]
 
 
 @pytest.mark.parametrize("n", [26, 31, 32, 33])
