@@ -99,6 +99,27 @@ def test_values_are_shown_on_one_short_line():
     assert len(checks.shown(list(range(10_000)))) < 60 and len(checks.shown("x" * 1000)) < 60
 
 
+@pytest.mark.parametrize("found", [
+    numpy.array([[1e9, -1e-9], [0, 0.5]]), numpy.full((300, 2), 3e38, "float32"), numpy.zeros((0, 2)),
+    numpy.ones((3, 2), ">f4"), numpy.ones((2, 6))[:, ::3]], ids=str)
+def test_points_pass_wherever_they_lie(found):
+    checks.points("f", found, 2)
+
+
+@pytest.mark.parametrize("found, message", [
+    (numpy.ones((3, 1)), r"float64 \(3, 1\)"), (numpy.ones((3, 2, 1)), r"float64 \(3, 2, 1\)"),
+    (numpy.ones(2, "float32"), r"float32 \(2,\)"), (numpy.float64(1), r"float64 \(\)"),
+    (numpy.ones((3, 2), int), r"int64 \(3, 2\)"), (numpy.ones((3, 2), "float16"), r"float16 \(3, 2\)"),
+    (numpy.ones((3, 2)) > 0, r"bool \(3, 2\)"), (numpy.ones((3, 2), complex), r"complex128 \(3, 2\)"),
+    ([[1.0, 2.0]], "list"), (None, "NoneType"), (Tensor(numpy.ones((3, 2))), "Tensor"),
+    (numpy.ma.masked_array(numpy.ones((3, 2))), "MaskedArray"),
+    (numpy.array([[0, math.nan], [1, 2]]), "NaN or infinity"),
+    (numpy.array([[0, 1], [math.inf, -math.inf]], "float32"), "NaN or infinity")], ids=str)
+def test_what_are_no_points_is_refused(found, message):
+    with pytest.raises(ValueError, match=rf"^f: points \(N, 2\) of finite floats expected, {message} found$"):
+        checks.points("f", found, 2)
+
+
 MINE = {"a": numpy.zeros(2, "float32"), "n": numpy.array(1)}
 
 
