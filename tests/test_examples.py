@@ -185,8 +185,8 @@ def test_constrained_vaegan(small_mnist, example):
     plain, constrained = (read(f"o/{name}_seed1/config.json") for name in ("vaegan", "constrained"))
     assert (plain["model"], constrained["model"]) == ("VAEGAN", "ConstrainedVAEGAN") and plain["seed"] == 1
     assert plain["settings"]["gan_weight"] == 5 and plain["settings"]["reconstruction_weight"] == 0.5
-    own = {key: constrained["settings"].pop(key) for key in ("d", "per_sample")}
-    assert own == {"d": 0.7, "per_sample": False}
+    own = {key: constrained["settings"].pop(key) for key in ("d", "per_sample", "multiplier", "eta")}
+    assert own == {"d": 0.7, "per_sample": False, "multiplier": "fixed", "eta": 0.01}
     for key in ("settings", "seed", "batch_size", "iterations", "data"):    # only the one function differs
         assert plain[key] == constrained[key], key
 
