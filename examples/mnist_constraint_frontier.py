@@ -28,8 +28,8 @@ FAMILIES = {
                           {"gan_weight": 1.0, "d": BOUNDS, "per_sample": False}),
     "dual": Variant(models.ConstrainedVAEGAN, "solved constraint",
                     {"gan_weight": 1.0, "d": BOUNDS, "multiplier": "dual"})}
-TITLES = {"l_gan": "$L_{GAN}$ (nats)", "l_vae": "$L_{vae}$ (nats)", "image_entropy": "mean image entropy (nats)",
-          "mode_entropy": "mode entropy (nats)", "precision": "precision", "recall": "recall"}
+TITLES = {"l_gan": "$L_{GAN}$ (nats)", "l_vae": "$L_{vae}$ (nats)", "mode_entropy": "mode entropy (nats)",
+          "image_entropy": "mean image entropy (nats)", "precision": "precision", "recall": "recall"}
 PANELS = {"the two losses": ("l_gan", "l_vae"), "the two entropies": ("image_entropy", "mode_entropy"),
           "fidelity and variety": ("recall", "precision")}
 
@@ -62,13 +62,15 @@ def differences(points, seeds):
     The VAE-GAN's points, one per lambda, are joined by straight lines. Where L_gan is outside of their range,
     nothing is compared.
     """
-    found = {}
+    reached, found = {}, {}
+    for point in points:
+        reached.setdefault((point["model"], point["seed"]), []).append((point["l_gan"], point["l_vae"]))
     for family in FAMILIES:
-        for seed in seeds:
-            line = sorted((p["l_gan"], p["l_vae"]) for p in points if (p["model"], p["seed"]) == ("vaegan", seed))
-            apart = [p["l_vae"] - numpy.interp(p["l_gan"], *zip(*line)) for p in points
-                     if (p["model"], p["seed"]) == (family, seed) and line[0][0] <= p["l_gan"] <= line[-1][0]]
-            if apart and family != "vaegan":
+        for seed in seeds if family != "vaegan" else ():
+            line = numpy.array(sorted(reached["vaegan", seed])).T
+            apart = [l_vae - numpy.interp(l_gan, *line) for l_gan, l_vae in reached[family, seed]
+                     if line[0, 0] <= l_gan <= line[0, -1]]
+            if apart:
                 found.setdefault(family, []).append(float(numpy.mean(apart)))
     return {family: confidence_interval(values) for family, values in found.items() if len(values) > 1}
 

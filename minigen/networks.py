@@ -278,7 +278,7 @@ def architecture(name: str, sizes: Sequence[int] = SIZES, width: float = 1.0) ->
     """The architecture ``"fully_connected"`` or ``"points"`` with layers of ``sizes``, or ``"conv"`` or
     ``"larsen"`` scaled by ``width``.
 
-    Of ``sizes``, ``"conv"`` takes the first, an image's pixels. ``ValueError`` or ``TypeError`` for another
+    ``"conv"`` takes from ``sizes`` the first, the numbers of an image. ``ValueError`` or ``TypeError`` for another
     name, sizes or a width that cannot be, or a setting that the architecture lacks.
     """
     sizes = checks.sizes("architecture", "sizes", sizes)
@@ -288,7 +288,7 @@ def architecture(name: str, sizes: Sequence[int] = SIZES, width: float = 1.0) ->
             raise ValueError(f"architecture {name!r} has sizes, not a width: width {width} found")
         return Points(sizes) if name == "points" else FullyConnected(sizes)
     if name in ("conv", "larsen"):
-        if sizes[1:] != SIZES[1:] or name == "larsen" and sizes != SIZES:
+        if sizes[1:] not in ((), SIZES[1:]) or name == "larsen" and sizes != SIZES:
             raise ValueError(f"architecture {name!r} has a width, not sizes: sizes {sizes} found")
         if name == "larsen":
             return Larsen(width)

@@ -97,12 +97,12 @@ def test_points_have_networks_without_a_sigmoid(rng):
 def test_small_convolutional_layers(rng):
     small = networks.Convolutional()
     assert weights(small.encoder(6, rng)) == (
-        [(4, 4, 1, 16), (4, 4, 16, 32), (1568, 128), (128, 6)], [True] * 4)
+        [(4, 4, 1, 16), (4, 4, 16, 32), (1568, 98), (98, 6)], [True] * 4)
     assert weights(small.decoder(5, rng)) == (
-        [(5, 128), (128, 1568), (4, 4, 32, 16), (4, 4, 16, 1)], [True] * 4)
-    assert weights(small.discriminator(1, rng))[0] == [(4, 4, 1, 16), (4, 4, 16, 32), (1568, 128), (128, 1)]
+        [(5, 98), (98, 1568), (4, 4, 32, 16), (4, 4, 16, 1)], [True] * 4)
+    assert weights(small.discriminator(1, rng))[0] == [(4, 4, 1, 16), (4, 4, 16, 32), (1568, 98), (98, 1)]
     assert weights(networks.Convolutional(3, 0.25).encoder(6, rng))[0] == [
-        (4, 4, 3, 4), (4, 4, 4, 8), (392, 32), (32, 6)]
+        (4, 4, 3, 4), (4, 4, 4, 8), (392, 24), (24, 6)]
     assert weights(networks.Convolutional(3, 0.001).decoder(6, rng))[0] == [
         (6, 1), (1, 49), (4, 4, 1, 1), (4, 4, 1, 3)]
     for network, activations in ((small.encoder(6, rng), [nn.ReLU] * 3),

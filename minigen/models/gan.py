@@ -46,6 +46,8 @@ class GAN(Model):
             raise ValueError("GAN: objective 'non-saturating' or 'minimax' expected, "
                              f"{self.objective!r} found")
         self.networks = self.initialised(self.build_networks, self.init)
+        if self.r1:
+            self.refuse_batch_norm("discriminator", "r1")
         self.optimizers = {role: Adam(network.parameters(), self.lr, self.beta1)
                            for role, network in self.networks.items()}
 
@@ -64,10 +66,13 @@ class GAN(Model):
 
         real_logits, fake_logits = joint_forward(D, images, fake.data)
         d_loss = losses.gan_discriminator(real_logits, fake_logits)
+        metrics = {"d_loss": d_loss.data}
         if self.r1:
-            d_loss += self.r1 * losses.r1_penalty(D, images)
+            penalty = losses.r1_penalty(D, images)
+            d_loss += self.r1 * penalty
+            metrics["r1_penalty"] = penalty.data
         d_optimizer.minimize(d_loss)
 
         g_loss = _GENERATOR_LOSSES[self.objective](D(fake))
         g_optimizer.minimize(g_loss)
-        return {"d_loss": d_loss.data, "g_loss": g_loss.data}
+        return {**metrics, "g_loss": g_loss.data}

@@ -118,6 +118,13 @@ class Model:
                              f"{checks.shown(name)} found")
         return networks.afforded(type(self).__name__, make, INITIALISERS[name])
 
+    def refuse_batch_norm(self, role: str, setting: str) -> None:
+        """``ValueError`` if the network has BatchNorm, by which images of a batch affect each other's
+        gradients."""
+        if self.networks[role].holds(BatchNorm):
+            raise ValueError(f"{type(self).__name__}: {setting} needs a {role} without BatchNorm: choose "
+                             "another architecture")
+
     def settings(self) -> dict[str, Any]:
         """The arguments that build this model again, in a form that JSON can hold."""
         if not is_dataclass(self):

@@ -112,13 +112,17 @@ class ConstrainedVAEGAN(VAEGAN):
         if self.multiplier not in ("fixed", "dual"):
             raise ValueError(f"ConstrainedVAEGAN: multiplier 'fixed' or 'dual' expected, {self.multiplier!r} "
                              "found")
-        self.dual: DualAscent | None = None
         if self.multiplier == "dual":
             if not self.per_sample:
                 raise ValueError("ConstrainedVAEGAN: per_sample chooses the hinge of a fixed multiplier: "
                                  "True expected with a dual one, False found")
-            self.dual = DualAscent(self.eta, start=self.gan_weight)
-            self.optimizers["multiplier"] = self.dual
+            self.optimizers["multiplier"] = DualAscent(self.eta, start=self.gan_weight)
+
+    @property
+    def dual(self) -> DualAscent | None:
+        """The optimiser of lambda, unless that is fixed."""
+        found = self.optimizers.get("multiplier")
+        return found if isinstance(found, DualAscent) else None
 
     def update(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
         metrics = super().update(images, rng)

@@ -47,6 +47,8 @@ class WGAN(Model):
         if self.lipschitz not in ("clip", "penalty"):
             raise ValueError(f"WGAN: lipschitz 'clip' or 'penalty' expected, {self.lipschitz!r} found")
         self.networks = self.initialised(self.build_networks, self.init)
+        if self.lipschitz == "penalty":
+            self.refuse_batch_norm("critic", "lipschitz 'penalty'")
         self.optimizers = {role: self._optimizer(network) for role, network in self.networks.items()}
 
     def _optimizer(self, network: Module) -> Optimizer:
