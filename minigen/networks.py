@@ -278,8 +278,8 @@ def architecture(name: str, sizes: Sequence[int] = SIZES, width: float = 1.0) ->
     """The architecture ``"fully_connected"`` or ``"points"`` with layers of ``sizes``, or ``"conv"`` or
     ``"larsen"`` scaled by ``width``.
 
-    ``"conv"`` takes from ``sizes`` the first, the numbers of an image. ``ValueError`` or ``TypeError`` for another
-    name, sizes or a width that cannot be, or a setting that the architecture lacks.
+    ``"conv"`` takes from ``sizes`` the first, the numbers of an image. ``ValueError`` or ``TypeError`` for
+    another name, sizes or a width that cannot be, or a setting that the architecture lacks.
     """
     sizes = checks.sizes("architecture", "sizes", sizes)
     width = checks.real("architecture", "width", width, _WIDTHS)

@@ -17,12 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strict_cupy import counts
 
-<<<<<<< HEAD
-from minigen import (backend, comparison, core, datasets, figures, losses, models, nn, ops, optim, storage,
-=======
-from minigen import (backend, comparison, core, datasets, losses, models, nn, ops, optim, ranks, storage,
->>>>>>> 4d1ff7e (Test the penalised, dual, convolutional and point models, alone and on the stand-in)
-                     threads, training)
+from minigen import (backend, comparison, core, datasets, figures, losses, models, nn, ops, optim, ranks,
+                     storage, threads, training)
 from minigen.backend import to_device, to_host, xp
 from minigen.core import Op, Tensor, grad
 from minigen.gradcheck import check_grad, check_subgradient

@@ -174,7 +174,7 @@ def test_steps_of_the_gan_with_r1_are_the_equations(rng):
         g_loss = losses.gan_generator(D(fake))
         twin.optimizers["generator"].step(grad(g_loss, G.parameters()))
         assert [float(value) for value in found.values()] == pytest.approx(
-            [d_loss.item(), r1.item(), g_loss.item()], rel=1e-5) and r1.item() > 1e-3
+            [d_loss.item(), r1.item(), g_loss.item()], rel=1e-5) and r1.item() > 1e-4
     for key, value in twin.state().items():
         numpy.testing.assert_allclose(model.state()[key], value, rtol=2e-3, atol=2e-5, err_msg=key)
 

@@ -396,7 +396,7 @@ def test_convolutional_networks_see_black_at_minus_1(rng):
     (lambda: models.ConstrainedVAEGAN(multiplier="dual", per_sample=False),
      "^ConstrainedVAEGAN: per_sample .*: True expected with a dual one, False found"),
     (lambda: models.ConstrainedVAEGAN(eta=0.0), r"a number eta in \(0, inf\) expected, 0.0 found"),
-    (lambda: models.VAE(architecture="conv", sizes=(784, 9)), r"'conv' has a width, not sizes: .* \(784, 9\)"),
+    (lambda: models.VAE(architecture="conv", sizes=(784, 9)), r"'conv' has a width, not sizes: .*\(784, 9\)"),
     (lambda: models.GAN(architecture="larsen", r1=1.0), "^GAN: r1 needs a discriminator without BatchNorm"),
     (lambda: models.WGAN(architecture="larsen", lipschitz="penalty"),
      "^WGAN: lipschitz 'penalty' needs a critic without BatchNorm"),
