@@ -22,7 +22,7 @@ from minigen.metrics.intervals import confidence_interval
 
 BOUNDS = [3.0, 4.0, 5.0]
 FAMILIES = {
-    "vaegan": Variant(models.VAEGAN, "VAE-GAN", {"gan_weight": [0.1, 0.3, 1.0, 3.0]}),
+    "vaegan": Variant(models.VAEGAN, "VAE-GAN", {"gan_weight": [0.25, 0.4, 0.6, 1.0]}),
     "hinge": Variant(models.ConstrainedVAEGAN, "hinge per image", {"gan_weight": 1.0, "d": BOUNDS}),
     "mean_hinge": Variant(models.ConstrainedVAEGAN, "hinge on the mean",
                           {"gan_weight": 1.0, "d": BOUNDS, "per_sample": False}),
