@@ -10,8 +10,6 @@ if __name__ == "__main__":
     with suppress(ImportError):     # a copy of this file may stand alone
         import interrupts           # noqa: F401, first: from here on, Ctrl-C is no traceback
 
-import math
-
 import numpy
 
 from minigen import cli, figures, models
@@ -63,8 +61,8 @@ def main():
         trial = judged[0].trial
         rows[trial.title] = {"mode entropy": spread(modes), **lab.paper(PAPER[trial.kind]),
                              "image entropy": spread(images)}
-    lab.table(f"Table 1: entropies of {SAMPLES:,} generated images, in nats; log {data.classes} = "
-              f"{math.log(data.classes):.3f}; mean (standard deviation) over {args.seeds} seeds", rows)
+    lab.table(f"Table 1: entropies of {SAMPLES:,} generated images, in nats; {lab.ceiling}; mean (standard "
+              f"deviation) over {args.seeds} seeds", rows)
     lab.finish(table1=table)
 
 

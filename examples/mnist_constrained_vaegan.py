@@ -19,7 +19,7 @@ import numpy
 from minigen import cli, figures, models
 from minigen.comparison import SAMPLES, Comparison
 from minigen.experiment import spread
-from minigen.metrics.intervals import confidence_interval
+from minigen.metrics.intervals import paired_difference
 
 MODELS = {"vaegan": models.VAEGAN, "constrained": models.ConstrainedVAEGAN}
 SETTINGS = {"gan_weight": 1.0, "d": 4.0}
@@ -53,13 +53,13 @@ def compare(lab, plain, constrained):
     plain, constrained = measures(plain), measures(constrained)
     differences, rows = {}, {}
     for name, words in MEASURES.items():
-        found = confidence_interval(numpy.subtract(constrained[name], plain[name]))
+        found = paired_difference(constrained[name], plain[name])
         span = f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
         rows[words] = {titles[0]: spread(plain[name]), titles[1]: spread(constrained[name]),
                        "difference, 95 % interval": span}
         differences[name] = found
-    lab.table(f"{chosen}; {lab.args.seeds} seeds, {SAMPLES:,} images each; in nats, mean (standard "
-              "deviation)", rows)
+    lab.table(f"{chosen}; {lab.args.seeds} seeds, {SAMPLES:,} images each; in nats, {lab.ceiling}; mean "
+              "(standard deviation)", rows)
     inside = numpy.mean(constrained["inside"])
     print(f"generated images inside the constraint, over the training: {inside:.0%}")
     print(f"With the constraint, the mean image entropy is {verdict(differences['image_entropy'])}, and the "

@@ -10,8 +10,6 @@ if __name__ == "__main__":
     with suppress(ImportError):     # a copy of this file may stand alone
         import interrupts           # noqa: F401, first: from here on, Ctrl-C is no traceback
 
-import math
-
 from minigen import cli, figures, models
 from minigen.comparison import SAMPLES, Comparison
 
@@ -46,8 +44,7 @@ def main():
         rows[one.trial.title] = {"mode entropy": f"{one.entropies['mode_entropy']:.3f}",
                                  **lab.paper(PAPER[one.trial.kind]),
                                  "image entropy": f"{one.entropies['image_entropy']:.3f}"}
-    lab.table(f"entropies of {SAMPLES:,} generated images, in nats; log {data.classes} = "
-              f"{math.log(data.classes):.3f}", rows)
+    lab.table(f"entropies of {SAMPLES:,} generated images, in nats; {lab.ceiling}", rows)
     lab.finish(**results)
 
 

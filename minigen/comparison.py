@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -81,6 +82,13 @@ class Comparison(Experiment):
         except ValueError as error:
             raise training.ArgumentError(f"{data.name}: {error}") from error
 
+    @property
+    def ceiling(self) -> str:
+        """What the mode entropy can be at most, in words: with infinitely many images, and with these."""
+        classes = self.data.classes or 1
+        return (f"log {classes} = {math.log(classes):.3f}, a uniform generator's "
+                f"{entropy.uniform_entropy(SAMPLES, classes):.3f}")
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _in_worker, (self.args, self.judge)      # a worker loads the data itself
 
@@ -95,7 +103,8 @@ class Comparison(Experiment):
         """
         trials = self.trials(kinds, sizes=self.sizes, **settings)
         accuracy = self.judge.accuracy(self.data.test_images, self.data.test_labels)
-        self.results = {"data": self.data.name, "samples": SAMPLES, "classifier_accuracy": accuracy}
+        self.results = {"data": self.data.name, "samples": SAMPLES, "classifier_accuracy": accuracy,
+                        "uniform_entropy": entropy.uniform_entropy(SAMPLES, self.data.classes or 1)}
         print(f"classifier: {accuracy:.2%} of the test images right"
               + " (the paper's: 95.4%)" * self.is_mnist, flush=True)
         jobs = min(len(trials), self.args.jobs or max(1, threads.cores() // (self.args.threads or 1)))

@@ -10,7 +10,7 @@ import pytest
 from minigen import comparison, models, to_host, training, workers
 from minigen.comparison import Comparison, Judged
 from minigen.datasets import Dataset
-from minigen.metrics import entropy
+from minigen.metrics import entropy, frechet, neighbours
 
 
 @pytest.fixture
@@ -35,7 +35,9 @@ def test_what_the_judge_is_worth_is_said_and_recorded(args, data, lab, tmp_path,
         lab = Comparison(args, dataclasses.replace(data, name=name))
         lab.train_and_judge({"gan": models.GAN})
         assert capsys.readouterr().out == f"classifier: {accuracy:.2%} of the test images right{paper}\n"
-        assert lab.results == {"data": name, "samples": 100, "classifier_accuracy": accuracy}
+        assert lab.results == {"data": name, "samples": 100, "classifier_accuracy": accuracy,
+                               "uniform_entropy": entropy.uniform_entropy(100, 10)}
+    assert lab.ceiling == "log 10 = 2.303, a uniform generator's 2.257"
     assert lab.paper(1) == {"paper": "1.000"}
 
 
@@ -79,6 +81,17 @@ def test_entropies_are_logged_and_samples_drawn_when_asked(lab):
     lab.args.seeds = 1
     [one] = lab.train_and_judge({"gan": models.GAN}, evaluate_at=[1], sample_at=[2])["gan"]
     assert one.run.curve("mode_entropy")[0] == [1] and [i for i, _ in one.run.samples()] == [2]
+    assert one.fidelity == {} and one.run.curve("d_loss")[0] == [1, 2]
+
+
+def test_generated_images_are_compared_with_test_images_when_asked(lab, monkeypatch):
+    monkeypatch.setattr(comparison, "COMPARED", 60)
+    lab.args.seeds = 1
+    [one] = lab.train_and_judge({"gan": models.GAN}, fidelity=True, log_every=1)["gan"]
+    real = to_host(lab.judge.features(lab.data.test_images[:60]))
+    generated = to_host(lab.judge.features(one.model.sample(100, rng=0)[:60]))
+    assert one.fidelity == {**neighbours.measure(real, generated),
+                            "frechet": frechet.distance(real, generated)}
 
 
 def test_another_process_loads_the_data_once(args, lab, small_mnist, mnist):

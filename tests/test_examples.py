@@ -191,6 +191,78 @@ def test_constrained_vaegan(small_mnist, example):
         assert plain[key] == constrained[key], key
 
 
+def test_constraint_frontier(small_mnist, example):
+    flags = ["--data", small_mnist, "--batch-size", 16, "--iterations", 10, "--seeds", 2, "--out", "o"]
+    out, err = example("mnist_constraint_frontier", *flags, "--set", "d=0.6,0.7")
+    summary = read("o/summary.json")
+    assert len(summary["points"]) == 2 * (4 + 3 * 2) and err == ""
+    for point in summary["points"]:
+        d = "" if point["d"] is None else f"_d{point['d']}"
+        weight = f"_gan_weight{point['lambda']}" if point["model"] == "vaegan" else ""
+        folder = Path("o", f"{point['model']}{d}{weight}_seed{point['seed']}")
+        metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert point["l_vae"] == metrics[-1]["l_vae"] and point["l_gan"] == metrics[-1]["l_gan"]
+        late = {name: sum(record[name] for record in metrics[-2:]) / 2 for name in metrics[0]}
+        assert {"mode_entropy", "image_entropy", "precision", "recall", "coverage"} <= point.keys()
+        if point["model"] == "vaegan":
+            assert point["multiplier"] == point["lambda"] and point["violation"] is None
+            continue
+        assert point["violation"] == pytest.approx(late["l_gan"] - point["d"])
+        if point["model"] == "dual":
+            assert (point["lambda"], point["multiplier"]) == (None, late["multiplier"])
+            assert point["slackness"] == late["slackness"] and metrics[0]["multiplier"] == 1
+        if point["model"] == "hinge":
+            assert point["multiplier"] == pytest.approx(1 - late["inside"])
+    assert "solved constraint, d 0.7" in out and "VAE-GAN, lambda 0.25" in out
+    assert summary["difference"] == summary["differences"].get("dual")
+    assert Path("o/frontier.png").stat().st_size > 10_000
+    again, _ = example("mnist_constraint_frontier", *flags, "--set", "d=0.6,0.7", "--resume")
+    assert again == out and read("o/summary.json") == summary
+    _, err = example("mnist_constraint_frontier", *flags[:-4], "--seeds", 1, status=2)
+    assert "--seeds: at least 2 expected" in err and err.count("\n") == 1
+
+
+def test_distances_between_frontiers(monkeypatch):
+    """The VAE-GAN reaches L_vae = 10 - L_gan; the others lie a known distance from that."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    frontier = importlib.import_module("mnist_constraint_frontier")
+
+    def point(model, seed, l_gan, apart):
+        return {"model": model, "seed": seed, "l_gan": l_gan, "l_vae": 10 - l_gan + apart}
+    points = [point("vaegan", seed, l_gan, 0) for seed in (0, 1) for l_gan in (5.0, 2.0, 3.5)]
+    for family, apart in (("hinge", 1.0), ("mean_hinge", 0.0), ("dual", -2.0)):
+        points += [point(family, seed, l_gan, apart + seed) for seed in (0, 1) for l_gan in (2.5, 4.0)]
+        points += [point(family, seed, 9.0, 100.0) for seed in (0, 1)]      # beyond the VAE-GAN's
+    found = frontier.differences(points, (0, 1))
+    assert {family: one["mean"] for family, one in found.items()} == pytest.approx(
+        {"hinge": 1.5, "mean_hinge": 0.5, "dual": -1.5})
+    assert found["dual"]["high"] - found["dual"]["low"] == pytest.approx(12.706, rel=1e-3)
+
+
+def test_stronger_models(small_mnist, example, monkeypatch):
+    flags = ["--data", small_mnist, "--batch-size", 16, "--iterations", 2, "--seeds", 2, "--out", "o"]
+    chosen = ["--models", "wgan,wgan_penalty,gan,gan_r1,vae_conv,vae"]
+    out, err = example("mnist_stronger_models", *flags, *chosen)
+    summary = read("o/summary.json")
+    assert list(summary["models"]) == chosen[1].split(",") and err == ""
+    for row in summary["models"].values():
+        assert all(len(values) == 2 for values in row.values())
+        assert f"{sum(row['recall']) / 2:.3f}" in out and "frechet" in row
+    for difference, one, other in (("wgan_penalty - wgan", "wgan_penalty", "wgan"),
+                                   ("gan_r1 - gan", "gan_r1", "gan"), ("vae_conv - vae", "vae_conv", "vae")):
+        for measure, found in summary["differences"][difference].items():
+            means = [sum(summary["models"][name][measure]) / 2 for name in (one, other)]
+            assert found["mean"] == pytest.approx(means[0] - means[1], abs=1e-9)
+    assert len(summary["differences"]) == 3 and Path("o/images.png").stat().st_size > 10_000
+    assert read("o/gan_r1_seed1/config.json")["settings"]["r1"] == 10
+    assert read("o/vae_conv_seed1/config.json")["settings"]["architecture"] == "conv"
+    assert read("o/wgan_penalty_seed0/config.json")["settings"]["lipschitz"] == "penalty"
+    for wrong in ("wgan,x", "wgan,wgan", ""):
+        _, err = example("mnist_stronger_models", *flags, "--models", wrong, status=2)
+        assert "different models of gan, gan_r1, wgan, wgan_penalty, vae, vaegan, gan_conv" in err
+        assert f"{wrong!r} found" in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize("wrong, message", [
     (["--set", "gan_weight=-1"], "VAEGAN: a number gan_weight in [0, inf) expected, -1 found"),
     (["--seeds", 1], "--seeds: at least 2"),

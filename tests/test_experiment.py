@@ -8,7 +8,7 @@ import numpy
 import pytest
 
 from minigen import models, training
-from minigen.experiment import Experiment, spread
+from minigen.experiment import Experiment, Variant, spread
 
 
 @pytest.fixture
@@ -36,6 +36,23 @@ def test_settings_apply_to_the_models_that_have_them(args):
     assert trials[4].settings == {**shared, "gan_weight": 1, "d": 4.5}
     assert trials[4].varied == {"d": 4.5, "gan_weight": 1}
     assert trials[4].title == "constrained VAE-GAN, d 4.5, gan_weight 1"
+
+
+def test_variants_have_settings_of_their_own_some_of_which_vary(args):
+    args.set, args.seeds = {"lr": [0.1], "d": [5.0]}, 1
+    kinds = {"plain": models.ConstrainedVAEGAN,
+             "dual": Variant(models.ConstrainedVAEGAN, "solved", {"multiplier": "dual", "d": [3.0, 4.0]}),
+             "weights": Variant(models.VAEGAN, "VAE-GAN", {"gan_weight": [1.0, 2.0], "lr": 0.7})}
+    trials = Experiment(args).trials(kinds, gan_weight=9.0)
+    assert [(trial.folder, trial.title) for trial in trials] == [
+        ("plain_seed3", "constrained VAE-GAN"), ("dual_seed3", "solved"),
+        ("weights_gan_weight1.0_seed3", "VAE-GAN, gan_weight 1.0"),
+        ("weights_gan_weight2.0_seed3", "VAE-GAN, gan_weight 2.0")]
+    assert trials[1].settings == {"lr": 0.1, "d": 5.0, "multiplier": "dual", "gan_weight": 9.0, "seed": 3}
+    assert trials[2].settings == {"lr": 0.1, "gan_weight": 1.0, "seed": 3}
+    args.set = {}
+    assert [trial.folder for trial in Experiment(args).trials(kinds)][1:3] == ["dual_d3.0_seed3",
+                                                                               "dual_d4.0_seed3"]
 
 
 def test_an_example_without_seeds_names_none(args):
