@@ -294,3 +294,18 @@ def test_scaling_is_relative_to_one_rank(drawn):
     assert proportional.get_xydata().tolist() == [[1, 1], [2, 2], [4, 4]]
     assert line.get_xydata().tolist() == [[1, 1], [2, 1.6], [4, 2]]
     assert points.get_xydata().tolist() == [[1, 1], [2, 1.5]]
+
+
+def test_frontiers_join_the_means_of_each_setting(drawn):
+    families = {"VAE-GAN": {"weight 1": {"a": [1.0, 3.0], "b": [0.0, 2.0]}, "weight 2": {"a": [5.0, 5.0],
+                                                                                      "b": [4.0, 6.0]}},
+                **{f"other {i}": {"d": {"a": [0.0], "b": [i]}} for i in range(5)}}
+    figures.frontiers("x.png", families, {"ahead": ("a", "b"), "back": ("b", "a")}, {"a": "A", "b": "B"},
+                      "title")
+    for ax, order in zip(drawn[0].axes, (1, -1)):
+        runs, means = ax.lines[:2]
+        assert runs.get_xydata().tolist() == [pair[::order] for pair in ([1, 0], [3, 2], [5, 4], [5, 6])]
+        assert means.get_xydata().tolist() == [pair[::order] for pair in ([2, 1], [5, 5])]
+        assert len(ax.lines) == 12 and ax.get_xlabel() == ("A", "B")[order < 0]
+    assert [text.get_text() for text in drawn[0].axes[0].texts] == ["weight 1", "weight 2"] + ["d"] * 5
+    assert not drawn[0].axes[1].texts and len(drawn[0].legends[0].get_texts()) == 6

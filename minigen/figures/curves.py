@@ -178,7 +178,7 @@ def frontiers(path: Target, families: Mapping[str, Mapping[str, Mapping[str, Seq
     figure = titled(4.6 * len(panels), 4.9, title)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (panel, (across, up)) in zip(axes, panels.items()):
-        for colour, marker, (family, settings) in zip(_APART, cycle(MARKERS), families.items()):
+        for colour, marker, (family, settings) in zip(cycle(_APART), cycle(MARKERS), families.items()):
             x, y = ([values[measure] for values in settings.values()] for measure in (across, up))
             means = numpy.mean(x, axis=1), numpy.mean(y, axis=1)
             ax.plot(numpy.ravel(x), numpy.ravel(y), color=colour, marker=marker, markersize=4, alpha=0.3,
