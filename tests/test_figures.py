@@ -297,9 +297,10 @@ def test_scaling_is_relative_to_one_rank(drawn):
 
 
 def test_frontiers_join_the_means_of_each_setting(drawn):
-    families = {"VAE-GAN": {"weight 1": {"a": [1.0, 3.0], "b": [0.0, 2.0]}, "weight 2": {"a": [5.0, 5.0],
-                                                                                      "b": [4.0, 6.0]}},
-                **{f"other {i}": {"d": {"a": [0.0], "b": [i]}} for i in range(5)}}
+    settings = {"weight 1": {"a": [1.0, 3.0], "b": [0.0, 2.0]},
+                "weight 2": {"a": [5.0, 5.0], "b": [4.0, 6.0]}}
+    others = {f"other {i}": {"d": {"a": [0.0], "b": [i]}} for i in range(5)}
+    families = {"VAE-GAN": settings, **others}
     figures.frontiers("x.png", families, {"ahead": ("a", "b"), "back": ("b", "a")}, {"a": "A", "b": "B"},
                       "title")
     for ax, order in zip(drawn[0].axes, (1, -1)):
