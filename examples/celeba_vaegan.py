@@ -15,7 +15,7 @@ import numpy
 
 from minigen import cli, datasets, figures, models, to_host
 from minigen.experiment import Experiment
-from minigen.metrics import frechet
+from minigen.metrics import frechet, neighbours
 
 EPOCHS, WIDTH = 25, 1.0                         # the paper's
 SMALL_ITERATIONS, SMALL_WIDTH = 600, 0.125      # ten minutes on two processor cores
@@ -111,19 +111,21 @@ def main():
             panels[title] = logged
     lab.figure("losses.png", figures.training_curves, panels, title="Training")
 
-    # The distances at the end.
+    # The distances at the end, and which of the samples are like held-out images and the other way round.
     real = frechet.distance(frechet.features(datasets.scale(data.train_images[:HELD_OUT])), features)
     results, rows = {}, {}
     for trial in trials:
         run = runs[trial.title]
-        end = results[trial.group] = run.metrics()[-1]
+        samples = frechet.features(trained[trial.title].sample(HELD_OUT, rng=0))
+        end = results[trial.group] = {**run.metrics()[-1], **neighbours.measure(features, samples)}
         speed = f"{run.images_per_second:,.0f}" if run.images_per_second else "-"
         rows[trial.title] = {"samples": f"{end['frechet_samples']:.4f}",
                              "reconstructions": f"{end['frechet_reconstructions']:.4f}",
+                             "precision": f"{end['precision']:.3f}", "recall": f"{end['recall']:.3f}",
                              "images per second": speed}
     lab.table(f"width {args.width:g}, {args.iterations:,} iterations; squared Fréchet distance to "
               f"{len(held_out):,} held-out images in the features of an untrained network (training images: "
-              f"{real:.4f})", rows)
+              f"{real:.4f}), and precision and recall of the samples there", rows)
     lab.finish(data=str(args.data or "drawn faces"), width=args.width, iterations=args.iterations,
                frechet_training_images=real, **results)
 

@@ -82,8 +82,8 @@ def main():
         for group, judged in groups.items():
             name = group.replace("_conv", "")
             rows[judged[0].trial.title]["paper"] = f"{PAPER[name]:.3f}" if name in PAPER else ""
-    lab.table(f"{args.iterations:,} iterations; entropies of {SAMPLES:,} images in nats, {lab.ceiling}; "
-              f"{COMPARED:,} compared with test images; mean (standard deviation) of {args.seeds} seeds", rows)
+    lab.table(f"{args.iterations:,} iterations; entropies of {SAMPLES:,} images, in nats, {lab.ceiling}; "
+              f"{COMPARED:,} compared with test images; mean (standard deviation), {args.seeds} seeds", rows)
     differences = {}
     for one, other in pairs(list(groups)) if args.seeds > 1 else ():
         differences[f"{one} - {other}"] = {name: paired_difference(found[one][name], found[other][name])

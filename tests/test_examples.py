@@ -387,6 +387,7 @@ def test_celeba_vaegan(small_celeba, example):
         assert (config["settings"]["architecture"], config["settings"]["width"]) == ("larsen", 0.02)
         last = json.loads(Path("o", name, "metrics.jsonl").read_text().splitlines()[-1])
         assert all(summary[name][key] == value for key, value in last.items()) and last["iteration"] == 4
+        assert 0 <= summary[name]["recall"] <= 1 and f"{summary[name]['recall']:.3f}" in out
         assert summary[name]["frechet_samples"] > 0 and f"{summary[name]['frechet_samples']:.4f}" in out
     assert [int(line.split()[-1].replace(",", "")) > 0 for line in out.splitlines()
             if re.match(r"(constrained )?VAE-GAN  ", line)] == [True, True]        # images per second
