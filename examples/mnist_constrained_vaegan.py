@@ -19,7 +19,7 @@ import numpy
 from minigen import cli, figures, models
 from minigen.comparison import SAMPLES, Comparison
 from minigen.experiment import spread
-from minigen.metrics.intervals import paired_difference
+from minigen.metrics.intervals import deciding_number, paired_difference
 
 MODELS = {"vaegan": models.VAEGAN, "constrained": models.ConstrainedVAEGAN}
 SETTINGS = {"gan_weight": 1.0, "d": 4.0}
@@ -37,11 +37,14 @@ def measures(judged):
     return found
 
 
-def verdict(difference):
-    """An interval in words."""
+def verdict(constrained, plain):
+    """The interval of the differences in words."""
+    difference = paired_difference(constrained, plain)
     if difference["low"] > 0 or difference["high"] < 0:
         return f"{'higher' if difference['mean'] > 0 else 'lower'} by {abs(difference['mean']):.3f} nats"
-    return "not shown to change (its interval contains 0)"
+    number = deciding_number(numpy.subtract(constrained, plain))
+    return "not shown to change (its interval contains 0" + (
+        f"; with such differences it would take {number:,} seeds)" if number else ")")
 
 
 def compare(lab, plain, constrained):
@@ -62,8 +65,9 @@ def compare(lab, plain, constrained):
               "(standard deviation)", rows)
     inside = numpy.mean(constrained["inside"])
     print(f"generated images inside the constraint, over the training: {inside:.0%}")
-    print(f"With the constraint, the mean image entropy is {verdict(differences['image_entropy'])}, and the "
-          f"mode entropy is {verdict(differences['mode_entropy'])}.")
+    found = {name: verdict(constrained[name], plain[name]) for name in MEASURES}
+    print(f"With the constraint, the mean image entropy is {found['image_entropy']}, and the mode entropy is "
+          f"{found['mode_entropy']}.")
     return {**settings, "vaegan": plain, "constrained": constrained, "difference": differences}
 
 

@@ -18,7 +18,7 @@ import numpy
 from minigen import cli, figures, models
 from minigen.comparison import Comparison
 from minigen.experiment import Variant, spread
-from minigen.metrics.intervals import confidence_interval
+from minigen.metrics.intervals import confidence_interval, deciding_number
 
 BOUNDS = [3.0, 4.0, 5.0]
 FAMILIES = {
@@ -56,8 +56,8 @@ def measures(judged):
     return {**found, "multiplier": found["lambda"] * outside, "violation": violation}
 
 
-def differences(points, seeds):
-    """L_vae of each family minus that of the VAE-GAN with the same seed and L_gan: one mean per seed.
+def from_the_vaegan(points, seeds):
+    """L_vae of each family minus that of the VAE-GAN with the same seed and L_gan: a list of means per seed.
 
     The VAE-GAN's points, one per lambda, are joined by straight lines. Where L_gan is outside of their range,
     nothing is compared.
@@ -72,16 +72,21 @@ def differences(points, seeds):
                      if line[0, 0] <= l_gan <= line[0, -1]]
             if apart:
                 found.setdefault(family, []).append(float(numpy.mean(apart)))
-    return {family: confidence_interval(values) for family, values in found.items() if len(values) > 1}
+    return {family: values for family, values in found.items() if len(values) > 1}
 
 
-def verdict(difference):
-    """An interval in words."""
-    if difference["high"] < 0:
-        return "reaches points that no lambda reaches"
-    if difference["low"] > 0:
-        return "reaches less than the right lambda would"
-    return "is not shown to reach what no lambda reaches: it chooses the point"
+def verdict(title, values):
+    """The interval of the differences, and what it says."""
+    apart = confidence_interval(values)
+    words = (f"{title}: at the same L_gan, L_vae is {apart['mean']:+.2f} [{apart['low']:+.2f}, "
+             f"{apart['high']:+.2f}] nats from the VAE-GAN's: it ")
+    if apart["high"] < 0:
+        return words + "reaches points that no lambda reaches."
+    if apart["low"] > 0:
+        return words + "costs more than the right lambda would."
+    number = deciding_number(values)
+    return words + "chooses the point, and is not shown to reach others" + (
+        f" (with such differences {number:,} seeds would show it)." if number else ".")
 
 
 def main():
@@ -113,13 +118,11 @@ def main():
               f"{args.seeds} seeds", rows)
     lab.figure("frontier.png", figures.frontiers, families, PANELS, TITLES,
                title="What a weight and a constraint reach")
-    apart = differences(points, lab.seeds)
-    print()
-    for family, difference in apart.items():
-        print(f"{FAMILIES[family].title}: at the same L_gan, L_vae is {difference['mean']:+.2f} "
-              f"[{difference['low']:+.2f}, {difference['high']:+.2f}] nats from the VAE-GAN's: it "
-              f"{verdict(difference)}.")
-    lab.finish(iterations=args.iterations, points=points, difference=apart.get("dual"), differences=apart)
+    apart = from_the_vaegan(points, lab.seeds)
+    print("", *(verdict(FAMILIES[family].title, values) for family, values in apart.items()), sep="\n")
+    intervals = {family: confidence_interval(values) for family, values in apart.items()}
+    lab.finish(iterations=args.iterations, points=points, difference=intervals.get("dual"),
+               differences=intervals)
 
 
 if __name__ == "__main__":

@@ -233,10 +233,16 @@ def test_distances_between_frontiers(monkeypatch):
     for family, apart in (("hinge", 1.0), ("mean_hinge", 0.0), ("dual", -2.0)):
         points += [point(family, seed, l_gan, apart + seed) for seed in (0, 1) for l_gan in (2.5, 4.0)]
         points += [point(family, seed, 9.0, 100.0) for seed in (0, 1)]      # beyond the VAE-GAN's
-    found = frontier.differences(points, (0, 1))
-    assert {family: one["mean"] for family, one in found.items()} == pytest.approx(
-        {"hinge": 1.5, "mean_hinge": 0.5, "dual": -1.5})
-    assert found["dual"]["high"] - found["dual"]["low"] == pytest.approx(12.706, rel=1e-3)
+    found = frontier.from_the_vaegan(points, (0, 1))
+    assert list(found) == ["hinge", "mean_hinge", "dual"]
+    for values, expected in zip(found.values(), ([1, 2], [0, 1], [-2, -1])):
+        assert values == pytest.approx(expected, abs=1e-12)
+    assert "is -2.00 [-2.64, -1.36] nats from the VAE-GAN's: it reaches points that no lambda" in (
+        frontier.verdict("dual", [-1.95, -2.05]))
+    assert "is +2.00 [+1.36, +2.64] nats from the VAE-GAN's: it costs more" in (
+        frontier.verdict("x", [1.95, 2.05]))
+    assert "it chooses the point, and is not shown to reach others (with such differences 34 seeds" in (
+        frontier.verdict("x", [-1.0, 3.0]))
 
 
 def test_stronger_models(small_mnist, example, monkeypatch):
@@ -326,9 +332,11 @@ def test_what_a_sweep_shows(constrained, monkeypatch):
 
 
 def test_verdicts(constrained):
-    assert constrained.verdict({"mean": 0.2, "low": 0.1, "high": 0.3}) == "higher by 0.200 nats"
-    assert constrained.verdict({"mean": -0.2, "low": -0.3, "high": -0.1}) == "lower by 0.200 nats"
-    assert "not shown" in constrained.verdict({"mean": 0.2, "low": -0.1, "high": 0.5})
+    assert constrained.verdict([1.21, 2.19], [1.0, 2.0]) == "higher by 0.200 nats"
+    assert constrained.verdict([1.0, 2.0], [1.21, 2.19]) == "lower by 0.200 nats"
+    assert constrained.verdict([0.0, 5.0], [1.0, 2.0]) == (
+        "not shown to change (its interval contains 0; with such differences it would take 34 seeds)")
+    assert constrained.verdict([1.0, 2.0], [2.0, 1.0]) == "not shown to change (its interval contains 0)"
 
 
 def test_two_normal_distributions_in_closed_form(monkeypatch):

@@ -7,7 +7,7 @@ import numpy
 import pytest
 
 from minigen.metrics.entropy import mode_entropy
-from minigen.metrics.intervals import bootstrap, confidence_interval, paired_difference
+from minigen.metrics.intervals import bootstrap, confidence_interval, deciding_number, paired_difference
 
 
 @pytest.mark.parametrize("n, level, t", [
@@ -150,3 +150,21 @@ def test_the_bootstrap_depends_on_its_seed_alone(rng):
 def test_what_has_no_bootstrap_is_refused(arguments, message):
     with pytest.raises((TypeError, ValueError), match=f"^bootstrap: .*{message}"):
         bootstrap(*arguments)
+
+
+@pytest.mark.parametrize("values, number", [
+    ([1.0, 1.0], 2), ([0.9, 1.1], 3), ([-1.0, 3.0], 34), ([3.0, -1.0], 34), ([-3.0, 1.0], 34),
+    ([1.0, -1.0], None), ([1e-9, 1.0, -1.0], None)])
+def test_the_number_that_decides(values, number):
+    assert deciding_number(values) == number
+
+
+def test_the_number_that_decides_is_the_first_whose_interval_excludes_0(rng):
+    values = rng.normal(size=9) + 0.3
+    number = deciding_number(values, 0.9)
+
+    def low(n):     # of n values with the same mean and deviation
+        other = rng.normal(size=n)
+        other = (other - other.mean()) / other.std(ddof=1) * values.std(ddof=1) + values.mean()
+        return confidence_interval(other, 0.9)["low"] * numpy.sign(values.mean())
+    assert low(number - 1) <= 0 < low(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ import numpy
 from minigen import checks
 from minigen.core import numbers, to_host
 
+_MOST = 10 ** 6         # values that decide
 _LARGEST = 1e140        # of values: the interval takes the sum of their squares
 
 
@@ -38,6 +40,21 @@ def paired_difference(first: Any, second: Any, level: float = 0.95) -> dict[str,
         raise ValueError(f"paired_difference: two arrays (N,) of one length expected, {a.shape} and "
                          f"{b.shape} found")
     return _students("paired_difference", a - b, level)
+
+
+def deciding_number(values: Any, level: float = 0.95) -> int | None:
+    """The least number of values whose ``confidence_interval`` would exclude 0, if their mean and standard
+    deviation were those of ``values`` (n,).
+
+    None if a million would not do. ``ValueError`` as of ``confidence_interval``.
+    """
+    values = _vector("deciding_number", "values", values)
+    level = checks.real("deciding_number", "level", level, "(0, 1)")
+    mean, deviation = abs(numpy.mean(values)), numpy.std(values, ddof=1)
+    candidates = range(2, _MOST + 1)
+    # The width falls with n, so that the first n that decides is found by bisection.
+    place = bisect.bisect_left(candidates, True, key=lambda n: bool(_half_width(deviation, n, level) < mean))
+    return candidates[place] if place < len(candidates) else None
 
 
 def bootstrap(values: Any, statistic: Callable[[numpy.ndarray], Any] = numpy.mean, level: float = 0.95,
@@ -82,12 +99,16 @@ def _vector(owner: str, name: str, values: Any) -> numpy.ndarray:
 
 
 def _students(owner: str, values: numpy.ndarray, level: float) -> dict[str, float]:
-    level, n = checks.real(owner, "level", level, "(0, 1)"), len(values)
+    level = checks.real(owner, "level", level, "(0, 1)")
+    mean, half = numpy.mean(values), _half_width(numpy.std(values, ddof=1), len(values), level)
+    return {"mean": float(mean), "low": float(mean - half), "high": float(mean + half)}
+
+
+def _half_width(deviation: float, n: int, level: float) -> float:
     # With t = sqrt(n - 1) tan(angle) the density of the angle is proportional to cos(angle)^(n - 2), which is
     # below 1e-30 beyond 12 / sqrt(n).
     angles = numpy.linspace(0, min(math.pi / 2, 12 / math.sqrt(n)), 100_001)
     density = numpy.cos(angles) ** (n - 2)
     share = numpy.concatenate([[0], numpy.cumsum(density[1:] + density[:-1])])     # by the trapezoidal rule
     t = math.sqrt(n - 1) * math.tan(numpy.interp(level, share / share[-1], angles))
-    mean, half = numpy.mean(values), t * numpy.std(values, ddof=1) / math.sqrt(n)
-    return {"mean": float(mean), "low": float(mean - half), "high": float(mean + half)}
+    return t * float(deviation) / math.sqrt(n)
