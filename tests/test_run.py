@@ -204,6 +204,33 @@ def test_what_could_not_be_read_is_not_damaged(tmp_path, monkeypatch, error):
     assert contents(tmp_path) == before
 
 
+def train_on_points(out, iterations, **options):
+    model = models.VAE(architecture="points", sizes=(2, 8), latent=2)
+    points = 5 * numpy.random.default_rng(0).standard_normal((50, 2), dtype="float32")
+    return model, training.train(model, points, iterations=iterations, out=out, batch_size=8, samples=7,
+                                 checkpoint_every=2, sample_at=range(1, iterations + 1), **options)
+
+
+def test_points_are_kept_as_they_are(tmp_path):
+    """Neither are they cut to [0, 1], nor drawn; a resumed run has those of an uninterrupted one."""
+    model, result = train_on_points(tmp_path / "straight", 4)
+    found = dict(result.points())
+    assert list(found) == [1, 2, 3, 4] and result.samples() == []
+    assert found[4].shape == (7, 2) and found[4].dtype == "float32" and found[4].min() < 0
+    assert not (found[3] == found[4]).all()
+    train_on_points(tmp_path / "resumed", 3)
+    (tmp_path / "resumed" / "checkpoints" / "00000003.npz").unlink()
+    (tmp_path / "resumed" / "samples" / "00000003.npz").write_text("half")
+    _, result = train_on_points(tmp_path / "resumed", 4, resume=True)
+    for (i, points), (j, straight) in zip(result.points(), found.items(), strict=True):
+        assert i == j and points.tobytes() == straight.tobytes()
+    _, result = train_on_points(tmp_path / "resumed", 1, overwrite=True)
+    assert [i for i, _ in result.points()] == [1]
+    (result.samples_folder / "00000001.npz").write_text("half")
+    with pytest.warns(UserWarning, match="points left out: .*00000001.npz is damaged"):
+        assert result.points() == []
+
+
 def test_samples_that_are_cut_are_left_out_with_a_warning(tmp_path):
     _, result = run(tmp_path)
     path = tmp_path / "samples" / "00000012.png"

@@ -21,6 +21,7 @@ from minigen.backend import Array, to_device, to_host, xp
 from minigen.checks import shown
 from minigen.models import Model
 from minigen.models.model import kept_modes
+from minigen.networks import Points
 from minigen.training import checkpoints, checks, signals
 from minigen.training.batches import Batches, fingerprint, loading, prefetch
 from minigen.training.checks import ArgumentError
@@ -56,8 +57,8 @@ def train(model: Model, images: Images, *, iterations: int, out: str | os.PathLi
     file on the disk; a failure there is raised here, as ``LoadError``. Metrics are logged every ``log_every``
     iterations, and at the iterations in ``evaluate_at``, by default the last, together with
     ``evaluate(model)``. Grids of ``samples`` generated images are written at the iterations in ``sample_at``;
-    flat images need ``image_shape``, (height, width) or (height, width, channels). Checkpoints are written
-    every ``checkpoint_every`` iterations.
+    flat images need ``image_shape``, (height, width) or (height, width, channels). Points are written as they
+    are, see ``Run.points``. Checkpoints are written every ``checkpoint_every`` iterations.
 
     First everything is tried on copies of the model: a step, its state, a grid of samples, and ``evaluate``.
     An argument that cannot be used is refused by ``ArgumentError``; the disk is as before then. So is a
@@ -199,7 +200,9 @@ class _Training:
                     "after load_state(state()) the next step or its samples are others: add to the state "
                     "what else the model keeps, and draw random numbers from rng")
             if self.sample_at:
-                figures.save_grid(io.BytesIO(), self.draw(trial))
+                drawn = self.draw(trial)
+                if drawn.ndim != 2:
+                    figures.save_grid(io.BytesIO(), drawn)
         except (ArgumentError, Diverged, MemoryError, OSError):
             raise
         except Exception as error:      # the model's own, or whatever its ops say about unfit images
@@ -237,8 +240,11 @@ class _Training:
         return checks.numbers(f"train: {type(model).__name__}.step", metrics, taken=("iteration",))
 
     def draw(self, model: Model) -> numpy.ndarray:
-        """Samples of the model (samples, height, width, channels), always from the same latents."""
+        """Samples of the model (samples, height, width, channels), or points (samples, D), always from the
+        same latents."""
         generated = model.sample(self.samples, numpy.random.default_rng((self.seed, _SAMPLE)))
+        if isinstance(model.build(), Points):
+            return to_host(generated)
         images = numpy.clip(to_host(generated), 0, 1)       # a model may overshoot, a picture cannot
         shape = self.image_shape
         if shape is None and images.ndim != 4:

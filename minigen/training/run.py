@@ -2,7 +2,7 @@
 
     config.json             model, settings, seed, batch size, data, iterations, versions, threads
     metrics.jsonl           one JSON object per logged iteration
-    samples/00001000.png    a grid of generated images
+    samples/00001000.png    a grid of generated images, or .npz: generated points
     checkpoints/00001000.npz
     .lock                   only while a process trains into the folder, or if it was killed
 """
@@ -177,6 +177,7 @@ class Run:
             storage.remove_unfinished(self.folder, name)
         storage.remove_unfinished(self.checkpoints_folder, "[0-9]*.npz")
         storage.remove_unfinished(self.samples_folder, "[0-9]*.png")
+        storage.remove_unfinished(self.samples_folder, "[0-9]*.npz")
 
     def _write_config(self, config: dict[str, Any]) -> None:
         self.identity = _flat(config)
@@ -234,8 +235,12 @@ class Run:
         return [record["iteration"] for record in records], [record[name] for record in records]
 
     def save_samples(self, iteration: int, images: numpy.ndarray) -> None:
-        """Write a grid of the images (N, height, width, channels) as samples/<iteration>.png."""
+        """Write a grid of the images (N, height, width, channels) as samples/<iteration>.png, or points (N,
+        D) as samples/<iteration>.npz."""
         self._refuse_deleted()
+        if images.ndim == 2:
+            storage.save(self.samples_folder / f"{iteration:08d}.npz", {"points": images})
+            return
         with storage.replacing(self.samples_folder / f"{iteration:08d}.png") as file:
             figures.save_grid(file, images)
 
@@ -245,15 +250,28 @@ class Run:
         A picture that is cut is left out with a warning.
         """
         whole = []
-        for iteration, path in self._sample_paths():
+        for iteration, path in _numbered(self.samples_folder, "png"):
             if storage.read(path).endswith(_PNG_END):
                 whole.append((iteration, path))
             else:
                 warnings.warn(f"samples left out: {path} is damaged", stacklevel=2)
         return whole
 
+    def points(self) -> list[tuple[int, numpy.ndarray]]:
+        """The iterations at which points were written, oldest first, each with its points (N, D).
+
+        Points whose file is damaged are left out with a warning.
+        """
+        whole = []
+        for iteration, path in _numbered(self.samples_folder, "npz"):
+            try:
+                whole.append((iteration, storage.load(path)["points"]))
+            except (KeyError, ValueError) as error:
+                warnings.warn(f"points left out: {error}", stacklevel=2)
+        return whole
+
     def _sample_paths(self) -> list[tuple[int, Path]]:
-        return _numbered(self.samples_folder, "png")
+        return [found for suffix in ("png", "npz") for found in _numbered(self.samples_folder, suffix)]
 
     def save_checkpoint(self, iteration: int, state: dict[str, numpy.ndarray]) -> None:
         """Write checkpoints/<iteration>.npz, whole or not at all, and remove all but the newest few.
