@@ -89,6 +89,21 @@ def test_panels_are_alike_and_their_text_is_not_cut_off(drawn, rng):
     assert all(0 < box.x0 and box.x1 < figure.bbox.width for box in titles)
 
 
+def test_more_than_five_panels_are_in_rows(drawn, rng):
+    panels = {f"model {i}": rng.normal(size=(9, 2)) for i in range(7)}
+    figures.point_clouds("x.png", panels, CORNERS, "title", radius=0.3)
+    figure = drawn[0]
+    figure.draw_without_rendering()
+    shown = [ax for ax in figure.axes if ax.get_visible()]
+    boxes = [ax.get_window_extent() for ax in shown]
+    assert [ax.get_title() for ax in shown] == list(panels)
+    assert len({round(box.y0) for box in boxes[:4]}) == len({round(box.y0) for box in boxes[4:]}) == 1
+    assert [round(box.x0) for box in boxes[:3]] == [round(box.x0) for box in boxes[4:]]
+    assert all(box.width == pytest.approx(box.height, rel=0.01) and box.width > 150 for box in boxes)
+    below = [any(tick.label1.get_visible() for tick in ax.xaxis.get_major_ticks()) for ax in shown]
+    assert below == [False] * 3 + [True] * 4        # the fourth has no panel below it
+
+
 def test_points_of_a_model_that_diverged_are_passed_over(tmp_path):
     points = numpy.array([[numpy.nan, 0], [numpy.inf, 1], [3e38, -3e38], [1, 1]], "float32")
     figures.point_clouds(tmp_path / "x.png", {"GAN": points}, CORNERS, "title", radius=0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -20,17 +21,18 @@ _MARGIN = 0.2       # around the centres, as a share of their extent
 _SIDE = 1.6         # of a point: a square of whole pixels, which takes half the bytes of a smooth circle
 _PAUSE = 2          # seconds for which the last frame stays
 _MOVING = 1000      # points in a frame and panel: 30 frames of five panels take less than 1 MB
+_COLUMNS = 5        # panels side by side, at most
 
 
 @standard
 def point_clouds(path: Target, panels: Mapping[str, Any], centres: Any, title: str, *, radius: float) -> None:
     """The points (N, 2) of each model, side by side, with a ring of this ``radius`` around each of the
-    ``centres`` (modes, 2).
+    ``centres`` (modes, 2). More than five panels are in rows of equal length.
 
     All panels show the surroundings of the centres; points farther out are cut off.
     """
-    figure = titled(2.2 * len(panels) + 0.4, 2.9, title)
-    for line, points in zip(_lines(figure, panels, centres, radius), panels.values()):
+    figure, lines = _panels(panels, centres, radius, title, 2.35)
+    for line, points in zip(lines, panels.values()):
         line.set_data(*to_host(points).T)
     figure.savefig(path)
 
@@ -47,8 +49,8 @@ def moving_points(path: Target, frames: Mapping[str, Sequence[tuple[int, Any]]],
     if len(set(numbers.values())) != 1 or 0 in numbers.values():
         raise ValueError("moving_points: the same number of frames, at least 1, for each model expected, "
                          f"{numbers} found")
-    figure = titled(2.2 * len(frames) + 0.4, 3.1, title)
-    lines, pictures = _lines(figure, frames, centres, radius), []
+    figure, lines = _panels(frames, centres, radius, title, 2.55)
+    pictures = []
     canvas: Any = FigureCanvasAgg(figure)
     for pairs in zip(*frames.values()):
         for line, (iteration, points) in zip(lines, pairs):
@@ -60,13 +62,23 @@ def moving_points(path: Target, frames: Mapping[str, Sequence[tuple[int, Any]]],
     gif(path, pictures + pictures[-1:] * round(_PAUSE / seconds), seconds)
 
 
-def _lines(figure: Figure, names: Collection[str], centres: Any, radius: float) -> list[Any]:
-    """A line of points, still empty, in a panel for each of the names."""
+def _panels(names: Collection[str], centres: Any, radius: float, title: str,
+            height: float) -> tuple[Figure, list[Any]]:
+    """A figure with a panel of this height for each of the names, and a line of points, still empty, in
+    each."""
+    rows = max(1, math.ceil(len(names) / _COLUMNS))
+    columns = math.ceil(len(names) / rows)
+    figure = titled(2.2 * columns + 0.4, height * rows + 0.55, title)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for ax in axes[len(names):]:
+        ax.set_visible(False)
+    for ax in axes[max(0, len(names) - columns):len(names)]:        # the lowest in its column
+        ax.tick_params(labelbottom=True)
     centres = to_host(centres)
     low, high = centres.min(axis=0), centres.max(axis=0)
     margin = _MARGIN * (high - low).max() + 2 * radius
     lines = []
-    for ax, name in zip(figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0], names):
+    for ax, name in zip(axes, names):
         line, = ax.plot([], [], color=model_colour(name, names), marker="s", markersize=_SIDE,
                         markeredgewidth=0, linestyle="none")
         ax.add_collection(PatchCollection([Circle(centre, radius) for centre in centres], facecolor="none",
@@ -78,4 +90,4 @@ def _lines(figure: Figure, names: Collection[str], centres: Any, radius: float) 
             axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         ax.tick_params(labelsize=8)
         lines.append(line)
-    return lines
+    return figure, lines
