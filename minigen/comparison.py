@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -63,6 +63,25 @@ class Judged:
         return entropy.measure(self.probabilities)
 
 
+def side_by_side(work: Callable[[Trial], Any], trials: Sequence[Trial],
+                 args: argparse.Namespace) -> dict[str, list[Any]]:
+    """What ``work`` returns for each of the trials, done by ``--jobs`` workers: by group, one per seed.
+
+    ``work`` is pickled for them. If a run fails, the others go on to their end before ``workers.Failed``
+    names it.
+    """
+    jobs = min(len(trials), args.jobs or max(1, threads.cores() // (args.threads or 1)))
+    if ranks.size() > 1:        # they share each training
+        jobs = 1
+    outcomes = workers.each(work, trials, jobs, args.threads)
+    _raise_failures({trial.folder: outcome for trial, outcome in zip(trials, outcomes)
+                     if isinstance(outcome, BaseException)}, len(trials), args.out)
+    groups: dict[str, list[Any]] = {}
+    for trial, outcome in zip(trials, outcomes):
+        groups.setdefault(trial.group, []).append(outcome)
+    return groups
+
+
 class Comparison(Experiment):
     """An Experiment whose models are compared by a ``judge``."""
 
@@ -107,18 +126,9 @@ class Comparison(Experiment):
                         "uniform_entropy": entropy.uniform_entropy(SAMPLES, self.data.classes or 1)}
         print(f"classifier: {accuracy:.2%} of the test images right"
               + " (the paper's: 95.4%)" * self.is_mnist, flush=True)
-        jobs = min(len(trials), self.args.jobs or max(1, threads.cores() // (self.args.threads or 1)))
-        if ranks.size() > 1:        # they share each training
-            jobs = 1
         work = partial(self._train_and_judge, evaluate_at=evaluate_at, sample_at=sample_at,
                        log_every=log_every, fidelity=fidelity)
-        outcomes = workers.each(work, trials, jobs, self.args.threads)
-        _raise_failures({trial.folder: outcome for trial, outcome in zip(trials, outcomes)
-                         if isinstance(outcome, BaseException)}, len(trials), self.args.out)
-        groups: dict[str, list[Judged]] = {}
-        for judged in outcomes:
-            groups.setdefault(judged.trial.group, []).append(judged)
-        return groups
+        return side_by_side(work, trials, self.args)
 
     def _train_and_judge(self, trial: Trial, evaluate_at: Any, sample_at: Any, log_every: int,
                          fidelity: bool) -> Judged:
