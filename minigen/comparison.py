@@ -63,6 +63,16 @@ class Judged:
         return entropy.measure(self.probabilities)
 
 
+def trained_judge(data: Dataset) -> classifier.Classifier:
+    """The classifier of these images, trained or taken from the cache; ``ArgumentError`` if there can be
+    none."""
+    sizes = (math.prod(data.image_shape), classifier.Classifier.sizes[1], data.classes)
+    try:
+        return classifier.trained(data.train_images, data.train_labels, sizes=sizes)
+    except ValueError as error:
+        raise training.ArgumentError(f"{data.name}: {error}") from error
+
+
 def side_by_side(work: Callable[[Trial], Any], trials: Sequence[Trial],
                  args: argparse.Namespace) -> dict[str, list[Any]]:
     """What ``work`` returns for each of the trials, done by ``--jobs`` workers: by group, one per seed.
@@ -94,12 +104,7 @@ class Comparison(Experiment):
     @cached_property
     def judge(self) -> classifier.Classifier:
         """The classifier, trained or taken from the cache."""
-        data = self.data
-        sizes = (self.sizes[0], classifier.Classifier.sizes[1], data.classes)
-        try:
-            return classifier.trained(data.train_images, data.train_labels, sizes=sizes)
-        except ValueError as error:
-            raise training.ArgumentError(f"{data.name}: {error}") from error
+        return trained_judge(self.data)
 
     @property
     def ceiling(self) -> str:
