@@ -38,7 +38,7 @@ def example(cache, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(EXAMPLES)
 
     def run(name, *arguments, status=0):
-        jobs = ["--jobs", "1"] if name.startswith("mnist") else []
+        jobs = ["--jobs", "1"] if name.startswith(("mnist", "mode")) else []
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *jobs, *map(str, arguments)])
         monkeypatch.delitem(sys.modules, name, raising=False)       # it may know other SAMPLES
         with pytest.raises(SystemExit) as stop:
@@ -368,6 +368,78 @@ def test_manifold_distances(example):
     assert "--iterations: at least 1" in example("manifold_distances", "--iterations", 0, status=2)[1]
     Path("file").write_text("")
     assert "--out: cannot write to file" in example("manifold_distances", "--out", "file", status=2)[1]
+
+
+def test_mode_coverage(example):
+    flags = ["--seeds", 2, "--seed", 1, "--batch-size", 8, "--out", "o"]
+    out, err = example("mode_coverage", *flags, "--iterations", 4)
+    summary = read("o/summary.json")
+    assert list(summary) == ["seeds", "iterations", "ring", "grid"] and err == ""
+    assert summary["seeds"] == [1, 2] and summary["iterations"] == 4
+    for name, modes in (("ring", 8), ("grid", 25)):
+        assert list(summary[name]) == ["gan", "gan_r1", "wgan", "wgan_penalty", "vae", "vaegan",
+                                       "constrained"]
+        for found in summary[name].values():
+            assert len(found["modes"]) == len(found["good"]) == 2
+            assert all(0 <= value <= modes for value in found["modes"])
+            assert all(0 <= value <= 1 for value in found["good"])
+            for values in found.values():
+                assert f"{sum(values) / 2:.3f} ({abs(values[0] - values[1]) / 2 ** 0.5:.3f})" in out
+        assert f"modes of {modes}" in out and Path("o", f"{name}.png").stat().st_size > 10_000
+        with Image.open(f"o/{name}.gif") as film:
+            assert film.n_frames >= 4
+        settings = read(f"o/{name}_wgan_penalty_seed2/config.json")["settings"]
+        assert (settings["seed"], settings["lipschitz"]) == (2, "penalty")
+        assert list(Path("o", f"{name}_gan_seed2", "samples").iterdir()) == []      # the first seed's alone
+    assert re.search(r"GAN, Lin et al. \(2018\) +6.3 \(0.5\) +0.982", out) and "23.8 (0.7)" in out
+    Path("o/grid_vae_seed1/samples/00000002.npz").unlink()
+    example("mode_coverage", *flags, "--iterations", 6, "--resume")     # the frames are those that all have
+    assert read("o/summary.json")["iterations"] == 6 and read("o/summary.json")["grid"] != summary["grid"]
+    with Image.open("o/grid.gif") as film:
+        frames = film.n_frames
+    with Image.open("o/ring.gif") as film:
+        assert film.n_frames == frames + 1
+
+
+def test_mode_coverage_side_by_side(cache, tmp_path, example):
+    """As a user starts it; the classes of the program come back from its workers."""
+    flags = ["--seeds", "1", "--iterations", "1", "--batch-size", "4", "--set", "latent=3"]
+    environment = {**os.environ, "MINIGEN_CACHE": cache, "PYTHONWARNINGS": "error",
+                   "PYTHONPATH": str(EXAMPLES.parent)}
+    done = subprocess.run([sys.executable, str(EXAMPLES / "mode_coverage.py"), "--jobs", "2", *flags],
+                          env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, without_progress(done.stderr)) == (0, "")
+    example("mode_coverage", *flags, "--out", "alone")
+    for name in ("ring.png", "grid.gif", "summary.json", "ring_vae_seed0/metrics.jsonl"):
+        assert Path("runs/mode_coverage", name).read_bytes() == Path("alone", name).read_bytes(), name
+    assert read("alone/grid_gan_seed0/config.json")["settings"]["latent"] == 3
+
+
+def test_mode_coverage_of_stacked_digits(small_mnist, example):
+    flags = ["--data", small_mnist, "--seeds", 1, "--batch-size", 4, "--iterations", 2, "--out", "o"]
+    out, err = example("mode_coverage", *flags)
+    summary = read("o/summary.json")
+    assert list(summary) == ["seeds", "iterations", "data", "classifier_accuracy", "stacked"] and err == ""
+    assert summary["data"] == "stacked small" and 0 < summary["classifier_accuracy"] <= 1
+    for found in summary["stacked"].values():
+        assert 1 <= found["modes"][0] <= 1000 and 0 <= found["kl"][0] <= math.log(1000)
+        assert f"{found['kl'][0]:.3f}" in out
+    assert re.search(r"DCGAN, Lin et al. \(2018\) +78.9 \(6.5\) +4.50", out) and "modes of 1,000" in out
+    assert Path("o/stacked.png").stat().st_size > 10_000
+    assert read("o/stacked_gan_seed0/config.json")["prepare"].startswith("StackedDigits.prepare")
+
+
+@pytest.mark.parametrize("wrong, message", [
+    (["--data", "nowhere"], "nowhere"),
+    (["--set", "r1=-1"], "GAN: a number r1 in [0, inf) expected, -1 found"),
+    (["--set", "sizes=3"], "'sizes' is no setting of GAN or WGAN or VAE"),
+    (["--set", "rate=3"], "argument --set: 'rate' is no setting of GAN or WGAN or VAE"),
+    (["--batch-size", 20_001], "--batch-size: at most 20000 expected"),
+    (["--full"], "unrecognized arguments: --full"),
+    (["--iterations", 0], "--iterations: at least 1 expected")])
+def test_wrong_flags_of_mode_coverage(example, wrong, message):
+    _, err = example("mode_coverage", *wrong, status=2)
+    assert message in err and err.count("\n") == 1
 
 
 @pytest.fixture(scope="module")
