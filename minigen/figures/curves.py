@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from minigen.figures.style import (COLOURS, FAINT, MARKERS, Target, legend_below, model_colour, plain,
                                    standard, titled)
 
-_APART = ("#009E73", "#D55E00", "#0072B2", "#CC79A7")       # of families of models
+# Of families of models: their colours, and where their names are, in points from a place.
+_APART = (("#009E73", (-7, -10)), ("#D55E00", (6, 5)), ("#0072B2", (7, 6)), ("#CC79A7", (7, -12)))
 Curve = tuple[Sequence[int], Sequence[float]]           # iterations and values
 
 
@@ -178,7 +179,8 @@ def frontiers(path: Target, families: Mapping[str, Mapping[str, Mapping[str, Seq
     figure = titled(4.6 * len(panels), 4.9, title)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (panel, (across, up)) in zip(axes, panels.items()):
-        for colour, marker, (family, settings) in zip(cycle(_APART), cycle(MARKERS), families.items()):
+        for (colour, offset), marker, (family, settings) in zip(cycle(_APART), cycle(MARKERS),
+                                                                families.items()):
             x, y = ([values[measure] for values in settings.values()] for measure in (across, up))
             means = numpy.mean(x, axis=1), numpy.mean(y, axis=1)
             ax.plot(numpy.ravel(x), numpy.ravel(y), color=colour, marker=marker, markersize=4, alpha=0.3,
@@ -186,7 +188,8 @@ def frontiers(path: Target, families: Mapping[str, Mapping[str, Mapping[str, Seq
             ax.plot(*means, color=colour, marker=marker, markersize=8, linewidth=1.6, label=family,
                     markeredgecolor="white")
             for name, *place in zip(settings, *means) if ax is axes[0] else ():
-                ax.annotate(name, place, (6, 5), textcoords="offset points", fontsize=8, color=colour)
+                ax.annotate(name, place, offset, textcoords="offset points", fontsize=8, color=colour,
+                            ha="right" if offset[0] < 0 else "left")
         ax.set(title=panel, xlabel=titles[across], ylabel=titles[up])
         plain(ax)
     legend_below(figure, axes[0], len(families))
