@@ -85,8 +85,8 @@ def verdict(title, values):
     if apart["low"] > 0:
         return words + "costs more than the right lambda would."
     number = deciding_number(values)
-    return words + "chooses the point, and is not shown to reach others" + (
-        f" (with such differences {number:,} seeds would show it)." if number else ".")
+    return words + f"chooses a point of the same frontier, as far as {len(values)} seeds show" + (
+        f"; with such differences {number:,} would decide." if number else ".")
 
 
 def main():

@@ -241,8 +241,9 @@ def test_distances_between_frontiers(monkeypatch):
         frontier.verdict("dual", [-1.95, -2.05]))
     assert "is +2.00 [+1.36, +2.64] nats from the VAE-GAN's: it costs more" in (
         frontier.verdict("x", [1.95, 2.05]))
-    assert "it chooses the point, and is not shown to reach others (with such differences 34 seeds" in (
-        frontier.verdict("x", [-1.0, 3.0]))
+    assert frontier.verdict("x", [-1.0, 3.0]).endswith(
+        "it chooses a point of the same frontier, as far as 2 seeds show; with such differences 34 would "
+        "decide.")
 
 
 def test_stronger_models(small_mnist, example, monkeypatch):
