@@ -18,7 +18,7 @@ import numpy
 
 from minigen import cli, figures, models
 from minigen.comparison import SAMPLES, Comparison
-from minigen.experiment import spread
+from minigen.experiment import span, spread
 from minigen.metrics.intervals import deciding_number, paired_difference
 
 MODELS = {"vaegan": models.VAEGAN, "constrained": models.ConstrainedVAEGAN}
@@ -57,9 +57,8 @@ def compare(lab, plain, constrained):
     differences, rows = {}, {}
     for name, words in MEASURES.items():
         found = paired_difference(constrained[name], plain[name])
-        span = f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
         rows[words] = {titles[0]: spread(plain[name]), titles[1]: spread(constrained[name]),
-                       "difference, 95 % interval": span}
+                       "difference, 95 % interval": span(found)}
         differences[name] = found
     lab.table(f"{chosen}; {lab.args.seeds} seeds, {SAMPLES:,} images each; in nats, {lab.ceiling}; mean "
               "(standard deviation)", rows)

@@ -16,8 +16,8 @@ if __name__ == "__main__":
 import argparse
 
 from minigen import cli, figures, models
-from minigen.comparison import COMPARED, SAMPLES, Comparison
-from minigen.experiment import Variant, spread
+from minigen.comparison import SAMPLES, Comparison
+from minigen.experiment import Variant, span, spread
 from minigen.metrics.intervals import paired_difference
 
 DENSE = {"gan": Variant(models.GAN, "GAN", {}), "gan_r1": Variant(models.GAN, "GAN, R1", {"r1": 10.0}),
@@ -51,16 +51,16 @@ def pairs(names):
     return [(one, other) for one, other in candidates if one in names and other in names]
 
 
-def span(difference):
-    return f"{difference['mean']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]"
-
-
 def main():
     flags = cli.parser("The paper's models with convolution, gradient penalty and R1.", iterations=2000,
                        out="runs/mnist_stronger_models", seeds=5)
     flags.add_argument("--models", type=chosen, default=DEFAULT, metavar="NAME,NAME",
                        help=f"what to train, of {', '.join(MODELS)} (default: {','.join(DEFAULT)})")
     args, data = cli.parse(flags, batches_per_step=models.WGAN.critic_steps)
+    for name, values in args.set.items():
+        if len(values) > 1:
+            flags.error(f"argument --set: one value of {name} expected, for the comparisons, {len(values)} "
+                        "found")
     lab = Comparison(args, data)
 
     # Train each model with each seed.
@@ -83,7 +83,8 @@ def main():
             name = group.replace("_conv", "")
             rows[judged[0].trial.title]["paper"] = f"{PAPER[name]:.3f}" if name in PAPER else ""
     lab.table(f"{args.iterations:,} iterations; entropies of {SAMPLES:,} images, in nats, {lab.ceiling}; "
-              f"{COMPARED:,} compared with test images; mean (standard deviation), {args.seeds} seeds", rows)
+              f"compared with {lab.compared:,} test images; mean (standard deviation), {args.seeds} seeds",
+              rows)
     differences = {}
     for one, other in pairs(list(groups)) if args.seeds > 1 else ():
         differences[f"{one} - {other}"] = {name: paired_difference(found[one][name], found[other][name])

@@ -1,8 +1,8 @@
 """Mode coverage where the truth is known: how many modes a model reaches, and how many samples are good.
 
 The data are points around 8 centres on a ring and around 25 on a grid or, with --data stacked, images of
-three digits, which have 1,000 classes. The protocols are those of PacGAN (Lin et al., 2018), whose results
-the tables have beside these:
+three digits, which have 1,000 classes. The protocols are those of PacGAN (Lin et al., 2018), whose published
+results the tables show next to ours:
 
     python examples/mode_coverage.py
     python examples/mode_coverage.py --data stacked --seeds 1
@@ -33,7 +33,7 @@ FRAMES = 25             # of an animation
 STACKED = Path("stacked")
 
 
-class Points:
+class Plane:
     """Points from a mixture of normal distributions in the plane, and the protocol for them."""
 
     iterations, samples, kept, drawn = 5000, 2500, 2500, 1000
@@ -135,7 +135,7 @@ def benchmarks(data):
             "PacGAN2": {"modes": "7.9 (0.1)", "good": "0.956 (0.020)"}}
     grid = {"GAN": {"modes": "17.3 (0.8)", "good": "0.948 (0.007)"},
             "PacGAN2": {"modes": "23.8 (0.7)", "good": "0.913 (0.008)"}}
-    return {"ring": Points(datasets.ring(), ring), "grid": Points(datasets.grid(), grid)}
+    return {"ring": Plane(datasets.ring(), ring), "grid": Plane(datasets.grid(), grid)}
 
 
 def benchmark(data, trial):
@@ -144,7 +144,7 @@ def benchmark(data, trial):
 
 
 @dataclass(frozen=True)
-class Judged:
+class Measured:
     """A trial after its training: its run, samples of the model for a figure, and what was measured."""
 
     trial: Trial
@@ -161,7 +161,7 @@ def train_and_judge(trial, args):
     run = lab.train(model, trial.folder, prepare=one.prepare, samples=one.drawn,
                     sample_at=one.sample_at(args.iterations) if model.seed == args.seed else ())
     samples = model.sample(one.samples, rng=0)
-    return Judged(trial, run, to_host(samples[:one.kept]).copy(), one.measure(samples))
+    return Measured(trial, run, to_host(samples[:one.kept]).copy(), one.measure(samples))
 
 
 def tabulate(lab, name, one, own):

@@ -18,6 +18,7 @@ import numpy
 
 _MOST = 2 ** 31 - 1     # of anything that is counted: a larger size is a mistake
 _ROUNDING = 1e-4        # of images, by which they may leave [0, 1]
+_LARGEST = float(numpy.finfo("float32").max)    # of points: networks compute in float32
 _FLOATS = {numpy.dtype("float32"), numpy.dtype("float64")}
 
 
@@ -111,12 +112,12 @@ def _is_array(found: Any) -> bool:
 
 
 def points(owner: str, found: Any, size: int) -> None:
-    """``found`` must be points: an array (N, size) of finite floats."""
+    """``found`` must be points: an array (N, size) of floats in the range of float32."""
     is_array = _is_array(found)
     words = f"{found.dtype} {found.shape}" if is_array else type(found).__name__
     fits = is_array and found.shape[1:] == (size,) and found.dtype.newbyteorder("=") in _FLOATS
-    if fits and len(found) and not math.isfinite(float(abs(found).max())):     # NaN is the largest
-        fits, words = False, "NaN or infinity"
+    if fits and len(found) and not float(abs(found).max()) <= _LARGEST:     # NaN is not
+        fits, words = False, f"NaN or more than {_LARGEST:.4g}"
     if not fits:
         raise ValueError(f"{owner}: points (N, {size}) of finite floats expected, {words} found")
 

@@ -21,6 +21,7 @@ from minigen.models import Model
 
 SAMPLES = 10_000        # generated images that the entropies are measured on
 KEPT = 64               # of them that are kept
+NEIGHBOURS = 5          # the ball of a sample reaches to this one
 COMPARED = 5_000        # of them, and of the test images, that are compared by the classifier's features
 
 _REFUSALS = (training.ArgumentError, training.RunError)     # of arguments and folders, alike for all runs
@@ -107,6 +108,11 @@ class Comparison(Experiment):
         return trained_judge(self.data)
 
     @property
+    def compared(self) -> int:
+        """The number of test images that generated ones are compared with."""
+        return min(COMPARED, len(self.data.test_images))
+
+    @property
     def ceiling(self) -> str:
         """What the mode entropy can be at most, in words: with infinitely many images, and with these."""
         classes = self.data.classes or 1
@@ -125,6 +131,9 @@ class Comparison(Experiment):
         ``fidelity`` generated images are compared with test images. If a run fails, the others go on to their
         end before ``workers.Failed`` names it.
         """
+        if fidelity and self.compared <= NEIGHBOURS:
+            raise training.ArgumentError(f"{self.data.name}: more than {NEIGHBOURS} test images to compare "
+                                         f"with expected, {self.compared} found")
         trials = self.trials(kinds, sizes=self.sizes, **settings)
         accuracy = self.judge.accuracy(self.data.test_images, self.data.test_labels)
         self.results = {"data": self.data.name, "samples": SAMPLES, "classifier_accuracy": accuracy,
@@ -147,7 +156,8 @@ class Comparison(Experiment):
 
     def _fidelity(self, images: Any) -> dict[str, float]:
         real, generated = self._real_features, to_host(self.judge.features(images))
-        return {**neighbours.measure(real, generated), "frechet": frechet.distance(real, generated)}
+        return {**neighbours.measure(real, generated, NEIGHBOURS),
+                "frechet": frechet.distance(real, generated)}
 
     @cached_property
     def _real_features(self) -> numpy.ndarray:

@@ -89,8 +89,9 @@ class Experiment:
     def trials(self, kinds: Mapping[str, type[Model] | Variant], **settings: Any) -> list[Trial]:
         """A Trial for each of the ``kinds``, each combination of the values of what varies, and each seed.
 
-        A kind is trained with those of the settings that it has, also of --set, which comes before a
-        Variant's own. ``ArgumentError`` says which of them cannot be.
+        Each kind takes only the settings that it has. --set overrides a Variant's own settings, and these
+        override ``settings``. ``ArgumentError`` says which of the flags cannot be, ``ValueError`` which
+        setting a Variant cannot have.
         """
         variants = {name: kind if isinstance(kind, Variant) else Variant(kind, kind.title, {})
                     for name, kind in kinds.items()}
@@ -99,6 +100,9 @@ class Experiment:
         for name, variant in variants.items():
             kind, chosen = variant.kind, self.args.set
             own = {field.name for field in fields(kind)}
+            if unknown := variant.settings.keys() - (own - {"seed"}):
+                raise ValueError(f"Variant {name}: settings of {kind.title} expected, "
+                                 f"{', '.join(sorted(unknown))} found")
             given = {key: value for key, value in {**chosen, **settings, **variant.settings, **chosen}.items()
                      if key in own}         # in the order of --set, which has the last word
             lists = {key: value for key, value in given.items() if isinstance(value, list)}
@@ -182,6 +186,12 @@ class Experiment:
         runs = ", ".join(few)
         runs = f"; run directories {runs}" if runs else ""
         print(f"\n{self.args.out}: {', '.join([*self.files, 'summary.json', 'command.json'])}{runs}")
+
+
+def span(interval: Mapping[str, float], digits: int = 3) -> str:
+    """The mean of a difference, and its confidence interval in brackets."""
+    mean, low, high = (f"{interval[name]:+.{digits}f}" for name in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
 
 
 def spread(values: Sequence[float]) -> str:

@@ -120,7 +120,7 @@ _row_norm = Op("row_norm(x) = the Euclidean norm of each row; its subgradient at
 
 
 def gradient_penalty(critic: Callable[[Any], Any], real: Any, fake: Any, t: Any) -> Any:
-    """E (|grad D(x)| - 1)^2 at x = t real + (1 - t) fake, which keeps a critic D near Lipschitz.
+    """E (|grad D(x)| - 1)^2 at x = t real + (1 - t) fake, which keeps D close to 1-Lipschitz.
 
     With ``t`` (N,) drawn uniformly from [0, 1], it is the penalty of Gulrajani et al. (2017, Eq. 3), without
     its weight. ``critic`` maps ``real`` or ``fake``, both (N, ...), to scores (N, ...), whose mean over the
@@ -141,8 +141,8 @@ def r1_penalty(discriminator: Callable[[Any], Any], real: Any) -> Any:
     """E |grad D(x)|^2 / 2 at ``real`` images x (N, ...): R1 of Mescheder et al. (2018, Eq. 9), without its
     weight.
 
-    ``discriminator`` maps images to logits (N, ...), whose mean over the outputs is D here. What
-    ``gradient_penalty`` says of its critic holds for it as well.
+    ``discriminator`` maps images to logits (N, ...), whose mean over the outputs is D here. As in
+    ``gradient_penalty``, the logits of an image must not depend on the other images.
     """
     _check("r1_penalty", "(N, ...)", real=real)
     slope = _slope("r1_penalty", discriminator, real)
@@ -153,10 +153,9 @@ def _slope(owner: str, network: Callable[[Any], Any], x: Any) -> Tensor:
     """The gradient of each image's mean output with respect to the image, recorded: (N, pixels)."""
     x = x if isinstance(x, Tensor) else Tensor(x)
     y = network(x)
-    shape = getattr(y, "shape", ())
-    if shape[:1] != x.shape[:1] or 0 in shape:
-        raise ValueError(f"{owner}: outputs ({len(x)}, ...) of the network expected, one row per image, "
-                         f"{getattr(y, 'shape', type(y).__name__)} found")
+    if not isinstance(y, Tensor) or y.shape[:1] != x.shape[:1] or 0 in y.shape:
+        raise ValueError(f"{owner}: a Tensor ({len(x)}, ...) from the network expected, one row per image, "
+                         f"{y.shape if isinstance(y, Tensor) else type(y).__name__} found")
     slope = grad(ops.sum(y) / (y.size / len(x)), x, create_graph=True)
     return ops.reshape(slope, (len(x), slope.size // len(x)))
 

@@ -60,12 +60,14 @@ class Architecture:
     """What a model asks of its architecture: three kinds of networks, and what they take as an image.
 
     ``image_shape`` is the shape of one image. ``output_range`` holds the values of black and white for the
-    networks; for a model they are 0 and 1. ``convolutional`` says whether most of the work is convolutions.
+    networks; for a model they are 0 and 1. ``convolutional`` says whether most of the work is convolutions,
+    ``pictures`` whether an image can be drawn.
     """
 
     image_shape: tuple[int, ...]
     output_range = (0.0, 1.0)
     convolutional = False
+    pictures = True
 
     def encoder(self, outputs: int, rng: numpy.random.Generator,
                 init: Initialiser = fan_in_uniform) -> Module:
@@ -124,7 +126,7 @@ class Points(FullyConnected):
     """Fully connected networks for points (N, sizes[0]) anywhere in space: the decoder ends without a
     sigmoid."""
 
-    sizes: Sequence[int] = (2, 128, 128)
+    pictures = False
 
     def decoder(self, latent: int, rng: numpy.random.Generator,
                 init: Initialiser = fan_in_uniform) -> Sequential:
@@ -139,7 +141,7 @@ class Points(FullyConnected):
 class Convolutional(Architecture):
     """Two strided convolutions and their mirror, for images of 28 x 28 pixels in rows (N, 784 channels).
 
-    ``channels`` are an image's: 1 or 3. All kernels are 4 x 4 with stride 2, and hidden layers end in ReLU.
+    ``channels`` are an image's. All kernels are 4 x 4 with stride 2, and hidden layers end in ReLU.
     ``width`` multiplies the number of channels and of units in every hidden layer.
     """
 
@@ -278,8 +280,8 @@ def architecture(name: str, sizes: Sequence[int] = SIZES, width: float = 1.0) ->
     """The architecture ``"fully_connected"`` or ``"points"`` with layers of ``sizes``, or ``"conv"`` or
     ``"larsen"`` scaled by ``width``.
 
-    ``"conv"`` takes from ``sizes`` the first, the numbers of an image. ``ValueError`` or ``TypeError`` for
-    another name, sizes or a width that cannot be, or a setting that the architecture lacks.
+    ``"conv"`` uses only the first of ``sizes``, the number of values in an image. ``ValueError`` or
+    ``TypeError`` for another name, sizes or a width that cannot be, or a setting that the architecture lacks.
     """
     sizes = checks.sizes("architecture", "sizes", sizes)
     width = checks.real("architecture", "width", width, _WIDTHS)

@@ -1,4 +1,4 @@
-"""SGD with momentum, RMSProp and Adam, their constants defined as in PyTorch, and weight clipping.
+"""SGD with momentum, RMSProp and Adam, their constants defined as in PyTorch; dual ascent; weight clipping.
 
 ``step`` works through a parameter in blocks of rows that fit into the cache, so that all passes of an update
 find the parameter, the gradient and the state there. The state changes in place. A parameter gets a new
@@ -14,7 +14,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from numbers import Real
 from types import MappingProxyType
 from typing import Any
 
@@ -81,7 +80,7 @@ def _groups(parameters: Sequence[Tensor], slots: Sequence[str], elementwise: boo
 
 
 class Optimizer:
-    """The base of SGD, RMSProp and Adam: it loops over parameters, keeps their state and counts the steps.
+    """The base of the optimisers: it loops over parameters, keeps their state and counts the steps.
 
     ``parameters`` are leaves; one that is given twice counts once. A subclass names its hyperparameters, each
     with the interval it must lie in, and the state arrays that it keeps for each parameter (``slots``, zero
@@ -349,7 +348,9 @@ class DualAscent(Optimizer):
 
     def ascend(self, violation: Any) -> None:
         """Move lambda by ``violation``, a number or an array or Tensor (); the ranks' mean counts."""
-        if getattr(violation, "shape", () if isinstance(violation, Real) else None) != ():
+        if type(violation) in (int, float):
+            violation = checks.real("DualAscent.ascend", "violation", violation)
+        elif getattr(violation, "shape", None) != () or violation.dtype.kind not in "iuf":
             raise TypeError("DualAscent.ascend: a number or an array () expected, "
                             f"{getattr(violation, 'shape', checks.shown(violation))} found")
         violation = xp.asarray(value_of(violation), "float32")

@@ -113,8 +113,10 @@ def test_points_pass_wherever_they_lie(found):
     (numpy.ones((3, 2)) > 0, r"bool \(3, 2\)"), (numpy.ones((3, 2), complex), r"complex128 \(3, 2\)"),
     ([[1.0, 2.0]], "list"), (None, "NoneType"), (Tensor(numpy.ones((3, 2))), "Tensor"),
     (numpy.ma.masked_array(numpy.ones((3, 2))), "MaskedArray"),
-    (numpy.array([[0, math.nan], [1, 2]]), "NaN or infinity"),
-    (numpy.array([[0, 1], [math.inf, -math.inf]], "float32"), "NaN or infinity")], ids=str)
+    (numpy.array([[0, math.nan], [1, 2]]), r"NaN or more than 3.403e\+38"),
+    (numpy.array([[0, 1], [1e39, 0]]), r"NaN or more than 3.403e\+38"),
+    (numpy.array([[0, 1], [math.inf, -math.inf]], "float32"), r"NaN or more than 3.403e\+38")],
+    ids=str)
 def test_what_are_no_points_is_refused(found, message):
     with pytest.raises(ValueError, match=rf"^f: points \(N, 2\) of finite floats expected, {message} found$"):
         checks.points("f", found, 2)

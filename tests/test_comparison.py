@@ -94,6 +94,13 @@ def test_generated_images_are_compared_with_test_images_when_asked(lab, monkeypa
                             "frechet": frechet.distance(real, generated)}
 
 
+def test_too_few_test_images_to_compare_with_are_refused_before_the_training(args, data):
+    few = dataclasses.replace(data, test_images=data.test_images[:5], test_labels=data.test_labels[:5])
+    with pytest.raises(training.ArgumentError, match="more than 5 test images to compare with expected, 5 f"):
+        Comparison(args, few).train_and_judge({"gan": models.GAN}, fidelity=True)
+    assert not list(args.out.glob("gan*"))
+
+
 def test_another_process_loads_the_data_once(args, lab, small_mnist, mnist):
     light = pickle.dumps(lab)
     assert len(light) < 2_000_000           # the judge

@@ -196,6 +196,7 @@ def test_constraint_frontier(small_mnist, example):
     out, err = example("mnist_constraint_frontier", *flags, "--set", "d=0.6,0.7")
     summary = read("o/summary.json")
     assert len(summary["points"]) == 2 * (4 + 3 * 2) and err == ""
+    shares_outside = set()
     for point in summary["points"]:
         d = "" if point["d"] is None else f"_d{point['d']}"
         weight = f"_gan_weight{point['lambda']}" if point["model"] == "vaegan" else ""
@@ -213,11 +214,18 @@ def test_constraint_frontier(small_mnist, example):
             assert point["slackness"] == late["slackness"] and metrics[0]["multiplier"] == 1
         if point["model"] == "hinge":
             assert point["multiplier"] == pytest.approx(1 - late["inside"])
+        if point["model"] == "mean_hinge":
+            outside = sum(record["l_gan"] > point["d"] for record in metrics[-2:]) / 2
+            assert point["multiplier"] == outside
+            shares_outside.add(outside)
     assert "solved constraint, d 0.7" in out and "VAE-GAN, lambda 0.25" in out
     assert summary["difference"] == summary["differences"].get("dual")
     assert Path("o/frontier.png").stat().st_size > 10_000
     again, _ = example("mnist_constraint_frontier", *flags, "--set", "d=0.6,0.7", "--resume")
     assert again == out and read("o/summary.json") == summary
+    assert shares_outside > {0.0}
+    _, err = example("mnist_constraint_frontier", *flags, "--set", "outputs=1,2", status=2)
+    assert "argument --set: one value of outputs expected" in err and err.count("\n") == 1
     _, err = example("mnist_constraint_frontier", *flags[:-4], "--seeds", 1, status=2)
     assert "--seeds: at least 2 expected" in err and err.count("\n") == 1
 
@@ -237,7 +245,7 @@ def test_distances_between_frontiers(monkeypatch):
     assert list(found) == ["hinge", "mean_hinge", "dual"]
     for values, expected in zip(found.values(), ([1, 2], [0, 1], [-2, -1])):
         assert values == pytest.approx(expected, abs=1e-12)
-    assert "is -2.00 [-2.64, -1.36] nats from the VAE-GAN's: it reaches points that no lambda" in (
+    assert "is -2.00 [-2.64, -1.36] nats from the VAE-GAN's: it lies below the lines between" in (
         frontier.verdict("dual", [-1.95, -2.05]))
     assert "is +2.00 [+1.36, +2.64] nats from the VAE-GAN's: it costs more" in (
         frontier.verdict("x", [1.95, 2.05]))
@@ -268,6 +276,8 @@ def test_stronger_models(small_mnist, example, monkeypatch):
         _, err = example("mnist_stronger_models", *flags, "--models", wrong, status=2)
         assert "different models of gan, gan_r1, wgan, wgan_penalty, vae, vaegan, gan_conv" in err
         assert f"{wrong!r} found" in err and err.count("\n") == 1
+    _, err = example("mnist_stronger_models", *flags, "--set", "lr=1,2", status=2)
+    assert "argument --set: one value of lr expected" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("wrong, message", [

@@ -51,6 +51,9 @@ def test_variants_have_settings_of_their_own_some_of_which_vary(args):
     assert trials[1].settings == {"lr": 0.1, "d": 5.0, "multiplier": "dual", "gan_weight": 9.0, "seed": 3}
     assert trials[2].settings == {"lr": 0.1, "gan_weight": 1.0, "seed": 3}
     args.set = {}
+    for unknown in ({"r1": 1.0}, {"architcture": "conv"}, {"seed": 3}):
+        with pytest.raises(ValueError, match=f"^Variant x: settings of VAE expected, {next(iter(unknown))}"):
+            Experiment(args).trials({"x": Variant(models.VAE, "VAE", unknown)})
     assert [trial.folder for trial in Experiment(args).trials(kinds)][1:3] == ["dual_d3.0_seed3",
                                                                                "dual_d4.0_seed3"]
 

@@ -133,6 +133,17 @@ def test_the_bootstrap_keeps_integers_and_rows(rng):
     assert bootstrap(rows.tolist(), pairs, resamples=50)["value"] == rows.mean()
 
 
+def test_a_statistic_that_writes_into_its_sample_does_no_harm(rng):
+    values = rng.normal(size=9)
+    kept = values.copy()
+
+    def median(sample):
+        sample.sort()
+        return sample[4]
+    assert bootstrap(values, median, resamples=50) == bootstrap(values, numpy.median, resamples=50)
+    assert (values == kept).all()
+
+
 def test_the_bootstrap_depends_on_its_seed_alone(rng):
     values = rng.normal(size=20)
     first, again, other = (bootstrap(values, resamples=100, seed=seed) for seed in (1, 1, 2))

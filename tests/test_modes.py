@@ -49,6 +49,7 @@ def test_samples_of_a_model_that_diverged_are_not_good():
     (numpy.zeros(2), SQUARE, 1, 3, r"\(2,\) and \(4, 2\) found"),
     (numpy.zeros((0, 2)), SQUARE, 1, 3, r"\(0, 2\) and \(4, 2\) found"),
     (SQUARE, numpy.zeros((0, 2)), 1, 3, r"\(4, 2\) and \(0, 2\) found"),
+    (SQUARE, numpy.array([[0, math.nan]]), 1, 3, r"finite centres .* \(4, 2\) and \(1, 2\) found"),
     ([["a", "b"]], SQUARE, 1, 3, "samples: an array of real numbers expected"),
     (SQUARE, SQUARE * 1j, 1, 3, "centres: an array of real numbers expected"),
     (SQUARE, SQUARE, 0, 3, r"a number sigma in \(0, inf\) expected, 0 found"),

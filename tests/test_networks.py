@@ -79,7 +79,7 @@ def test_larsens_networks_take_and_make_images(rng):
 
 
 def test_points_have_networks_without_a_sigmoid(rng):
-    points = networks.Points()
+    points = networks.Points((2, 128, 128))
     assert sizes_of(points.encoder(6, rng)) == [(2, 128), (128, 128), (128, 6)]
     assert sizes_of(points.discriminator(1, rng)) == [(2, 128), (128, 128), (128, 1)]
     decoder = points.decoder(5, rng)

@@ -516,7 +516,8 @@ def test_a_violation_may_be_a_number_an_array_or_a_tensor(violation):
 
 @pytest.mark.parametrize("violation, found", [
     (numpy.ones(1), r"\(1,\)"), (numpy.ones((2, 1)), r"\(2, 1\)"), (Tensor([1.0]), r"\(1,\)"),
-    ([0.5], r"\[0.5\]"), (None, "None"), ("0.5", "'0.5'")], ids=str)
+    ([0.5], r"\[0.5\]"), (None, "None"), ("0.5", "'0.5'"), (True, "True"), (numpy.array(1j), r"\(\)"),
+    (numpy.array("a"), r"\(\)")], ids=str)
 def test_a_violation_that_is_no_scalar_moves_nothing(violation, found):
     dual = optim.DualAscent(0.5, start=1.0)
     with pytest.raises(TypeError, match=rf"^DualAscent.ascend: a number or an array .*, {found} found$"):

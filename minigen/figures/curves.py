@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from minigen.figures.style import (COLOURS, FAINT, MARKERS, Target, legend_below, model_colour, plain,
                                    standard, titled)
 
-# Of families of models: their colours, and where their names are, in points from a place.
+# For each family of models: its colour, and the offset of its labels in typographic points.
 _APART = (("#009E73", (-7, -10)), ("#D55E00", (6, 5)), ("#0072B2", (7, 6)), ("#CC79A7", (7, -12)))
 Curve = tuple[Sequence[int], Sequence[float]]           # iterations and values
 

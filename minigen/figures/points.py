@@ -43,7 +43,7 @@ def moving_points(path: Target, frames: Mapping[str, Sequence[tuple[int, Any]]],
     """An animated GIF of ``point_clouds`` during training, with a frame every ``seconds``.
 
     ``frames`` has the same number of pairs (iteration, points) for each model; ``ValueError`` otherwise. The
-    first 1,000 points of each are drawn. The last frame stays for two seconds, then the first follows.
+    first 1,000 points of each are drawn. The last frame stays two seconds longer, then the first follows.
     """
     numbers = {name: len(pairs) for name, pairs in frames.items()}
     if len(set(numbers.values())) != 1 or 0 in numbers.values():

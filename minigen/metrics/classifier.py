@@ -102,7 +102,8 @@ class Classifier:
         return xp.argmax(self.predict_proba(images), axis=1)
 
     def accuracy(self, images: Any, labels: Any) -> float:
-        """The share of images whose most probable class is their label. ``ValueError`` as of ``fit``."""
+        """The share of images whose most probable class is their label. ``ValueError`` in the cases of
+        ``fit``."""
         labels = self.check("Classifier.accuracy", images, labels)
         return float(xp.mean(self.predict(images) == to_device(labels)))
 

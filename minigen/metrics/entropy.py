@@ -1,5 +1,5 @@
-"""The paper's two measures, in nats: the mode entropy of all generated images, and the image entropy of
-each.
+"""The paper's two measures, in nats: the mode entropy of all generated images, corrected or as it is, and the
+image entropy of each.
 
 A mode entropy depends on the number of images. It is to be compared with that of a uniform generator.
 """
@@ -33,7 +33,7 @@ def corrected_mode_entropy(labels: Any, classes: int = 10) -> float:
     occur among the N labels.
 
     It removes the bias up to terms in 1/N^2 if all classes occur. The result may be above log(classes).
-    ``ValueError`` as of ``mode_entropy``.
+    ``ValueError`` in the cases of ``mode_entropy``.
     """
     p = frequencies("corrected_mode_entropy", labels, classes)
     return _entropy(p) + (int(xp.count_nonzero(p)) - 1) / (2 * len(labels))

@@ -1,4 +1,4 @@
-"""What the measures that compare two sets of features ask of them."""
+"""Checks shared by the measures that compare two sets of features."""
 
 from __future__ import annotations
 

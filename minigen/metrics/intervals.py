@@ -31,8 +31,8 @@ def paired_difference(first: Any, second: Any, level: float = 0.95) -> dict[str,
     """The mean of ``first - second``, (n,) each, and its ``confidence_interval`` at this ``level``.
 
     Values at the same place belong together, such as those of two models with the same seed. What they have
-    in common does not widen the interval. ``ValueError`` as of ``confidence_interval``, or for arrays of
-    different lengths.
+    in common does not widen the interval. ``ValueError`` in the cases of ``confidence_interval``, or for
+    arrays of different lengths.
     """
     a, b = (_vector("paired_difference", name, values)
             for name, values in (("first", first), ("second", second)))
@@ -46,7 +46,7 @@ def deciding_number(values: Any, level: float = 0.95) -> int | None:
     """The least number of values whose ``confidence_interval`` would exclude 0, if their mean and standard
     deviation were those of ``values`` (n,).
 
-    None if a million would not do. ``ValueError`` as of ``confidence_interval``.
+    None if a million would not do. ``ValueError`` in the cases of ``confidence_interval``.
     """
     values = _vector("deciding_number", "values", values)
     level = checks.real("deciding_number", "level", level, "(0, 1)")
@@ -79,7 +79,7 @@ def bootstrap(values: Any, statistic: Callable[[numpy.ndarray], Any] = numpy.mea
 
     def computed(sample: numpy.ndarray) -> float:
         return checks.real("bootstrap", "from statistic", statistic(sample))
-    value = computed(found)
+    value = computed(found.copy())      # the statistic may write into what it gets
     results = [computed(found[rng.integers(n, size=n)]) for _ in range(resamples)]
     low, high = numpy.quantile(results, [(1 - level) / 2, (1 + level) / 2])
     return {"value": value, "low": float(low), "high": float(high)}

@@ -23,7 +23,7 @@ def distance(first: Any, second: Any) -> float:
     It is E k(x, x') + E k(y, y') - 2 E k(x, y) with the kernel k(x, y) = (x.y / features + 1)^3. The means
     over x, x' and over y, y' leave out each sample's pair with itself (Gretton et al., 2012, Lemma 6). So the
     estimate is unbiased: its expectation is 0 between two sets from the same distribution, and it may be
-    negative. Computed on the host in float64. ``ValueError`` as of ``frechet.distance``.
+    negative. Computed on the host in float64. ``ValueError`` in the cases of ``frechet.distance``.
     """
     first, second = feature_sets.pair("kernel.distance", first=first, second=second)
     m, n = len(first), len(second)

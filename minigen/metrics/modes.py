@@ -32,9 +32,9 @@ def point_coverage(samples: Any, centres: Any, sigma: float, within: float = 3.0
     samples, centres = (to_host(numbers("point_coverage", name, a)).astype("float64")
                         for name, a in (("samples", samples), ("centres", centres)))
     alike = samples.ndim == centres.ndim == 2 and samples.shape[1] == centres.shape[1]
-    if not alike or 0 in samples.shape + centres.shape:
-        raise ValueError("point_coverage: samples (N, D) and centres (modes, D), at least one of each, "
-                         f"expected, {samples.shape} and {centres.shape} found")
+    if not alike or 0 in samples.shape + centres.shape or not numpy.isfinite(centres).all():
+        raise ValueError("point_coverage: samples (N, D) and finite centres (modes, D), at least one of "
+                         f"each, expected, {samples.shape} and {centres.shape} found")
     limit = (checks.real("point_coverage", "within", within, "(0, inf)")
              * checks.real("point_coverage", "sigma", sigma, "(0, inf)"))
     distances = numpy.stack([numpy.linalg.norm(samples - centre, axis=1) for centre in centres])

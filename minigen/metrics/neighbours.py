@@ -32,8 +32,8 @@ def measure(real: Any, generated: Any, k: int = 5) -> dict[str, float]:
     in the ball of some generated one (Kynkäänniemi et al., Eq. 2). Density is the mean number of real
     samples' balls that a generated one is in, divided by k. Coverage is the share of real samples with a
     generated one in their ball (Naeem et al., section 3). Density may be above 1; the others are shares.
-    Everything is computed on the host in float64. ``ValueError`` as of ``frechet.distance``, or if ``k`` is
-    not below N and M.
+    Everything is computed on the host in float64. ``ValueError`` in the cases of ``frechet.distance``, or if
+    ``k`` is not below N and M.
     """
     real, generated = feature_sets.pair("neighbours.measure", real=real, generated=generated)
     k = checks.whole("neighbours.measure", "k", k)

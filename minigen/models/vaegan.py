@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy
 
-from minigen import losses, networks
+from minigen import checks, losses, networks
 from minigen.backend import Array, xp
 from minigen.core import no_grad
 from minigen.models.model import joint_forward
@@ -116,7 +116,8 @@ class ConstrainedVAEGAN(VAEGAN):
             if not self.per_sample:
                 raise ValueError("ConstrainedVAEGAN: per_sample chooses the hinge of a fixed multiplier: "
                                  "True expected with a dual one, False found")
-            self.optimizers["multiplier"] = DualAscent(self.eta, start=self.gan_weight)
+            start = checks.real("ConstrainedVAEGAN", "gan_weight", self.gan_weight, "[0, 10000]")
+            self.optimizers["multiplier"] = DualAscent(self.eta, start, most=1e4)
 
     @property
     def dual(self) -> DualAscent | None:

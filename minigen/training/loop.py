@@ -21,7 +21,6 @@ from minigen.backend import Array, to_device, to_host, xp
 from minigen.checks import shown
 from minigen.models import Model
 from minigen.models.model import kept_modes
-from minigen.networks import Points
 from minigen.training import checkpoints, checks, signals
 from minigen.training.batches import Batches, fingerprint, loading, prefetch
 from minigen.training.checks import ArgumentError
@@ -243,7 +242,8 @@ class _Training:
         """Samples of the model (samples, height, width, channels), or points (samples, D), always from the
         same latents."""
         generated = model.sample(self.samples, numpy.random.default_rng((self.seed, _SAMPLE)))
-        if isinstance(model.build(), Points):
+        architecture = model.build()
+        if architecture is not None and not architecture.pictures:
             return to_host(generated)
         images = numpy.clip(to_host(generated), 0, 1)       # a model may overshoot, a picture cannot
         shape = self.image_shape

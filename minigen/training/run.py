@@ -266,8 +266,8 @@ class Run:
         for iteration, path in _numbered(self.samples_folder, "npz"):
             try:
                 whole.append((iteration, storage.load(path)["points"]))
-            except (KeyError, ValueError) as error:
-                warnings.warn(f"points left out: {error}", stacklevel=2)
+            except (KeyError, ValueError):
+                warnings.warn(f"points left out: {path} is damaged", stacklevel=2)
         return whole
 
     def _sample_paths(self) -> list[tuple[int, Path]]:
