@@ -1,5 +1,7 @@
 """Points in the plane, and animated GIFs: what they show, how long, and what is refused."""
 
+import math
+
 import numpy
 import pytest
 from matplotlib.colors import to_rgb
@@ -146,3 +148,9 @@ def test_films_of_different_lengths_are_refused(tmp_path, numbers, found):
     frames = {name: [(0, CORNERS)] * n for name, n in zip(("GAN", "VAE"), numbers)}
     with pytest.raises(ValueError, match=f"^moving_points: the same number of .* expected, {found} found$"):
         figures.moving_points(tmp_path / "x.gif", frames, CORNERS, "title", radius=0.1)
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, math.nan])
+def test_frames_take_some_time(tmp_path, seconds):
+    with pytest.raises(ValueError, match=r"^moving_points: a number seconds in \(0, inf\) expected"):
+        figures.moving_points(tmp_path / "x.gif", {}, CORNERS, "title", radius=0.1, seconds=seconds)

@@ -15,7 +15,8 @@ from minigen.figures.style import (COLOURS, FAINT, MARKERS, Target, legend_below
                                    standard, titled)
 
 # For each family of models: its colour, and the offset of its labels in typographic points.
-_APART = (("#009E73", (-7, -10)), ("#D55E00", (6, 5)), ("#0072B2", (7, 6)), ("#CC79A7", (7, -12)))
+_APART = tuple((COLOURS[name], offset) for name, offset in (
+    ("VAE-GAN", (-7, -10)), ("GAN", (6, 5)), ("WGAN", (7, 6)), ("VAE", (7, -12))))
 Curve = tuple[Sequence[int], Sequence[float]]           # iterations and values
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
 
+from minigen import checks
 from minigen.backend import to_host
 from minigen.figures.images import gif
 from minigen.figures.style import FAINT, Target, model_colour, standard, titled
@@ -45,6 +46,7 @@ def moving_points(path: Target, frames: Mapping[str, Sequence[tuple[int, Any]]],
     ``frames`` has the same number of pairs (iteration, points) for each model; ``ValueError`` otherwise. The
     first 1,000 points of each are drawn. The last frame stays two seconds longer, then the first follows.
     """
+    seconds = checks.real("moving_points", "seconds", seconds, "(0, inf)")
     numbers = {name: len(pairs) for name, pairs in frames.items()}
     if len(set(numbers.values())) != 1 or 0 in numbers.values():
         raise ValueError("moving_points: the same number of frames, at least 1, for each model expected, "
