@@ -74,7 +74,7 @@ def test_dual_ascent():
         found = []
         for violation in (1.0, 8.0, -0.5, -99.0, 0.3):
             dual.ascend(to_device(numpy.array(violation, "float32")))
-            found.append(to_host(dual.multiplier))
+            found.append(to_host(dual.multiplier.data))
         return [*found, *dual.state().values()]
     for one, other in zip(*on_both(ascended), strict=True):
         assert_close(one, other, 1e-6)
