@@ -87,7 +87,7 @@ class Experiment:
         return to_host(images).reshape(-1, *self.data.image_shape)
 
     def trials(self, kinds: Mapping[str, type[Model] | Variant], **settings: Any) -> list[Trial]:
-        """A Trial for each of the ``kinds``, each combination of the values of what varies, and each seed.
+        """A Trial for each of the ``kinds``, each combination of the settings that vary, and each seed.
 
         Each kind takes only the settings that it has. --set overrides a Variant's own settings, and these
         override ``settings``. ``ArgumentError`` says which of the flags cannot be, ``ValueError`` which
