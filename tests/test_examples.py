@@ -191,7 +191,8 @@ def test_constrained_vaegan(small_mnist, example):
         assert plain[key] == constrained[key], key
 
 
-def test_constraint_frontier(small_mnist, example):
+def test_constraint_frontier(small_mnist, example, monkeypatch):
+    monkeypatch.setattr(comparison, "SAMPLES", 500)
     flags = ["--data", small_mnist, "--batch-size", 16, "--iterations", 10, "--seeds", 2, "--out", "o"]
     out, err = example("mnist_constraint_frontier", *flags, "--set", "d=0.6,0.7")
     summary = read("o/summary.json")
@@ -255,6 +256,7 @@ def test_distances_between_frontiers(monkeypatch):
 
 
 def test_stronger_models(small_mnist, example, monkeypatch):
+    monkeypatch.setattr(comparison, "SAMPLES", 500)
     flags = ["--data", small_mnist, "--batch-size", 16, "--iterations", 2, "--seeds", 2, "--out", "o"]
     chosen = ["--models", "wgan,wgan_penalty,gan,gan_r1,vae_conv,vae"]
     out, err = example("mnist_stronger_models", *flags, *chosen)
