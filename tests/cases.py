@@ -351,7 +351,10 @@ FULLY_CONNECTED = {
     "dual": models.ConstrainedVAEGAN(multiplier="dual", d=0.5, eta=0.1, **SMALL)}
 POINTS = {
     "points": models.WGAN(architecture="points", lipschitz="penalty", sizes=(2, 9, 7), latent=3, outputs=1),
-    "points-vae": models.VAE(architecture="points", sizes=(2, 9, 7), latent=3)}
+    "points-vae": models.VAE(architecture="points", sizes=(2, 9, 7), latent=3),
+    "points-r1": models.GAN(architecture="points", r1=0.5, sizes=(2, 9, 7), latent=3, outputs=1),
+    "points-dual": models.ConstrainedVAEGAN(architecture="points", multiplier="dual", d=0.5, sizes=(2, 9, 7),
+                                            latent=3, outputs=1)}
 SMALL_CONVOLUTIONAL = {
     "conv-penalty": models.WGAN(architecture="conv", lipschitz="penalty", width=0.1, latent=4, outputs=2),
     "conv-vaegan": models.VAEGAN(architecture="conv", width=0.1, latent=4, outputs=2, optimizer="SGD",
