@@ -15,7 +15,7 @@ import numpy
 from minigen import checks, ops, ranks
 from minigen.backend import Array, to_device
 from minigen.batch_norm import check_channels
-from minigen.core import Tensor
+from minigen.core import Op, Tensor
 from minigen.module import Module as Module     # also under this name
 
 Initialiser = Callable[[numpy.random.Generator, tuple[int, ...]], numpy.ndarray]
@@ -107,8 +107,12 @@ class Linear(_Affine):
         shape = checks.whole("Linear", "n_in", n_in), checks.whole("Linear", "n_out", n_out)
         super().__init__(shape, bias, rng, init, dtype)
 
-    def forward(self, x: Any) -> Any:
-        return ops.matmul(x, self.weight) if self.bias is None else ops.linear(x, self.weight, self.bias)
+    def forward(self, x: Any, activation: Op | None = None) -> Any:
+        """x w + b, or an activation of that; see ``ops.linear``."""
+        if self.bias is not None:
+            return ops.linear(x, self.weight, self.bias, activation=activation)
+        y = ops.matmul(x, self.weight)
+        return y if activation is None else activation(y)
 
 
 def _kernel_shape(owner: str, n_in: int, n_out: int, kernel: int | tuple[int, int]) -> tuple[int, ...]:
@@ -235,6 +239,10 @@ class Tanh(Module):
         return ops.tanh(x)
 
 
+# Those that a linear layer applies in the same op
+_ACTIVATIONS: dict[Any, Op] = {ReLU: ops.relu, Sigmoid: ops.sigmoid, Tanh: ops.tanh}
+
+
 class Reshape(Module):
     """(N, ...) to (N, *shape). One size may be -1: it follows from the others."""
 
@@ -267,8 +275,16 @@ class Sequential(Module):
         vars(self)["layers"] = list(layers)      # not watched in each call: forward leaves it alone
 
     def forward(self, x: Any) -> Any:
-        for layer in self.layers:
-            x = layer(x)
+        done = False        # this layer, in one op with the layer before
+        for layer, following in zip(self.layers, [*self.layers[1:], None]):
+            if done:
+                done = False
+                continue
+            activation = _ACTIVATIONS.get(type(following))
+            if type(layer) is Linear and activation is not None:
+                x, done = layer(x, activation), True
+            else:
+                x = layer(x)
         return x
 
     def __getitem__(self, index: int | slice) -> Any:

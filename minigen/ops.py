@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, overload
-
-import numpy
 
 from minigen import threads
 from minigen.backend import Array, xp
 from minigen.batch_norm import batch_norm, moments
 from minigen.conv import conv2d, conv_transpose2d
-from minigen.core import Op, broadcast_to, column_sums, copy, reduced, sum_to
+from minigen.core import Op, broadcast_to, copy, reduced, sum_to
+from minigen.dense import linear, relu, sigmoid, softplus, tanh
 from minigen.tensor import Tensor, Value, operators
 
 __all__ = ["add", "sub", "mul", "div", "neg", "power", "exp", "log", "sqrt", "abs", "sign", "tanh", "sigmoid",
@@ -81,19 +79,6 @@ power = Op("power(a, b) = a to the power b",
 
 # Elementwise functions
 
-
-def _beside(a: Any, number: float) -> Any:
-    """``number`` for the minimum or maximum with ``a``: NumPy takes half the time with a row of it."""
-    if type(a) is numpy.ndarray and (32,) <= a.shape[-1:] <= (1 << 14,) and a.dtype.kind == "f":
-        return _row(number, a.shape[-1], a.dtype)
-    return number
-
-
-@lru_cache
-def _row(number: float, n: int, dtype: Any) -> Array:
-    return numpy.full(n, number, dtype)
-
-
 exp = Op("exp(a) = e to the power a",
          lambda a: xp.exp(a),
          lambda g, y, a: g * y)
@@ -114,48 +99,10 @@ abs = Op("abs(a) = |a|",
          lambda a: xp.abs(a),
          lambda g, y, a: g * sign(a))      # 0 at 0
 
-tanh = Op("tanh(a) = the hyperbolic tangent of a",
-          lambda a, out=None: xp.tanh(a, out=out),
-          lambda g, y, a: g * (1 - y * y),
-          elementwise=True)
-
-
-@lru_cache
-def _log_largest(dtype: Any) -> float:
-    return -math.log(numpy.finfo(dtype).tiny)
-
-
-def _sigmoid(a: Array, out: Array | None = None) -> Array:
-    # The bound keeps exp from overflowing. Where it acts, the result is the smallest normal number, not less.
-    y = xp.exp(xp.minimum(-a, _beside(a, _log_largest(a.dtype))), out=out)
-    y += 1
-    return xp.divide(1, y, out=y) if y.ndim else 1 / y
-
-
-sigmoid = Op("sigmoid(a) = 1 / (1 + exp(-a))",
-             _sigmoid,
-             lambda g, y, a: g * (y * (1 - y)),
-             elementwise=True)
-
-_gate: Op = Op("gate(g, a) = g where a is not 0, 0 elsewhere",
-               lambda g, a, out=None: xp.multiply(g, a != 0, out=out),
-               lambda h, y, g, a: _gate(h, a),
-               None,
-               elementwise=True)
-
-relu = Op("relu(a) = max(a, 0)",
-          lambda a, out=None: xp.maximum(a, _beside(a, 0), out=out),
-          lambda g, y, a: _gate(g, y),      # 0 at 0, but g where y is NaN: an error must not disappear
-          elementwise=True)
 
 leaky_relu = Op("leaky_relu(a, slope=0.01) = a where a > 0, slope a elsewhere",
                 lambda a, slope=0.01: xp.where(a > 0, a, slope * a),
                 lambda g, y, a, slope=0.01: where(a > 0, g, slope * g))     # the slope at 0
-
-softplus = Op("softplus(a) = log(1 + exp(a))",
-              # never overflows, and is far faster than logaddexp
-              lambda a: xp.maximum(a, _beside(a, 0)) + xp.log1p(xp.exp(-xp.abs(a))),
-              lambda g, y, a: g * sigmoid(a))
 
 maximum = Op("maximum(a, b) = the larger of a and b",
              lambda a, b: xp.maximum(a, b),
@@ -378,23 +325,6 @@ matmul = Op("matmul(a, b) = a @ b, with NumPy's rules for vectors and for stacks
             _product,
             _matmul_a,
             _matmul_b)
-
-
-def _linear(x: Array, w: Array, b: Array) -> Array:
-    y = x @ w
-    y += b
-    return y
-
-
-def _rows(x: Any) -> Any:
-    return x if x.ndim == 2 else x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
-
-
-linear = Op("linear(x, w, b) = x w + b for x (..., in), w (in, out), b (out,)",
-            _linear,
-            lambda g, y, x, w, b: g @ w.T,
-            lambda g, y, x, w, b: _rows(x).T @ _rows(g),
-            lambda g, y, x, w, b: column_sums(g))
 
 operators.update(add=add, sub=sub, mul=mul, div=div, neg=neg, power=power, abs=abs, matmul=matmul,
                  getitem=getitem, reshape=reshape, transpose=transpose, sum=sum, mean=mean, max=max)

@@ -319,20 +319,22 @@ def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
 
     On a GPU it is one kernel, see ``backend.fused``. Its result has the shape and dtype of the first
     argument, and goes into the array ``out`` if the function is given one. The other arguments are arrays of
-    this shape, or vectors to broadcast along the last axis. With ``overwrite`` the result of a large array
-    takes the memory of the first argument.
+    this shape, or vectors to broadcast along the last axis. With ``overwrite`` the result takes the memory of
+    the first argument, except on a GPU.
     """
     one_kernel = backend.fused(function)
 
     @wraps(function)
     def call(first: Any, *others: Any, overwrite: bool = False) -> Any:
-        if type(first) is not numpy.ndarray or first.size < 2 * _NUMBERS_PER_THREAD or first.ndim < 2:
+        if type(first) is not numpy.ndarray:
             return one_kernel(first, *others)
+        if first.size < 2 * _NUMBERS_PER_THREAD or first.ndim < 2:
+            return function(first, *others, out=first) if overwrite else function(first, *others)
         columns = first.shape[-1]
         # NumPy passes shorter rows through a buffer.
         times = fold_rows(columns, first.size // columns, numpy.getbufsize())
-        rows = [a.reshape(-1, times * columns) if a.shape == first.shape else numpy.tile(a, times)
-                for a in (first, *others)]
+        rows = [a.reshape(-1, times * columns) if a.shape == first.shape
+                else numpy.tile(numpy.broadcast_to(a, columns), times) for a in (first, *others)]
         result = rows[0] if overwrite else numpy.empty(rows[0].shape, first.dtype)
 
         def work(block: Any) -> None:

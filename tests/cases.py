@@ -10,11 +10,11 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, mutually_broadcastable_shapes
 
-from minigen import batch_norm, conv, core, losses, models, ops
+from minigen import batch_norm, conv, core, dense, losses, models, ops
 from minigen.backend import to_device, to_host
 from minigen.core import Op, Tensor, grad
 
-OPS = {value for module in (batch_norm, conv, core, losses, ops)
+OPS = {value for module in (batch_norm, conv, core, dense, losses, ops)
        for value in vars(module).values() if isinstance(value, Op)}
 
 
@@ -129,7 +129,15 @@ def product(draw, empty=False):
 @st.composite
 def affine(draw, empty=False):
     lead = (0,) if empty else draw(st.sampled_from([(2,), (1,), (2, 2), (2, 1, 3)]))
-    return values(draw, (*lead, 3), (3, 2), (2,)), {}
+    activation = draw(st.sampled_from(list(SMOOTH)))      # that of ReLU has a kink: test_nn.py has it
+    return values(draw, (*lead, 3), (3, 2), (2,)), {"activation": activation}
+
+
+SMOOTH = {None: lambda a: a, ops.sigmoid: lambda a: 1 / (1 + numpy.exp(-a)), ops.tanh: numpy.tanh}
+
+
+def loop_affine(x, w, b, activation=None):
+    return SMOOTH[activation](numpy.einsum("...i,io->...o", x, w) + b)
 
 
 @st.composite
@@ -267,7 +275,7 @@ CASES = {
     ops.abs: (unary, elementwise(lambda a: a if a > 0 else -a)),
     ops.tanh: (unary, elementwise(math.tanh)),
     ops.sigmoid: (unary, elementwise(lambda a: 1 / (1 + math.exp(-a)))),
-    ops._gate: (moments, elementwise(lambda g, a: g if a != 0 else 0)),
+    dense._gate: (moments, elementwise(lambda g, a: g if a != 0 else 0)),
     ops.relu: (unary, elementwise(lambda a: a if a > 0 else 0)),
     ops.leaky_relu: (lambda **k: unary(slope=0.2, **k),
                      lambda a, slope: elementwise(lambda a: a if a > 0 else slope * a)(a)),
@@ -301,7 +309,7 @@ CASES = {
     ops._scatter: (lambda **k: indexed(scattered=True, **k), loop_scatter),
     ops._concatenate: (joined, lambda *parts, axis: numpy.hstack(parts) if axis else numpy.vstack(parts)),
     ops.matmul: (product, numpy.matmul),
-    ops.linear: (affine, lambda x, w, b: numpy.einsum("...i,io->...o", x, w) + b),
+    ops.linear: (affine, loop_affine),
     ops.moments: (channels, lambda x: by_channel(loop_moments)(x).reshape(2, x.shape[-1])),
     batch_norm._channel_sums: (
         lambda **k: channels("x", **k),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy
 import pytest
 
-from minigen import backend, batch_norm, ops, optim
+from minigen import backend, batch_norm, dense, ops, optim
 
 try:
     import cupy
@@ -28,7 +28,11 @@ FUSED = {
     "sigmoid": (ops.sigmoid.forward, IMAGES),
     "tanh": (ops.tanh.forward, IMAGES),
     "relu": (ops.relu.forward, IMAGES),
-    "gate": (ops._gate.forward, IMAGES, IMAGES),
+    "gate": (dense._gate.forward, IMAGES, IMAGES),
+    "bias": (dense._FINISH[None], IMAGES, CHANNELS),
+    "bias and sigmoid": (dense._FINISH[ops.sigmoid], IMAGES, CHANNELS),
+    "bias and tanh": (dense._FINISH[ops.tanh], IMAGES, CHANNELS),
+    "bias and relu": (dense._FINISH[ops.relu], IMAGES, CHANNELS),
     "affine": (batch_norm._affine, IMAGES, CHANNELS, CHANNELS),
     "centred": (batch_norm._centred, IMAGES, CHANNELS),
     "corrected": (batch_norm._corrected, IMAGES, IMAGES, CHANNELS, CHANNELS, CHANNELS),

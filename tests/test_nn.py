@@ -5,8 +5,8 @@ import math
 import numpy
 import pytest
 
-from minigen import nn
-from minigen.core import Tensor, to_host
+from minigen import nn, ops
+from minigen.core import Tensor, grad, to_host
 from minigen.gradcheck import check_grad
 
 
@@ -31,6 +31,43 @@ def test_linear_is_x_w_plus_b(rng):
 def test_activations(layer, f):
     x = numpy.array([-2.0, -0.5, 0.7, 3.0])
     numpy.testing.assert_allclose(layer(x), [f(v) for v in x], rtol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [3, 9000], ids=["small", "in blocks"])
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.Sigmoid(), nn.Tanh()], ids=repr)
+def test_a_linear_layer_and_its_activation_are_one_op_with_the_bits_of_two(rng, activation, rows):
+    layer = nn.Linear(5, 64, rng=rng)
+    layer.bias.data = rng.normal(size=64).astype("float32")
+    x = Tensor(rng.normal(size=(rows, 5)).astype("float32"))
+    together, apart = nn.Sequential(layer, activation)(x), activation(layer(x))
+    assert together.op is ops.linear and apart.op is not ops.linear
+    xs, found = [x, *layer.parameters()], []
+    for y in (together, apart):
+        gradients = grad((y * y).mean(), xs, create_graph=True)
+        seconds = grad(sum((g * g).sum() for g in gradients), xs)
+        found.append([to_host(part).tobytes() for part in (y, *gradients, *seconds)])
+    assert found[0] == found[1]
+
+
+def test_only_layers_of_these_very_kinds_are_joined(rng):
+    class Doubled(nn.ReLU):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    class Shifted(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) - 1
+    x = rng.normal(size=(4, 3)).astype("float32")
+    for first, last in ((nn.Linear(3, 2, rng=rng), Doubled()), (Shifted(3, 2, rng=rng), nn.ReLU()),
+                        (nn.Linear(3, 2, bias=False, rng=rng), nn.ReLU())):
+        one, two = nn.Sequential(first, last)(x), last(first(x))
+        numpy.testing.assert_array_equal(to_host(one), to_host(two))
+
+
+def test_linear_names_the_activations_it_can_join(rng):
+    x, w, b = rng.normal(size=(4, 3)), rng.normal(size=(3, 2)), rng.normal(size=2)
+    with pytest.raises(ValueError, match="^linear.*activation relu, sigmoid, tanh or None expected"):
+        ops.linear(Tensor(x), w, b, activation=ops.softplus)
 
 
 def test_reshape_keeps_the_batch():

@@ -185,7 +185,7 @@ def test_an_op_that_no_module_holds_is_not_pickled():
 
 
 def test_signatures_are_those_of_the_forward_functions():
-    assert list(inspect.signature(ops.linear).parameters) == ["x", "w", "b"]
+    assert list(inspect.signature(ops.linear).parameters) == ["x", "w", "b", "activation"]
     assert str(inspect.signature(ops.leaky_relu)) == "(a, slope=0.01)"
 
 
