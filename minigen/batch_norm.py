@@ -108,7 +108,7 @@ def _batch_norm_gradients(wanted: Sequence[bool], g: Any, y: Any, x: Any, weight
     return [dx, sums[1] * rate, sums[0], None]
 
 
-def _normalised(x: Array, weight: Array, bias: Array, stats: Array, *, eps: float) -> Array:
+def _normalised(x: Array, weight: Array, bias: Array, stats: Array, eps: float) -> Array:
     # Not centring x first saves a pass. The error, about |x| times machine epsilon, is as large as that from
     # rounding x.
     scale = weight / xp.sqrt(stats[1] + eps)

@@ -116,3 +116,4 @@ linear = Op("linear(x, w, b, activation=None) = x w + b for x (..., in), w (in, 
             "sigmoid or tanh",
             _linear,
             joint=_linear_gradients)
+linear.names = "x", "w", "b"   # joint partials do not tell these from options such as activation

@@ -65,7 +65,7 @@ class Op:
         if code is not None:
             self.__signature__ = inspect.signature(forward)
         # The arguments that have a partial, by name. They may be given by keyword.
-        self.names = code.co_varnames[:code.co_argcount][:None if joint else len(partials)] if code else ()
+        self.names = code.co_varnames[:code.co_argcount][:len(partials)] if code else ()
         if elementwise:
             forward.__name__ = self.name
             forward = threads.elementwise(forward)

@@ -238,3 +238,10 @@ def test_infinite_logits(a, value, weights):
     assert grad(ops.logsumexp(x), x).tolist() == weights
     expected = [numpy.log(w) if w else -INF for w in weights]
     assert ops.log_softmax(x).data.tolist() == pytest.approx(expected)
+
+
+def test_an_option_of_an_op_with_joint_partials_stays_one_when_it_has_a_default():
+    scaled = Op("scaled(a, b, rate=1.0) = rate a b", lambda a, b, rate=1.0: rate * a * b,
+                joint=lambda needed, g, y, a, b, rate=1.0: [g * rate * b, g * rate * a])
+    a, b = Tensor(2.0), Tensor(3.0)
+    assert [float(g) for g in grad(scaled(a, b, rate=5.0), [a, b])] == [15.0, 10.0]
