@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from minigen import checks, ranks, threads
-from minigen.backend import Array, xp
+from minigen.backend import Array, concatenate, either, fused, xp
 from minigen.core import Op, Tensor, all_mean, column_sums
 from minigen.tensor import Value
 
@@ -54,8 +54,33 @@ def _block_sums(g: Array, x: Array) -> Array:
     return xp.stack([column_sums(g), xp.einsum("ij,ij->j", g, x)])
 
 
+@fused
+def _squares(x: Array, mean: Array, share: float) -> Array:
+    return xp.sum(xp.square(x - mean) * share, axis=0)
+
+
+@fused
+def _products(g: Array, x: Array) -> Array:
+    return xp.sum(g * x, axis=0)
+
+
+def _both(*arrays: Array) -> Array:
+    return concatenate(arrays).reshape(2, -1)
+
+
+def _moments_by_kernels(x: Array) -> Array:
+    rows = x.reshape(-1, x.shape[-1])
+    mean = xp.mean(rows, axis=0)
+    return _both(mean, _squares(rows, mean, 1 / len(rows)))
+
+
+def _sums_by_kernels(g: Array, x: Array) -> Array:
+    g, x = (a.reshape(-1, a.shape[-1]) for a in (g, x))
+    return _both(xp.sum(g, axis=0), _products(g, x))
+
+
 moments = Op("moments(x) = mean and variance of each channel of x (..., channels), as (2, channels)",
-             _mean_and_variance,
+             either(_mean_and_variance, _moments_by_kernels),
              lambda g, y, x: (g[0] + 2 * g[1] * (x - y[0])) / math.prod(x.shape[:-1]))
 
 
@@ -69,7 +94,7 @@ def _all_moments(x: Any) -> tuple[Any, Any]:
 
 
 _channel_sums = Op("channel_sums(g, x) = the sums of g and of g x for each channel, as (2, channels)",
-                   lambda g, x: xp.sum(_in_row_blocks(_block_sums, g, x), axis=0),
+                   either(lambda g, x: xp.sum(_in_row_blocks(_block_sums, g, x), axis=0), _sums_by_kernels),
                    lambda h, y, g, x: h[0] + h[1] * x,
                    lambda h, y, g, x: h[1] * g)
 
@@ -95,25 +120,52 @@ def _corrected(distance: Any, g: Any, slope: Any, shift: Any, scale: Any, out: A
     return y
 
 
+def _by_vectors(distance: Any, g: Any, sums: Any, weight: Any, var: Any, eps: float, n: int) -> Any:
+    rate, means = (var + eps) ** -0.5, sums / n
+    return _corrected(distance, g, -rate * rate * means[1], -means[0], weight * rate, overwrite=True)
+
+
+@fused
+def _in_one_kernel(distance: Any, g: Any, total: Any, product: Any, weight: Any, var: Any, eps: float,
+                   n: int) -> Any:
+    return (g - total / n - distance * (product / n / (var + eps))) * (weight * (var + eps) ** -0.5)
+
+
+_input_gradient = either(_by_vectors, lambda distance, g, sums, *others: _in_one_kernel(
+    distance, g, sums[0], sums[1], *others))
+
+
+@fused
+def _weight_gradient(product: Any, var: Any, eps: float) -> Any:
+    return product * (var + eps) ** -0.5
+
+
 def _batch_norm_gradients(wanted: Sequence[bool], g: Any, y: Any, x: Any, weight: Any, bias: Any,
                           stats: Array, eps: float) -> list[Any]:
     mean, var = _all_moments(x) if type(x) is Tensor else stats     # in a recorded gradient they depend on x
     distance = _centred(x, mean)
     sums = _channel_sums(g, distance)
-    rate, n = (var + eps) ** -0.5, math.prod(x.shape[:-1])
     dx = None
     if wanted[0]:
-        means = (sums if ranks.sharers() == 1 else all_mean(sums)) / n
-        dx = _corrected(distance, g, -rate * rate * means[1], -means[0], weight * rate, overwrite=True)
-    return [dx, sums[1] * rate, sums[0], None]
+        of_all = sums if ranks.sharers() == 1 else all_mean(sums)
+        dx = _input_gradient(distance, g, of_all, weight, var, eps, math.prod(x.shape[:-1]))
+    return [dx, _weight_gradient(sums[1], var, eps), sums[0], None]
 
 
-def _normalised(x: Array, weight: Array, bias: Array, stats: Array, eps: float) -> Array:
+def _by_scale(x: Array, weight: Array, bias: Array, stats: Array, eps: float) -> Array:
     # Not centring x first saves a pass. The error, about |x| times machine epsilon, is as large as that from
     # rounding x.
     scale = weight / xp.sqrt(stats[1] + eps)
     return _affine(x, scale, bias - stats[0] * scale)
 
+
+@fused
+def _scaled(x: Array, mean: Array, var: Array, weight: Array, bias: Array, eps: float) -> Array:
+    return (x - mean) * (weight / xp.sqrt(var + eps)) + bias
+
+
+_normalised = either(_by_scale, lambda x, weight, bias, stats, eps: _scaled(
+    x, stats[0], stats[1], weight, bias, eps))
 
 _batch_norm = Op("batch_norm(x, weight, bias, stats, eps) = weight (x - mean) / sqrt(variance + eps) + bias, "
                  "with moments(x) as stats",

@@ -26,7 +26,7 @@ from typing import Any, Literal, overload
 import numpy
 
 from minigen import backend, ranks
-from minigen.backend import Array, xp
+from minigen.backend import Array, either, xp
 from minigen.op import Op, named, no_grad, signature, thread
 from minigen.tensor import Tensor
 
@@ -258,12 +258,23 @@ _LONG = 1 << 13         # float32 numbers: their sum, one by one, has lost one o
 def reduced(reduction: Callable[..., Array], a: Array, axis: Any, keepdims: bool) -> Array:
     """The ``reduction`` xp.sum or xp.var; along axes so long that float32 would lose digits, in float64.
 
-    NumPy adds in pairs along the last axis only; along others it adds one number after the other.
+    NumPy adds in pairs along the last axis only; along others it adds one number after the other. A GPU
+    always adds in pairs.
     """
     y = reduction(a, axis=axis, keepdims=keepdims)
-    if a.size > _LONG * y.size and a.itemsize < 8 and (axis is not None or not a.flags.c_contiguous):
+    if a.size > _LONG * y.size and a.itemsize < 8 and type(a) is numpy.ndarray and (
+            axis is not None or not a.flags.c_contiguous):
         y = reduction(a, axis=axis, keepdims=keepdims, dtype="float64").astype(a.dtype)
     return y
+
+
+def _averaged(a: Array, axis: Any, keepdims: bool) -> Array:
+    # Takes half the time of numpy.mean on the small arrays that losses average. Both give nan for 0 / 0.
+    total = reduced(xp.sum, a, axis, keepdims)
+    return total * (total.size / a.size if a.size else math.nan)
+
+
+averaged = either(_averaged, lambda a, axis, keepdims: xp.mean(a, axis=axis, keepdims=keepdims))
 
 
 def _sum_to(a: Array, shape: tuple[int, ...]) -> Array:
@@ -274,20 +285,23 @@ def _sum_to(a: Array, shape: tuple[int, ...]) -> Array:
     return reduced(xp.sum, a, tuple(range(lead)) + stretched, False).reshape(shape)
 
 
-def _broadcast_to(a: Array, shape: tuple[int, ...]) -> Array:
+def _broadcast_to(a: Array, shape: tuple[int, ...], scale: float = 1) -> Array:
     # NumPy's view with stride 0 is slow to make and slow to read: filling memory is faster.
     y = xp.empty(shape, a.dtype)
-    y[...] = a
-    return y
+    if scale == 1:
+        y[...] = a
+        return y
+    return xp.multiply(a, scale, out=y)
 
 
 sum_to = Op("sum_to(a, shape) = a summed over the axes along which `shape` was broadcast to a's shape",
             _sum_to,
             lambda g, y, a, shape: broadcast_to(g, a.shape))
 
-broadcast_to: Op = Op("broadcast_to(a, shape) = a repeated along new axes and along axes of length 1",
+broadcast_to: Op = Op("broadcast_to(a, shape, scale=1) = a times a number, repeated along new axes and along "
+                      "axes of length 1",
                       _broadcast_to,
-                      lambda g, y, a, shape: sum_to(g, a.shape))
+                      lambda g, y, a, shape, scale=1: sum_to(g, a.shape) * scale)
 
 all_mean: Op = Op("all_mean(a) = the mean of a over the ranks",
                   lambda a: backend.to_device(ranks.mean(to_host(a))),

@@ -16,7 +16,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from minigen import threads
+from minigen import backend, threads
 from minigen.backend import Array, xp
 
 Size = tuple[int, int]
@@ -82,9 +82,12 @@ class Plan(NamedTuple):
         """
         height, _, channels, out = w.shape
         columns = len(self.columns.parts)
-        wide = xp.zeros((height, self.columns.extent, channels, columns, out), w.dtype)
-        for j, (seen, taps) in enumerate(self.columns.parts):
-            wide[:, seen, :, j] = w[:, taps]
+        if columns == 1:
+            wide = w[:, self.columns.parts[0][1]]
+        else:
+            wide = xp.zeros((height, self.columns.extent, channels, columns, out), w.dtype)
+            for j, (seen, taps) in enumerate(self.columns.parts):
+                wide[:, seen, :, j] = w[:, taps]
         return [xp.ascontiguousarray(wide[taps]).reshape(-1, columns * out) for _, taps in self.rows.parts]
 
     def blocks(self, images: int, channels: int, out: int) -> list[Block]:
@@ -101,24 +104,29 @@ class Plan(NamedTuple):
 
     def windows(self, x: Array, block: Block) -> Iterator[Array]:
         """The left factor for each row of a tile: (tiles of the block, seen rows * window columns * C)."""
-        (images, tiles), (rows, columns), channels = block, self, x.shape[3]
+        (images, tiles), (rows, columns) = block, self
         count, height = images.stop - images.start, tiles.stop - tiles.start
-        top, left = tiles.start * rows.step + rows.first, columns.first
-        down = (height - 1) * rows.step + rows.extent
-        across = (columns.tiles - 1) * columns.step + columns.extent
-        padded = threads.workspace("padded", (count, down, across, channels), x.dtype)
-        padded[...] = 0
-        to_rows, from_rows = _overlap(top, down, x.shape[1])
-        to_columns, from_columns = _overlap(left, across, x.shape[2])
-        padded[:, to_rows, to_columns] = x[images, from_rows, from_columns]
-        image, row, column, channel = padded.strides
-        shape = (count, height, columns.tiles, rows.extent, columns.extent, channels)
-        strides = (image, rows.step * row, columns.step * column, row, column, channel)
+        shape = (count, height, columns.tiles, rows.extent, columns.extent, x.shape[3])
         windows = threads.workspace("windows", shape, x.dtype)
-        windows[...] = xp.lib.stride_tricks.as_strided(padded, shape, strides)
-        windows = windows.reshape(count * height * columns.tiles, rows.extent, columns.extent * channels)
+        _gather(x[images], windows, (rows.step, tiles.start * rows.step + rows.first),
+                (columns.step, columns.first))
+        windows = windows.reshape(count * height * columns.tiles, rows.extent, columns.extent * x.shape[3])
         for seen, _ in rows.parts:
             yield windows[:, seen].reshape(len(windows), -1)
+
+
+def _by_padding(x: Array, windows: Array, rows: tuple[int, int], columns: tuple[int, int]) -> None:
+    (row_step, top), (column_step, left) = rows, columns
+    count, height, width, *extent, channels = windows.shape
+    down, across = (height - 1) * row_step + extent[0], (width - 1) * column_step + extent[1]
+    padded = threads.workspace("padded", (count, down, across, channels), x.dtype)
+    padded[...] = 0
+    to_rows, from_rows = _overlap(top, down, x.shape[1])
+    to_columns, from_columns = _overlap(left, across, x.shape[2])
+    padded[:, to_rows, to_columns] = x[:, from_rows, from_columns]
+    image, row, column, channel = padded.strides
+    strides = (image, row_step * row, column_step * column, row, column, channel)
+    windows[...] = xp.lib.stride_tricks.as_strided(padded, windows.shape, strides)
 
 
 def _overlap(first: int, length: int, size: int) -> tuple[slice, slice]:
@@ -126,6 +134,9 @@ def _overlap(first: int, length: int, size: int) -> tuple[slice, slice]:
     start, stop = min(max(0, first), size), max(0, min(size, first + length))
     stop = max(start, stop)
     return slice(start - first, stop - first), slice(start, stop)
+
+
+_gather = backend.either(_by_padding, backend.gather)
 
 
 def convolution_plans(size: Size, kernel: Size, stride: int, padding: int) -> Iterator[list[Plan]]:
@@ -139,20 +150,27 @@ def adjoint_plans(size: Size, kernel: Size, stride: int, padding: int) -> Iterat
     """The ways to compute a convolution's input gradient of this ``size``, each a list of plans.
 
     Pixels side by side see the same taps if their places agree modulo the stride. Each such set of pixels may
-    have its own plan.
+    have its own plan, and so may those below each other.
     """
     periods = [stride * pixels for pixels in _tile_sizes(stride)]
-    rows, columns = ([_adjoint(n, k, stride, padding, range(period), period) for period in periods]
+    rows, columns = ([[_adjoint(n, k, stride, padding, range(period), period)] for period in periods]
                      for n, k in zip(size, kernel))
-    beside = [[column] for column in columns]
-    if stride > 1:
-        beside.append([_adjoint(size[1], kernel[1], stride, padding, range(j, j + 1), stride)
-                       for j in range(stride)])
-    return ([Plan(row, column) for column in chosen] for row, chosen in itertools.product(rows, beside))
+    below, beside = ([_adjoint(n, k, stride, padding, range(j, j + 1), stride) for j in range(stride)]
+                     for n, k in zip(size, kernel))
+    if backend.name() != "numpy":
+        rows, columns = [below], [beside]
+    elif stride > 1:
+        columns.append(beside)
+    return ([Plan(*axes) for axes in itertools.product(*ways)] for ways in itertools.product(rows, columns))
 
 
 def _tile_sizes(stride: int) -> list[int]:
-    """The sizes of tiles that span at most 4 pixels of the larger image, or ``stride`` if that is more."""
+    """The sizes of tiles that span at most 4 pixels of the larger image, or ``stride`` if that is more.
+
+    A GPU multiplies so much faster than it copies and launches kernels that one pixel is best there.
+    """
+    if backend.name() != "numpy":
+        return [1]
     return [pixels for pixels in (1, 2, 4) if pixels == 1 or pixels * stride <= 4]
 
 
@@ -179,7 +197,7 @@ def correlate(x: Array, w: Array, bias: Array | None, plans: list[Plan], size: S
     def work(job: tuple[Plan, Block, list[Array], Array | None, Array]) -> None:
         plan, block, kernels, biases, target = job
         for i, (windows, kernel) in enumerate(zip(plan.windows(x, block), kernels)):
-            part = target[block][:, :, i]
+            part = target[block][:, :, plan.rows.start + i]
             product = part if part.flags.c_contiguous else threads.workspace("product", part.shape, x.dtype)
             _multiply(windows, kernel, product.reshape(-1, kernel.shape[1]))
             if biases is not None:
@@ -212,7 +230,7 @@ def correlate_weights(x: Array, y: Array, plans: list[Plan], kernel: Size) -> Ar
         def add_up(i: int) -> None:     # fixed blocks per thread, in order: the same sum every time
             for block in blocks[i * len(blocks) // shares:(i + 1) * len(blocks) // shares]:
                 for row, ((_, taps), windows) in enumerate(zip(plan.rows.parts, plan.windows(x, block))):
-                    part = y[block][:, :, row, :, start:start + wide].reshape(-1, wide)
+                    part = y[block][:, :, plan.rows.start + row, :, start:start + wide].reshape(-1, wide)
                     total = sums[i, taps]
                     total += _multiply_transposed(windows, part).reshape(total.shape)
         threads.parallel(add_up, range(shares))

@@ -32,9 +32,21 @@ def _tanh(a: Array, out: Array | None = None) -> Array:
     return xp.tanh(a, out=out)
 
 
+def _times_tanh_slope(g: Array, y: Array, out: Array | None = None) -> Array:
+    slope = xp.multiply(y, y, out=out)
+    slope = xp.subtract(1, slope, out=out)
+    return xp.multiply(g, slope, out=out)
+
+
+_tanh_gradient: Op = Op("tanh_gradient(g, y) = g (1 - y^2)",
+                        _times_tanh_slope,
+                        lambda h, _, g, y: _tanh_gradient(h, y),
+                        lambda h, _, g, y: -2 * h * g * y,
+                        elementwise=True)
+
 tanh = Op("tanh(a) = the hyperbolic tangent of a",
           _tanh,
-          lambda g, y, a: g * (1 - y * y),
+          lambda g, y, a: _tanh_gradient(g, y),
           elementwise=True)
 
 
@@ -50,9 +62,21 @@ def _sigmoid(a: Array, out: Array | None = None) -> Array:
     return xp.divide(1, y, out=y) if y.ndim else 1 / y
 
 
+def _times_sigmoid_slope(g: Array, y: Array, out: Array | None = None) -> Array:
+    slope = xp.subtract(1, y, out=out)
+    slope = xp.multiply(y, slope, out=out)
+    return xp.multiply(g, slope, out=out)
+
+
+_sigmoid_gradient: Op = Op("sigmoid_gradient(g, y) = g y (1 - y)",
+                           _times_sigmoid_slope,
+                           lambda h, _, g, y: _sigmoid_gradient(h, y),
+                           lambda h, _, g, y: h * g * (1 - 2 * y),
+                           elementwise=True)
+
 sigmoid = Op("sigmoid(a) = 1 / (1 + exp(-a))",
              _sigmoid,
-             lambda g, y, a: g * (y * (1 - y)),
+             lambda g, y, a: _sigmoid_gradient(g, y),
              elementwise=True)
 
 _gate: Op = Op("gate(g, a) = g where a is not 0, 0 elsewhere",
@@ -71,10 +95,22 @@ relu = Op("relu(a) = max(a, 0)",
           lambda g, y, a: _gate(g, y),      # 0 at 0, but g where y is NaN: an error must not disappear
           elementwise=True)
 
+_times_sigmoid: Op = Op("times_sigmoid(g, a) = g sigmoid(a)",
+                        lambda g, a, out=None: xp.multiply(g, _sigmoid(a, out), out=out),
+                        lambda h, y, g, a: _times_sigmoid(h, a),
+                        lambda h, y, g, a: _sigmoid_gradient(h * g, sigmoid(a)),
+                        elementwise=True)
+
+
+def _softplus(a: Array, out: Array | None = None) -> Array:
+    # never overflows, and is far faster than logaddexp
+    return xp.add(xp.maximum(a, _beside(a, 0)), xp.log1p(xp.exp(-xp.abs(a))), out=out)
+
+
 softplus = Op("softplus(a) = log(1 + exp(a))",
-              # never overflows, and is far faster than logaddexp
-              lambda a: xp.maximum(a, _beside(a, 0)) + xp.log1p(xp.exp(-xp.abs(a))),
-              lambda g, y, a: g * sigmoid(a))
+              _softplus,
+              lambda g, y, a: _times_sigmoid(g, a),
+              elementwise=True)
 
 # x w + b, and an activation
 

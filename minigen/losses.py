@@ -21,7 +21,7 @@ from typing import Any
 import numpy
 
 from minigen import checks, ops
-from minigen.backend import Array, to_device, xp
+from minigen.backend import Array, either, fused, to_device, xp
 from minigen.core import Op, Tensor, grad, numbers, to_host
 from minigen.tensor import Value
 
@@ -82,7 +82,7 @@ def gan_generator(fake_logits: Value) -> Value:
     At the optimal D its gradient is that of KL(P_G || P_data) - 2 JS(P_data || P_G) (Eq. 4).
     """
     _check("gan_generator", "(N, ...)", fake_logits=fake_logits)
-    return ops.mean(_minus_log_d(fake_logits))
+    return ops.mean(ops.softplus(-fake_logits))
 
 
 def gan_generator_each(fake_logits: Value) -> Value:
@@ -91,11 +91,7 @@ def gan_generator_each(fake_logits: Value) -> Value:
     ``fake_logits`` is (N, outputs), the result (N,). D = 1/2 everywhere gives L_GAN = log 2.
     """
     _check("gan_generator_each", "(N, outputs)", fake_logits=fake_logits)
-    return _minus_log_d(fake_logits)
-
-
-def _minus_log_d(logits: Value) -> Value:
-    return ops.mean(ops.softplus(-logits), axis=-1)
+    return ops.mean(ops.softplus(-fake_logits), axis=-1)
 
 
 def wgan_critic(real_scores: Any, fake_scores: Value) -> Value:
@@ -160,15 +156,25 @@ def _slope(owner: str, network: Callable[[Any], Any], x: Any) -> Tensor:
     return ops.reshape(slope, (len(x), slope.size // len(x)))
 
 
-def _sum_of_squares(x: Array, y: Array) -> Array:
+def _by_product(x: Array, y: Array, share: float) -> Array:
     difference = (x - y).ravel()
-    return xp.dot(difference, difference)
+    return share * xp.dot(difference, difference)
 
 
-_squared_error = Op("squared_error(x, y) = (x - y)^2 summed over all elements",
-                    _sum_of_squares,
-                    lambda g, total, x, y: 2 * g * (x - y),
-                    lambda g, total, x, y: 2 * g * (y - x))
+@fused
+def _sum_of_squares(x: Array, y: Array, share: float) -> Array:
+    return xp.sum(xp.square(x - y) * share)
+
+
+@fused
+def _twice(x: Any, y: Any, g: Any, share: float) -> Any:
+    return 2 * share * g * (x - y)
+
+
+_squared_error = Op("squared_error(x, y, share) = (x - y)^2 summed over all elements, times a number",
+                    either(_by_product, lambda x, y, share: _sum_of_squares(x, y, share)),
+                    lambda g, error, x, y, share: _twice(x, y, g, share),
+                    lambda g, error, x, y, share: _twice(y, x, g, share))
 
 
 def squared_error(x: Any, reconstruction: Value) -> Value:
@@ -178,13 +184,23 @@ def squared_error(x: Any, reconstruction: Value) -> Value:
     a constant for p(x | z) = N(x; reconstruction, I / 2). Both are (N, pixels, ...).
     """
     _check("squared_error", "(N, pixels, ...)", x=x, reconstruction=reconstruction)
-    return _squared_error(x, reconstruction) / len(x)
+    return _squared_error(x, reconstruction, share=1 / len(x))
+
+
+@fused
+def _divergence(mu: Array, logvar: Array) -> Array:
+    return xp.sum(0.5 * (mu * mu + xp.exp(logvar) - 1 - logvar), axis=-1)
+
+
+@fused
+def _variance_gradient(logvar: Any, g: Any) -> Any:
+    return g * (0.5 * (ops.exp(logvar) - 1))
 
 
 _gaussian_kl = Op("gaussian_kl(mu, logvar) = (mu^2 + exp(logvar) - 1 - logvar) / 2 summed over the last axis",
-                  lambda mu, logvar: 0.5 * ops.sum(mu * mu + ops.exp(logvar) - 1 - logvar, axis=-1),
+                  _divergence,
                   lambda g, y, mu, logvar: g[..., None] * mu,
-                  lambda g, y, mu, logvar: g[..., None] * (0.5 * (ops.exp(logvar) - 1)))
+                  lambda g, y, mu, logvar: _variance_gradient(logvar, g[..., None]))
 
 
 def gaussian_kl(mu: Any, logvar: Value) -> Value:

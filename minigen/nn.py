@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 
 from minigen import checks, ops, ranks
-from minigen.backend import Array, to_device
+from minigen.backend import Array, fused, to_device
 from minigen.batch_norm import check_channels
 from minigen.core import Op, Tensor
 from minigen.module import Module as Module     # also under this name
@@ -162,6 +162,11 @@ class ConvTranspose2d(_Affine):
         return ops.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding)
 
 
+@fused
+def _moved(running: Array, batch: Array, keep: float, share: float, factor: float) -> Array:
+    return keep * running + share * (batch * factor)
+
+
 class BatchNorm(Module):
     """Normalise each of the n channels (the last axis) of (..., n), then scale and shift it.
 
@@ -193,13 +198,11 @@ class BatchNorm(Module):
             raise ValueError("BatchNorm: more than 1 value per channel expected in training, "
                              f"shape {x.shape} found")
         y, (mean, var) = ops.batch_norm(x, self.weight, self.bias, self.eps)
-        self._update_running("running_mean", mean)
-        self._update_running("running_var", var * (count / (count - 1)))
+        for name, batch, factor in (("running_mean", mean, 1.0), ("running_var", var, count / (count - 1))):
+            before = getattr(self, name)
+            after = _moved(before, batch, 1 - self.momentum, self.momentum, factor)
+            setattr(self, name, after.astype(before.dtype, copy=False))
         return y
-
-    def _update_running(self, name: str, batch: Array) -> None:
-        before = getattr(self, name)
-        setattr(self, name, ((1 - self.momentum) * before + self.momentum * batch).astype(before.dtype))
 
     def extra_repr(self) -> str:
         return f"{self.weight.size}, eps={self.eps}, momentum={self.momentum}"

@@ -61,7 +61,7 @@ class Op:
         self.name = doc.split("(")[0]
         self.__doc__ = doc
         self.__module__ = getattr(forward, "__module__", "")
-        code = getattr(forward, "__code__", None)
+        code = getattr(inspect.unwrap(forward), "__code__", None)
         if code is not None:
             self.__signature__ = inspect.signature(forward)
         # The arguments that have a partial, by name. They may be given by keyword.

@@ -48,7 +48,8 @@ def _leaves(owner: str, parameters: Iterable[Tensor]) -> tuple[Tensor, ...]:
 
 
 class _Group:
-    """Parameters that are updated as one array: a matrix or kernel alone, vectors end to end.
+    """Parameters that are updated as one array: a matrix or kernel alone, vectors end to end. On a GPU it is
+    all of them.
 
     Vectors, such as biases, are short, and an update of its own costs each more calls than arithmetic.
     """
@@ -57,24 +58,33 @@ class _Group:
                  elementwise: bool) -> None:
         self.numbers = numbers      # of its parameters, in the optimiser's order
         self.parameters = [parameters[i] for i in numbers]
-        first, sizes = self.parameters[0], [p.size for p in self.parameters]
+        first, self.shapes = self.parameters[0], [p.shape for p in self.parameters]
+        sizes = [p.size for p in self.parameters]
         self.shape, self.dtype = first.shape if len(numbers) == 1 else (sum(sizes),), first.dtype
         self.parts = [slice(end - n, end) for n, end in zip(sizes, itertools.accumulate(sizes))]
         self.blocks = threads.row_blocks(self.shape, _ARRAYS) if elementwise else [...]
         self.state = [xp.zeros(self.shape, self.dtype) for _ in slots]
 
     def joined(self, arrays: list[Array]) -> Array:
-        return arrays[0] if len(arrays) == 1 else xp.concatenate(arrays)
+        return arrays[0] if len(arrays) == 1 else backend.concatenate(arrays, axis=None)
+
+    def values(self) -> Array:
+        """The parameters' numbers; where they have been split from an array, that array."""
+        arrays = [value_of(p) for p in self.parameters]
+        row = backend.whole(arrays) if len(arrays) > 1 else None
+        return self.joined(arrays) if row is None else row
 
     def split(self, array: Array) -> list[Array]:
         """The parameters' parts of an array; they share its memory."""
-        return [array] if len(self.parts) == 1 else [array[part] for part in self.parts]
+        if len(self.parts) == 1:
+            return [array]
+        return [array[part].reshape(shape) for part, shape in zip(self.parts, self.shapes)]
 
 
 def _groups(parameters: Sequence[Tensor], slots: Sequence[str], elementwise: bool) -> list[_Group]:
     numbers: dict[Any, list[int]] = {}
     for i, p in enumerate(parameters):
-        joined = elementwise and p.ndim == 1 and p.size <= _SHORT
+        joined = elementwise and (p.ndim == 1 and p.size <= _SHORT or backend.name() != "numpy")
         numbers.setdefault(p.dtype if joined else i, []).append(i)
     return [_Group(parameters, group, slots, elementwise) for group in numbers.values()]
 
@@ -154,7 +164,7 @@ class Optimizer:
         self.steps += 1
         tidy = self.steps % _TIDY_EVERY == 0
         for group in self._groups:
-            before = group.joined([value_of(p) for p in group.parameters])
+            before = group.values()
             g = group.joined([grads[i] for i in group.numbers])
             after = xp.empty(group.shape, group.dtype)
 
@@ -381,5 +391,7 @@ def clip_weights(parameters: Iterable[Tensor], bound: float) -> None:
     This is WGAN's Lipschitz constraint (Arjovsky et al., 2017, algorithm 1).
     """
     bound = checks.real("clip_weights", "bound", bound, "(0, inf)")
-    for p in _leaves("clip_weights", parameters):
-        p.adopt(xp.clip(value_of(p), -bound, bound))
+    for group in _groups(_leaves("clip_weights", parameters), (), elementwise=True):
+        clipped = xp.clip(group.values(), -bound, bound)
+        for p, new in zip(group.parameters, group.split(clipped)):
+            p.adopt(new)

@@ -283,8 +283,9 @@ def workspace(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def block_numbers() -> int:
-    """The most numbers that a thread's workspace should hold. With NumPy they fit into its core's cache."""
-    return 1 << 19 if backend.name() == "numpy" else 1 << 23
+    """The most numbers that a thread's workspace should hold. With NumPy they fit into its core's cache; on a
+    GPU they are a gigabyte of float32, as each block would be some kernels."""
+    return 1 << 19 if backend.name() == "numpy" else 1 << 28
 
 
 def gemm_rows(numbers: int) -> int:

@@ -13,8 +13,10 @@ from hypothesis.extra.numpy import array_shapes, mutually_broadcastable_shapes
 from minigen import batch_norm, conv, core, dense, losses, models, ops
 from minigen.backend import to_device, to_host
 from minigen.core import Op, Tensor, grad
+from minigen.metrics import classifier, entropy
+from minigen.models import vae
 
-OPS = {value for module in (batch_norm, conv, core, dense, losses, ops)
+OPS = {value for module in (batch_norm, conv, core, dense, losses, ops, vae)
        for value in vars(module).values() if isinstance(value, Op)}
 
 
@@ -80,7 +82,7 @@ def summed(draw, empty=False):
 def broadcast(draw, empty=False):
     of, to = ((0, 3), (2, 0, 3)) if empty else draw(st.sampled_from(
         [((3,), (2, 3)), ((1, 3), (2, 3)), ((), (2, 2)), ((2, 1, 2), (2, 3, 2)), ((2, 3), (2, 3))]))
-    return values(draw, of), {"shape": to}
+    return values(draw, of), {"shape": to, "scale": draw(st.sampled_from([1, 0.5, -3]))}
 
 
 @st.composite
@@ -141,9 +143,9 @@ def loop_affine(x, w, b, activation=None):
 
 
 @st.composite
-def moments(draw, empty=False):
+def alike(draw, number=2, empty=False, **options):
     shape = (0, 3) if empty else draw(array_shapes(min_dims=2, max_dims=2, max_side=4))
-    return values(draw, shape, shape), {}
+    return values(draw, *[shape] * number), options
 
 
 @st.composite
@@ -275,7 +277,10 @@ CASES = {
     ops.abs: (unary, elementwise(lambda a: a if a > 0 else -a)),
     ops.tanh: (unary, elementwise(math.tanh)),
     ops.sigmoid: (unary, elementwise(lambda a: 1 / (1 + math.exp(-a)))),
-    dense._gate: (moments, elementwise(lambda g, a: g if a != 0 else 0)),
+    dense._tanh_gradient: (alike, elementwise(lambda g, y: g * (1 - y * y))),
+    dense._sigmoid_gradient: (alike, elementwise(lambda g, y: g * y * (1 - y))),
+    dense._times_sigmoid: (alike, elementwise(lambda g, a: g / (1 + math.exp(-a)))),
+    dense._gate: (alike, elementwise(lambda g, a: g if a != 0 else 0)),
     ops.relu: (unary, elementwise(lambda a: a if a > 0 else 0)),
     ops.leaky_relu: (lambda **k: unary(slope=0.2, **k),
                      lambda a, slope: elementwise(lambda a: a if a > 0 else slope * a)(a)),
@@ -304,7 +309,7 @@ CASES = {
     ops.transpose: (transposed, lambda a, axes: (
         a.T if axes is None else numpy.moveaxis(a, axes, range(a.ndim)))),
     core.sum_to: (summed, lambda a, shape: loop_sum(a, shape)),
-    core.broadcast_to: (broadcast, lambda a, shape: a + numpy.zeros(shape)),
+    core.broadcast_to: (broadcast, lambda a, shape, scale: scale * a + numpy.zeros(shape)),
     ops._getitem: (indexed, lambda a, index: numpy.array(a.tolist())[index]),
     ops._scatter: (lambda **k: indexed(scattered=True, **k), loop_scatter),
     ops._concatenate: (joined, lambda *parts, axis: numpy.hstack(parts) if axis else numpy.vstack(parts)),
@@ -316,10 +321,13 @@ CASES = {
         lambda g, x: by_channel(loop_channel_sums)(g, x).reshape(2, x.shape[-1])),
     batch_norm._batch_norm: (lambda **k: channels("c", "c", eps=0.1, **k), loop_batch_norm),
     losses._squared_error: (
-        moments, lambda x, y: numpy.array(math.fsum((a - b) ** 2 for a, b in zip(x.flat, y.flat)))),
-    losses._gaussian_kl: (moments, lambda mu, logvar: numpy.array([
+        lambda **k: alike(share=0.3, **k), lambda x, y, share: numpy.array(
+            math.fsum(share * (a - b) ** 2 for a, b in zip(x.flat, y.flat)))),
+    losses._gaussian_kl: (alike, lambda mu, logvar: numpy.array([
         sum(0.5 * (m * m + math.exp(v) - 1 - v) for m, v in zip(*rows))
         for rows in zip(mu.tolist(), logvar.tolist())])),
+    vae._sampled: (lambda **k: alike(number=3, **k),
+                   elementwise(lambda mu, logvar, noise: mu + math.exp(logvar / 2) * noise)),
     losses._row_norm: (rows, lambda x: numpy.array([math.hypot(*row) for row in x.tolist()])),
 }
 
@@ -439,3 +447,30 @@ def assert_same_steps(found, expected, rounded):
             # SGD's state is the gradient; a ReLU that rounding turns on or off moves it by a percent.
             assert_close(one[key], other[key],
                          (0.03 if key.startswith("optimizers") else 1e-3) if rounded else 1e-5)
+
+
+def samples_and_reconstructions(model):
+    model, (first, second) = build(model), batches(model, 2)
+    found = [model.sample(3, rng=1)]
+    if isinstance(model, models.VAE):
+        found += [*model.encode(first), model.reconstruct(first),
+                  model.interpolate(first[:2], second[:2], steps=3)]
+    return found
+
+
+def judged():
+    """What a classifier, trained on images of ten kinds, says of them."""
+    rng = numpy.random.default_rng(0)
+    labels = rng.integers(0, 10, 300)
+    images = 0.2 * (rng.normal(size=(10, 20))[labels] + 0.3 * rng.normal(size=(300, 20))) + 0.5
+    images = numpy.clip(images, 0, 1).astype("float32")
+    judge = classifier.Classifier(sizes=(20, 16, 10), epochs=3, batch_size=50).fit(images, labels)
+    probabilities = judge.predict_proba(images)
+    return (judge.accuracy(images, labels), to_host(probabilities), entropy.measure(probabilities),
+            to_host(judge.features(images)))
+
+
+def assert_same_judgement(found, expected):
+    assert found[0] == expected[0] and found[2] == pytest.approx(expected[2], rel=1e-5)
+    for i in (1, 3):
+        numpy.testing.assert_allclose(found[i], expected[i], rtol=1e-4, atol=1e-6)

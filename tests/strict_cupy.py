@@ -25,6 +25,7 @@ import numpy
 NAMES = json.loads(Path(__file__).with_name("cupy_names.json").read_text())
 SCALARS = (bool, int, float, complex, numpy.generic)
 WITHOUT_ARRAYS = {"arange", "can_cast", "eye", "full", "identity", "linspace", "ones", "result_type", "zeros"}
+ADDING = {"sum", "mean"}     # in pairs along any axis; NumPy, along the last one only
 # To those whose documentation says that they may wait for the device: what gives something to the host.
 WAITING = {
     *NAMES["synchronising"], "compress", "dump", "dumps", "item", "nonzero", "tobytes", "tofile", "tolist",
@@ -46,6 +47,7 @@ class Counts:
 
 counts = Counts()
 fusing = []     # the names of the fused kernels that are being computed
+sums = []       # that they have computed
 
 
 class ndarray:
@@ -101,6 +103,10 @@ class ndarray:
     def flags(self):
         names = ("c_contiguous", "f_contiguous", "owndata")
         return types.SimpleNamespace(**{name: getattr(self._host.flags, name) for name in names})
+
+    @property
+    def data(self):
+        return types.SimpleNamespace(ptr=self._host.ctypes.data)
 
     def __getitem__(self, index):
         refuse_in_fusion("indexing")
@@ -182,13 +188,21 @@ def function(name, numpys, words):
     allowed = signature(words)
 
     def call(*args, **options):
-        refuse_in_fusion(f"cupy.{name}")
+        if name != "sum" or not fusing:
+            refuse_in_fusion(f"cupy.{name}")
         bound = allowed.bind(*args, **options)
         given = [a for b in (*args, *options.values()) for a in (b if isinstance(b, (list, tuple)) else (b,))]
         if name not in WITHOUT_ARRAYS and not any(isinstance(a, ndarray) for a in given):
             raise TypeError(f"cupy.{name}: no cupy.ndarray among the arguments")
         counts.synchronisations += name in WAITING and not (name == "where" and "x" in bound.arguments)
-        return on_device(numpys(*map(on_host, args), **values_on_host(options)))
+        if name in ADDING and getattr(given[0], "dtype", None) == "float32" and "dtype" not in options:
+            result = numpys(*map(on_host, args), **values_on_host(options), dtype="float64").astype("float32")
+        else:
+            result = numpys(*map(on_host, args), **values_on_host(options))
+        result = on_device(result)
+        if fusing:
+            sums.append(result)
+        return result
     return call
 
 
@@ -247,7 +261,7 @@ def empty(shape, dtype=float, order="C"):
 
 def fuse(kernel_name):
     """Calls the function itself, but only with arrays and numbers, and lets it use elementwise functions and
-    operators only."""
+    operators only, and a sum at the end."""
     if not re.fullmatch(r"[A-Za-z_]\w*", kernel_name):
         raise ValueError(f'Invalid kernel name: "{kernel_name}"')
 
@@ -259,9 +273,13 @@ def fuse(kernel_name):
             counts.fused += 1
             fusing.append(kernel_name)
             try:
-                return function(*args)
+                result = function(*args)
+                if sums and sums.pop() is not result:
+                    refuse_in_fusion("what follows a sum")
+                return result
             finally:
                 fusing.pop()
+                sums.clear()
         return call
     return decorate
 
@@ -269,6 +287,38 @@ def fuse(kernel_name):
 def refuse_in_fusion(name):
     if fusing:
         raise TypeError(f"{name} cannot be part of a fused kernel, {fusing[-1]}")
+
+
+class ElementwiseKernel:
+    """What minigen's own kernels do, see ``backend.concatenate`` and ``backend.gather``."""
+
+    def __init__(self, in_params, out_params, operation, name):
+        self.compute = {"minigen_placed": place, "minigen_gathered": gather}[name]
+        assert out_params == "T y" and "raw T " in in_params and "y = " in operation
+
+    def __call__(self, *args):
+        assert len({a.dtype for a in args if isinstance(a, ndarray)}) == 1
+        counts.fused += 1
+        self.compute(*(a._host if isinstance(a, ndarray) else operator.index(a) for a in args))
+
+
+def place(*args):
+    *given, y = args
+    y[...] = 0
+    for start, end, part in zip(given[::3], given[1::3], given[2::3], strict=True):
+        y[start:end] = part
+
+
+def gather(x, *args):
+    *numbers, windows = args
+    _, down, across, height, width, _ = windows.shape
+    assert (*numbers[:3], *numbers[3:7]) == (*x.shape[1:], down, across, height, width)
+    row_step, top, column_step, left = numbers[7:]
+    h = (numpy.arange(down) * row_step + top)[:, None, None, None] + numpy.arange(height)[:, None]
+    w = (numpy.arange(across) * column_step + left)[:, None, None] + numpy.arange(width)
+    inside = (h >= 0) & (h < x.shape[1]) & (w >= 0) & (w < x.shape[2])
+    seen = x[:, h % x.shape[1], w % x.shape[2]]
+    windows[...] = numpy.where(inside[..., None], seen, 0)
 
 
 class CUDARuntimeError(RuntimeError):
@@ -294,13 +344,15 @@ class Module(types.ModuleType):
 cupy = Module("cupy")
 cupy.ndarray, cupy.asarray, cupy.asanyarray, cupy.array, cupy.empty = ndarray, asarray, asarray, array, empty
 cupy.asnumpy = lambda a, stream=None, order="C", out=None, *, blocking=True: a.get()
-cupy.fuse = fuse
+cupy.fuse, cupy.ElementwiseKernel = fuse, ElementwiseKernel
 cupy.empty_like = lambda a: empty(a.shape, a.dtype)
 cupy.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=function(
     "as_strided", numpy.lib.stride_tricks.as_strided, NAMES["stride_tricks"]["as_strided"])))
 cupy.cuda = types.SimpleNamespace(
     runtime=types.SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1,
-                                  setDevice=lambda number: None, memGetInfo=lambda: (1 << 40, 1 << 40)))
+                                  setDevice=lambda number: None, memGetInfo=lambda: (1 << 40, 1 << 40),
+                                  getDevice=lambda: 0, getDeviceProperties=lambda number: {"name": b"none"}))
+cupy.__version__ = NAMES["versions"][-1]
 
 
 def operators(word, ufunc):

@@ -21,7 +21,7 @@ class NoDriver(RuntimeError):
     """Stands for CuPy's CUDARuntimeError."""
 
 
-def fake_cupy(devices):
+def fake_cupy(devices, version="14.2.0"):
     """A module that says it is CuPy: NumPy's functions, and a runtime that answers ``devices`` or raises
     it."""
     def count():
@@ -29,6 +29,7 @@ def fake_cupy(devices):
             raise devices
         return devices
     module = types.ModuleType("cupy")
+    module.__version__ = version
     module.__getattr__ = lambda name: getattr(numpy, name)
     runtime = types.SimpleNamespace(CUDARuntimeError=NoDriver, getDeviceCount=count)
     module.cuda = types.SimpleNamespace(runtime=runtime)
@@ -71,6 +72,42 @@ def test_no_device(monkeypatch):
     with pytest.raises(backend.BackendError, match="finds no CUDA device") as error:
         backend.use("cupy")
     assert "\n" not in str(error.value) and backend.name() == "numpy"
+
+
+@pytest.mark.parametrize("version", ["13.6.0", "9.0.0b1"])
+def test_an_old_cupy(monkeypatch, version):
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(1, version))
+    with pytest.raises(backend.BackendError, match=f"^CuPy 14 or later expected, {version} found: pip"):
+        backend.use("cupy")
+    assert backend.name() == "numpy"
+
+
+@pytest.mark.parametrize("error", [ImportError, OSError, RuntimeError, AttributeError])
+def test_missing_libraries_show_at_once(monkeypatch, error):
+    class Unmultiplied:
+        def __matmul__(self, other):
+            raise error("libcublas.so.12: cannot open shared object file\n\nmore")
+    module = fake_cupy(1)
+    module.ones = lambda *_: Unmultiplied()
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    with pytest.raises(backend.BackendError, match=r"cannot multiply \(libcublas.so.12: cannot open") as seen:
+        backend.use("cupy")
+    assert "\n" not in str(seen.value) and "[ctk]" in str(seen.value) and backend.name() == "numpy"
+
+
+def test_what_computes(monkeypatch, restored):
+    assert backend.about() == {"backend": "numpy"}
+    module = fake_cupy(1)
+    module.cuda.runtime.getDevice = lambda: 1
+    module.cuda.runtime.getDeviceProperties = lambda number: {"name": f"GPU {number}".encode()}
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    backend.use("cupy")
+    for value, allowed in (("1", True), ("0", False), ("", False), (None, False)):
+        if value is None:
+            monkeypatch.delenv("CUPY_TF32", raising=False)
+        else:
+            monkeypatch.setenv("CUPY_TF32", value)
+        assert backend.about() == {"backend": "cupy", "cupy": "14.2.0", "gpu": "GPU 1", "tf32": allowed}
 
 
 def test_switching_reaches_code_that_is_already_imported(monkeypatch, restored):

@@ -11,13 +11,13 @@ import numpy
 import pytest
 import strict_cupy
 import threadpoolctl
-from cases import (CASES, CONVOLUTIONAL, MODELS, assert_same_steps, batches, build, every_model, every_op,
-                   steps, value_and_gradients)
+from cases import (CASES, CONVOLUTIONAL, MODELS, assert_same_judgement, assert_same_steps, batches, build,
+                   every_model, every_op, judged, samples_and_reconstructions, steps, value_and_gradients)
 from hypothesis import given
 from hypothesis import strategies as st
 from strict_cupy import counts
 
-from minigen import (backend, comparison, core, datasets, figures, losses, models, nn, ops, optim, ranks,
+from minigen import (backend, comparison, core, datasets, figures, losses, nn, ops, optim, ranks,
                      storage, threads, training)
 from minigen.backend import to_device, to_host, xp
 from minigen.core import Op, Tensor, grad
@@ -84,15 +84,6 @@ def test_steps_are_those_of_numpy(model):
     with on_device():
         found = steps(model)
     assert_same_steps(found, expected, rounded=model in CONVOLUTIONAL.values())
-
-
-def samples_and_reconstructions(model):
-    model, (first, second) = build(model), batches(model, 2)
-    found = [model.sample(3, rng=1)]
-    if isinstance(model, models.VAE):
-        found += [*model.encode(first), model.reconstruct(first),
-                  model.interpolate(first[:2], second[:2], steps=3)]
-    return found
 
 
 @every_model
@@ -212,7 +203,7 @@ def test_points_are_checked_on_the_device(device):
             model.step(to_device(spoilt.astype("float32")), numpy.random.default_rng(0))
 
 
-def test_activations_batchnorm_and_updates_are_one_kernel_each(device):
+def test_activations_batchnorm_and_updates_are_few_kernels(device):
     x, p = to_device(numpy.ones((4, 3), "float32")), Tensor(to_device(numpy.ones((4, 3), "float32")))
     for activation in (ops.relu, ops.sigmoid, ops.tanh):
         counts.reset()
@@ -226,16 +217,46 @@ def test_activations_batchnorm_and_updates_are_one_kernel_each(device):
     layer = nn.BatchNorm(3)
     counts.reset()
     y = layer(p)
-    assert counts.fused == 1
+    assert counts.fused == 5        # the variance, both moments in a row, the output, the running statistics
     grad(ops.sum(y), p)
-    assert counts.fused == 3        # its sums, in between, are not elementwise
-    grad(ops.sum(layer(p)), p, create_graph=True)       # recorded step by step
-    assert counts.fused == 4
+    assert counts.fused == 10       # the distance, a sum, both in one array, two gradients
+
+
+def test_all_parameters_of_an_optimiser_are_parts_of_one_row(device):
+    rng = numpy.random.default_rng(0)
+    shapes = [(3, 4), (4,), (2, 3, 2), (1,), ()]
+    parameters = [Tensor(to_device(rng.normal(size=shape).astype("float32"))) for shape in shapes]
+    gradients = [to_device(rng.normal(size=shape).astype("float32")) for shape in shapes]
+    optimizer = optim.SGD(parameters, 0.5)
+    expected = [to_host(p.data) - 0.5 * to_host(g) for p, g in zip(parameters, gradients)]
+    for joins in (2, 1):        # gradients, and at first parameters, are brought into a row
+        counts.reset()
+        optimizer.step(gradients)
+        assert counts.fused == joins + 1
+        row = backend.whole([p.data for p in parameters])
+        assert row.shape == (30,)
+        for p, values in zip(parameters, expected):
+            numpy.testing.assert_allclose(to_host(p.data), values, rtol=1e-6)
+        expected = [to_host(p.data) - 0.5 * to_host(g) for p, g in zip(parameters, gradients)]
+    before = [to_host(p.data).copy() for p in parameters]
+    counts.reset()
+    optim.clip_weights(parameters, 0.25)
+    assert counts.fused == 0 and backend.whole([p.data for p in parameters]) is not None
+    for p, values in zip(parameters, before):
+        assert (to_host(p.data) == values.clip(-0.25, 0.25)).all() and p.shape == values.shape
+    # Any other order, a part that is missing or was replaced: no row.
+    arrays = [p.data for p in parameters]
+    assert backend.whole(arrays[::-1]) is backend.whole(arrays[:-1]) is backend.whole(arrays[1:]) is None
+    parameters[1].data = numpy.zeros(4, "float32")
+    assert backend.whole([p.data for p in parameters]) is None
+    optimizer.step(gradients)
+    numpy.testing.assert_allclose(to_host(parameters[1].data), -0.5 * to_host(gradients[1]), rtol=1e-6)
 
 
 def test_only_elementwise_functions_are_fused(device):
     x = to_device(numpy.ones(3, "float32"))
-    for function in (lambda a: xp.sum(a), lambda a: a[0], lambda a: a.sum(), lambda a: a if a else 0):
+    for function in (lambda a: xp.sum(a) + 1, lambda a: xp.max(a), lambda a: a[0], lambda a: a.sum(),
+                     lambda a: a if a else 0):
         function.__name__ = "wrong"
         with pytest.raises(TypeError, match="cannot be part of a fused kernel, minigen_wrong"):
             backend.fused(function)(x)
@@ -281,22 +302,9 @@ def test_gradients_are_checked_on_the_device(device):
 
 
 def test_classifier_and_entropies():
-    rng = numpy.random.default_rng(0)
-    labels = rng.integers(0, 10, 300)
-    images = 0.2 * (rng.normal(size=(10, 20))[labels] + 0.3 * rng.normal(size=(300, 20))) + 0.5
-    images = numpy.clip(images, 0, 1).astype("float32")
-
-    def judged():
-        judge = classifier.Classifier(sizes=(20, 16, 10), epochs=3, batch_size=50).fit(images, labels)
-        probabilities = judge.predict_proba(images)
-        return (judge.accuracy(images, labels), to_host(probabilities), entropy.measure(probabilities),
-                to_host(judge.features(images)))
     expected = judged()
     with on_device():
-        found = judged()
-    assert found[0] == expected[0] and found[2] == pytest.approx(expected[2], rel=1e-5)
-    for i in (1, 3):
-        numpy.testing.assert_allclose(found[i], expected[i], rtol=1e-4, atol=1e-6)
+        assert_same_judgement(judged(), expected)
 
 
 def test_features_of_images():

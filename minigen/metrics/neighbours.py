@@ -22,6 +22,7 @@ from minigen.metrics import feature_sets
 
 _ROWS = 256         # of a block of distances
 _COLUMNS = 2048     # of a product
+_TOGETHER = 1 << 19  # numbers of which distances are measured directly at a time
 
 
 def measure(real: Any, generated: Any, k: int = 5) -> dict[str, float]:
@@ -129,7 +130,7 @@ def _measured(rows: numpy.ndarray, points: numpy.ndarray, chosen: numpy.ndarray
               ) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
     """The indices i, j of the ``chosen`` pairs (R, N), row by row, and their squared distances, directly."""
     i, j = numpy.nonzero(chosen)
-    exact, step = numpy.empty(len(i)), max(1, threads.block_numbers() // rows.shape[1])
+    exact, step = numpy.empty(len(i)), max(1, _TOGETHER // rows.shape[1])
     for start in range(0, len(i), step):
         part = slice(start, start + step)
         exact[part] = _squares(rows[i[part]] - points[j[part]])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 
 from minigen import backend, checks, networks, ops, ranks, threads
-from minigen.backend import Array, to_device, xp
+from minigen.backend import Array, to_device, to_host, xp
 from minigen.core import no_grad
 from minigen.networks import Architecture
 from minigen.nn import INITIALISERS, BatchNorm, Initialiser, Module
@@ -152,8 +152,8 @@ class Model:
         that would make wait, only the first batch.
         """
         if not self._checked or backend.name() == "numpy":
-            few = self._checked and isinstance(images, numpy.ndarray)
-            self.check(images[::16] if few else images)
+            found = to_host(images) if isinstance(images, xp.ndarray) else images       # one copy from a GPU
+            self.check(found[::16] if self._checked and isinstance(found, numpy.ndarray) else found)
             if not self._checked:
                 self._checked = True
             if self._architecture is not None:

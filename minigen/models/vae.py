@@ -9,11 +9,28 @@ from typing import Any
 import numpy
 
 from minigen import checks, losses, networks, ops
-from minigen.backend import Array, to_device
-from minigen.core import Tensor
+from minigen.backend import Array, fused, to_device, xp
+from minigen.core import Op, Tensor
 from minigen.models.model import Model, infer
 from minigen.nn import Initialiser, Module
 from minigen.optim import OPTIMIZERS, Optimizer
+
+
+@fused
+def _sample(mu: Array, logvar: Array, noise: Array) -> Array:
+    return mu + xp.exp(0.5 * logvar) * noise
+
+
+@fused
+def _logvar_gradient(logvar: Any, g: Any, noise: Array) -> Any:
+    return 0.5 * (g * noise * ops.exp(0.5 * logvar))
+
+
+_sampled = Op("sampled(mu, logvar, noise) = mu + exp(logvar / 2) noise",
+              _sample,
+              lambda g, z, mu, logvar, noise: g,
+              lambda g, z, mu, logvar, noise: _logvar_gradient(logvar, g, noise),
+              lambda g, z, mu, logvar, noise: g * ops.exp(0.5 * logvar))
 
 
 @dataclass(eq=False)
@@ -80,7 +97,7 @@ class VAE(Model):
 
     def latents(self, mu: Any, logvar: Any, rng: numpy.random.Generator) -> Any:
         """A sample z of q(z | x), differentiable in mu and logvar: mu + exp(logvar / 2) * noise."""
-        return mu + ops.exp(0.5 * logvar) * self.noise(len(mu), rng)
+        return _sampled(mu, logvar, self.noise(len(mu), rng))
 
     def encode(self, images: Any) -> tuple[Array, Array]:
         """The posterior's mu and logvar, each (N, latent), of images (N, ...)."""

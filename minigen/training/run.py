@@ -358,7 +358,7 @@ def _load_state(model: Model, state: dict[str, numpy.ndarray], path: Path) -> No
 def environment() -> dict[str, Any]:
     """What computes: versions, backend and BLAS, on which the last bits of a result depend."""
     return {"minigen": __version__, "python": platform.python_version(), "numpy": numpy.__version__,
-            "blas": threads.blas_name(), "backend": backend.name()}
+            "blas": threads.blas_name(), **backend.about()}
 
 
 @overload
