@@ -50,13 +50,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(description: str, iterations: int | None, out: str, batch_size: int = 64,
-           seeds: int | None = None, full: int | None = FULL, side_by_side: bool = True,
+           seeds: int | None = None, full: int | None = FULL,
            data: str = "four IDX files, as of Fashion-MNIST, instead of MNIST") -> Parser:
     """A parser with the flags that all examples share; the arguments are their defaults. ``parse`` reads
     them.
 
-    The parser has ``--seeds`` if that has a default, ``--full`` if the paper's number of iterations is given,
-    and ``--jobs`` if ``side_by_side``, for a ``Comparison``. ``data`` says what ``--data`` takes.
+    The parser has ``--seeds`` if that has a default, and ``--full`` if the paper's number of iterations is
+    given. ``data`` says what ``--data`` takes.
     """
     flags = Parser(description=description, formatter_class=_Help)
     length = flags.add_mutually_exclusive_group()
@@ -73,12 +73,11 @@ def parser(description: str, iterations: int | None, out: str, batch_size: int =
     flags.add_argument("--set", type=setting, action=_Settings, default={}, metavar="NAME=VALUE",
                        help="change a setting of the models; with several values, NAME=VALUE,VALUE, each is "
                        "trained, and with several settings each combination of their values")
-    if side_by_side:
-        flags.add_argument("--jobs", type=positive_int, metavar="N",
-                           help="runs that train side by side (default: one per processor core)")
+    flags.add_argument("--jobs", type=positive_int, metavar="N",
+                       help="runs that train side by side (default: one per processor core)")
     flags.add_argument("--threads", type=positive_int, metavar="N",
-                       help="threads of a run (default: one; where runs are not side by side, convolutions "
-                       "take all cores)")
+                       help="threads of a run (default: one; convolutions share the cores that runs "
+                       "side by side leave)")
     add_output(flags, out)
     earlier = flags.add_mutually_exclusive_group()
     earlier.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")

@@ -238,11 +238,30 @@ class Module:
         If they differ, or if a number is not finite, an error names the difference, and nothing changes.
         """
         self.check_state(state)
+        self._set({name: to_device(array.copy()) for name, array in state.items()})
+
+    def _set(self, arrays: Mapping[str, Array]) -> None:
         for name, parameter in self.named_parameters():
-            parameter.adopt(to_device(state[name].copy()))
+            parameter.adopt(arrays[name])
         for prefix, module in self.named_modules():
             for name in module.buffers:
-                setattr(module, name, to_device(state[prefix + name].copy()))
+                setattr(module, name, arrays[prefix + name])
+
+    def approach(self, other: Module, share: float) -> None:
+        """Move every parameter and buffer by ``share`` of the way to that of ``other``, as of a copy.
+
+        After each step of an optimiser of ``other``, a small share makes this module a moving average of it
+        (Polyak and Juditsky, 1992). ``ValueError`` if the other one has other parameters or buffers.
+        """
+        who = f"{type(self).__name__}.approach"
+        share = checks.real(who, "share", share, "[0, 1]")
+        mine, theirs = self._arrays(), other._arrays()
+        kinds = [{name: (array.dtype, array.shape) for name, array in arrays.items()}
+                 for arrays in (mine, theirs)]
+        if kinds[0] != kinds[1]:
+            raise ValueError(f"{who}: a module with the same parameters and buffers expected, such as a "
+                             f"copy, {type(other).__name__} with others found")
+        self._set({name: array + share * (theirs[name] - array) for name, array in mine.items()})
 
     def extra_repr(self) -> str:
         """The settings, for ``repr``."""

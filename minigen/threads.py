@@ -33,18 +33,21 @@ _NUMBERS_PER_THREAD = 1 << 18       # the size from which a thread gains more th
 # The number of threads
 
 _asked: int | None = None       # by use
+_beside = 1
 
 
-def use(number: int | None) -> None:
+def use(number: int | None, beside: int = 1) -> None:
     """Let ``number`` threads share the work of models and classifiers; None stands for the default.
 
     By default a matrix product takes one thread, and convolutions take a thread per core that the process
-    may use, of which ranks on one machine each take a part. The threads of BLAS wait busily for each other,
+    may use. Of these, ranks on one machine each take a part, and so do ``beside`` processes that train side
+    by side. The threads of BLAS wait busily for each other,
     and long for one whose core another program uses. So more of them make small products faster only where
     nothing else runs. With one thread the results do not depend on the number of cores either.
     """
-    global _asked
+    global _asked, _beside
     _asked = None if number is None else checks.whole("threads.use", "number", number)
+    _beside = checks.whole("threads.use", "beside", beside)
     _pool.cache_clear()
 
 
@@ -66,7 +69,9 @@ def _blas_threads() -> int:
 
 def count() -> int:
     """The number of threads that share the work on large arrays; on a GPU only the caller's."""
-    return _asked or max(1, _blas_threads() // ranks.per_machine()) if backend.name() == "numpy" else 1
+    if backend.name() != "numpy":
+        return 1
+    return _asked or max(1, _blas_threads() // (ranks.per_machine() * _beside))
 
 
 def per_product() -> int:

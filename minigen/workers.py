@@ -36,7 +36,8 @@ def each(work: Work, tasks: Sequence[Any], jobs: int, threads_each: int | None) 
 
     With one job the work is done in this process, with more by that many worker processes. Under
     ``python -m mpi4py.futures`` the other ranks do it, whatever ``jobs`` is. ``work`` and ``tasks`` are
-    pickled for them. Each worker has ``threads_each`` threads, see ``threads.use``, by default one.
+    pickled for them. Each worker has ``threads_each`` threads or, with None, the default for its share of the
+    cores, see ``threads.use``.
 
     A task that fails does not take the others along. If its process is killed, its result is ``Lost``; if
     that alone gets a signal, ``Interrupted``. Ctrl-C, SIGTERM and SIGHUP to this process stop all workers, no
@@ -77,7 +78,7 @@ def _here(work: Work, tasks: Sequence[Any], results: dict[int, Any], overview: p
 def _over_mpi(work: Work, tasks: Sequence[Any], threads_each: int | None, results: dict[int, Any],
               overview: progress.Overview, signalled: list[int]) -> None:
     from mpi4py.futures import MPIPoolExecutor
-    with MPIPoolExecutor(initializer=_begin_on_rank, initargs=_settings(threads_each)) as pool:
+    with MPIPoolExecutor(initializer=_begin_on_rank, initargs=_settings(threads_each or 1)) as pool:
         futures = {pool.submit(work, task): i for i, task in enumerate(tasks)}
         for future in as_completed(futures):
             if signalled:
@@ -89,7 +90,7 @@ def _over_mpi(work: Work, tasks: Sequence[Any], threads_each: int | None, result
 def _on_processes(work: Work, tasks: Sequence[Any], jobs: int, threads_each: int | None,
                   results: dict[int, Any], overview: progress.Overview, signalled: list[int]) -> None:
     waiting = deque(enumerate(tasks))
-    workers = [_Worker(_settings(threads_each), overview, place) for place in range(jobs)]
+    workers = [_Worker(_settings(threads_each, jobs), overview, place) for place in range(jobs)]
 
     def serve(worker: _Worker) -> None:
         with closing(worker), suppress(IndexError):         # nothing is waiting any more
@@ -143,7 +144,7 @@ class _Worker:
             with signals.held_back():       # it starts the resource tracker, which SIGHUP would kill
                 self.pool = self._start()
         with signals.held_back():           # its first task starts the process
-            return self.pool.submit(work, task)
+            return self.pool.submit(_work, work, task)
 
     def _show_bar(self, seconds: float) -> bool:
         """Show the worker's bar if it comes within these seconds; return whether it has."""
@@ -171,6 +172,12 @@ class _Worker:
             self.pool = None
 
 
+@threads.limited_blas()
+def _work(work: Work, task: Any) -> Any:
+    """``work(task)``, also what is no model's, on this process's share of the cores."""
+    return work(task)
+
+
 def _note(results: dict[int, Any], i: int, result: Any, overview: progress.Overview) -> None:
     results[i] = result
     if not isinstance(result, signals.Interrupted):
@@ -188,8 +195,8 @@ def _outcome(future: Any) -> Any:
         return error
 
 
-def _settings(threads_each: int | None) -> tuple[Any, ...]:
-    return backend.name(), threads_each or 1, warnings.formatwarning
+def _settings(threads_each: int | None, beside: int = 1) -> tuple[Any, ...]:
+    return backend.name(), threads_each, beside, warnings.formatwarning
 
 
 def _begin_on_rank(*settings: Any) -> None:
@@ -197,13 +204,13 @@ def _begin_on_rank(*settings: Any) -> None:
     _begin(MPI.COMM_WORLD.rank, *settings)
 
 
-def _begin(place: int, name: str, number: int, formatwarning: Callable[..., str], pipe: Any = None,
-           columns: int | None = None) -> None:
+def _begin(place: int, name: str, threads_each: int | None, beside: int, formatwarning: Callable[..., str],
+           pipe: Any = None, columns: int | None = None) -> None:
     """The beginning of the worker process with this number."""
     signals.receive_for_good()
     backend.use(name)
     backend.choose_device(place)
-    threads.use(number)
+    threads.use(threads_each, beside)
     warnings.formatwarning = formatwarning
     if columns is not None:
         progress.draw_through(pipe.send, columns)

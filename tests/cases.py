@@ -379,6 +379,7 @@ CONVOLUTIONAL = {
     **SMALL_CONVOLUTIONAL,
     "larsen-vae": models.VAE(**LARSEN), "larsen-vaegan": models.VAEGAN(**LARSEN_GAN),
     "larsen-constrained": models.ConstrainedVAEGAN(d=0.5, **LARSEN_GAN),
+    "average": models.VAEGAN(average=0.6, **SMALL), "larsen-average": models.VAE(average=0.6, **LARSEN),
     "larsen-similarity": models.VAEGAN(learned_similarity=True, **LARSEN_GAN)}
 MODELS = {**FULLY_CONNECTED, **POINTS, **CONVOLUTIONAL}
 every_model = pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))

@@ -15,7 +15,8 @@ LENGTH = {
 # What a run of each kind leaves out, by a name.
 VARIANTS = {
     "penalty": (models.WGAN, {"lipschitz": "penalty"}), "r1": (models.GAN, {"r1": 0.5}),
-    "dual": (models.ConstrainedVAEGAN, {"multiplier": "dual", "d": 0.5, "eta": 0.1})}
+    "dual": (models.ConstrainedVAEGAN, {"multiplier": "dual", "d": 0.5, "eta": 0.1}),
+    "average": (models.VAEGAN, {"average": 0.9})}
 
 
 class Stop(Exception):

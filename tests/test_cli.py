@@ -31,7 +31,7 @@ def test_the_help_says_the_defaults_that_there_are(flags):
     flags.set_defaults(out=Path("x"))
     said = re.findall(r"\((default: .*?)\)", " ".join(flags.format_help().split()))
     assert said == ["default: 50", "default: 64", "default: one per processor core",
-                    "default: one; where runs are not side by side, convolutions take all cores",
+                    "default: one; convolutions share the cores that runs side by side leave",
                     "default: 0", "default: x",
                     "default: a twentieth of them all, at most 1000", "default: all"]
 

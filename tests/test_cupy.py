@@ -387,7 +387,7 @@ def test_mnist_examples(example, flags, run, small_mnist, monkeypatch):
 def test_celeba_example(run, monkeypatch):
     data = datasets.faces(40, 10)
     monkeypatch.setattr(datasets, "faces", lambda: data)
-    run("celeba_vaegan", ["--width", "0.03", "--set", "learned_similarity=True"])
+    run("celeba_vaegan", ["--width", "0.03", "--jobs", "1", "--set", "learned_similarity=True"])
 
 
 def test_the_stand_in_refuses_what_cupy_refuses(device):

@@ -465,7 +465,7 @@ def small_celeba(tmp_path_factory):
     return folder
 
 
-CELEBA = ["--iterations", 4, "--batch-size", 8, "--width", 0.02]
+CELEBA = ["--iterations", 4, "--batch-size", 8, "--width", 0.02, "--jobs", 1]
 
 
 def test_celeba_vaegan(small_celeba, example):
@@ -475,20 +475,34 @@ def test_celeba_vaegan(small_celeba, example):
     assert (summary["width"], summary["iterations"], summary["data"]) == (0.02, 4, str(small_celeba))
     assert err == "" and "NOT CelebA" not in out and summary["frechet_training_images"] > 0
     for name, model in (("vaegan", "VAEGAN"), ("constrained", "ConstrainedVAEGAN")):
-        config = read(f"o/{name}/config.json")
+        config = read(f"o/{name}_seed0/config.json")
         assert config["model"] == model and config["settings"]["gan_weight"] == 3
         assert (config["settings"]["architecture"], config["settings"]["width"]) == ("larsen", 0.02)
-        last = json.loads(Path("o", name, "metrics.jsonl").read_text().splitlines()[-1])
-        assert all(summary[name][key] == value for key, value in last.items()) and last["iteration"] == 4
-        assert 0 <= summary[name]["recall"] <= 1 and f"{summary[name]['recall']:.3f}" in out
-        assert summary[name]["frechet_samples"] > 0 and f"{summary[name]['frechet_samples']:.4f}" in out
+        last = json.loads(Path("o", f"{name}_seed0", "metrics.jsonl").read_text().splitlines()[-1])
+        assert all(summary[name][key] == [value] for key, value in last.items()) and last["iteration"] == 4
+        recall, distance = summary[name]["recall"][0], summary[name]["frechet_samples"][0]
+        assert 0 <= recall <= 1 and f"{recall:.3f}" in out and distance > 0 and f"{distance:.3f}" in out
     assert [int(line.split()[-1].replace(",", "")) > 0 for line in out.splitlines()
             if re.match(r"(constrained )?VAE-GAN  ", line)] == [True, True]        # images per second
-    assert read("o/constrained/config.json")["settings"]["d"] == 0.6
+    assert read("o/constrained_seed0/config.json")["settings"]["d"] == 0.6 and "difference" not in summary
     for figure in ("figure7", "reconstructions", "interpolations", "losses"):
         assert Path("o", f"{figure}.png").stat().st_size > 10_000
     again, _ = example("celeba_vaegan", *flags, "--resume")
     assert read("o/summary.json") == summary and again.count(" -\n") == 2
+
+
+def test_celeba_vaegan_compares_seed_by_seed_whatever_runs_side_by_side(small_celeba, example):
+    flags = [*CELEBA[:-2], "--data", small_celeba, "--seeds", 2, "--set", "d=0.6"]
+    out, _ = example("celeba_vaegan", *flags, "--jobs", 2, "--out", "two")
+    example("celeba_vaegan", *flags, "--jobs", 1, "--out", "one", "--threads", 1)
+    assert Path("one/summary.json").read_bytes() == Path("two/summary.json").read_bytes()
+    summary = read("two/summary.json")
+    for name in ("frechet_samples", "frechet_reconstructions", "precision", "recall"):
+        mean = numpy.mean(summary["constrained"][name]) - numpy.mean(summary["vaegan"][name])
+        assert summary["difference"][name]["mean"] == pytest.approx(mean)
+        assert summary["difference"][name]["low"] <= mean <= summary["difference"][name]["high"]
+    low = summary["difference"]["frechet_samples"]["low"]
+    assert re.search(rf"  samples: [-+.\d]+ \[{re.escape(f'{low:+.3f}')}, [-+.\d]+\]", out)
 
 
 def test_celeba_vaegan_resumes_mid_epoch_bit_for_bit(small_celeba, example):
@@ -499,18 +513,18 @@ def test_celeba_vaegan_resumes_mid_epoch_bit_for_bit(small_celeba, example):
         _, err = example("celeba_vaegan", *flags, "--out", "stopped", status=130)
     assert "--resume goes on" in err and "Traceback" not in err
     example("celeba_vaegan", *flags, "--out", "stopped", "--resume")
-    for name in ("figure7.png", "reconstructions.png", "constrained/metrics.jsonl"):
+    for name in ("figure7.png", "reconstructions.png", "constrained_seed0/metrics.jsonl"):
         assert Path("stopped", name).read_bytes() == Path("straight", name).read_bytes(), name
-    one, other = (storage.load(Path(out, "constrained", "checkpoints", "00000004.npz"))
+    one, other = (storage.load(Path(out, "constrained_seed0", "checkpoints", "00000004.npz"))
                   for out in ("straight", "stopped"))
     assert one.keys() == other.keys() and all((one[key] == other[key]).all() for key in one)
-    assert not Path("stopped", "vaegan").exists()
+    assert not Path("stopped", "vaegan_seed0").exists()
 
 
 def test_celeba_vaegan_without_celeba_says_so_loudly(example, monkeypatch):
     few = datasets.faces(40, 20)
     monkeypatch.setattr(datasets, "faces", lambda: few)
-    flags = ["--iterations", 1, "--width", 0.02, "--batch-size", 8, "--model", "vaegan"]
+    flags = ["--iterations", 1, "--width", 0.02, "--batch-size", 8, "--model", "vaegan", "--jobs", 1]
     out, err = example("celeba_vaegan", *flags)
     assert "This is NOT CelebA" in out and "mmlab" in out and "--data img_align_celeba.zip" in out
     assert err == ""

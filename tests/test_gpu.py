@@ -210,7 +210,7 @@ def test_a_step_makes_few_arrays(kind, most, device):
     assert 20 < counted.made <= most
 
 
-@pytest.mark.parametrize("name", ["wgan", "dual", "larsen-vae"])
+@pytest.mark.parametrize("name", ["wgan", "dual", "larsen-average"])
 def test_the_memory_of_200_steps_is_that_of_some(name, device):
     model = build(MODELS[name])
     images, pool = to_device(batches(model, 1)[0]), device.get_default_memory_pool()
@@ -221,7 +221,7 @@ def test_the_memory_of_200_steps_is_that_of_some(name, device):
     assert held[10] == held[-1]
 
 
-@pytest.mark.parametrize("kind", [models.GAN, models.WGAN, models.VAE, "dual", "penalty"])
+@pytest.mark.parametrize("kind", [models.GAN, models.WGAN, models.VAE, "dual", "average", "penalty"])
 def test_a_resumed_run_ends_bit_for_bit_as_the_uninterrupted_one(kind, tmp_path, device):
     model, straight = run(tmp_path / "straight", kind)
     run(tmp_path / "run", kind, iterations=13)
@@ -231,7 +231,7 @@ def test_a_resumed_run_ends_bit_for_bit_as_the_uninterrupted_one(kind, tmp_path,
     assert result.metrics()[-1] == straight.metrics()[-1]
 
 
-@pytest.mark.parametrize("name", ["wgan", "dual", "larsen-similarity"])
+@pytest.mark.parametrize("name", ["wgan", "dual", "average", "larsen-similarity"])
 def test_a_checkpoint_goes_to_the_cpu_and_back(name, tmp_path, device):
     model = build(MODELS[name])
     images = batches(model, 1)[0]

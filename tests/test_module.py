@@ -53,6 +53,37 @@ def test_state_round_trip_is_a_copy(rng):
     assert not any(numpy.shares_memory(state["a.weight"], one.a.weight.data) for one in (net, other))
 
 
+def test_approach_moves_parameters_and_buffers_a_share_of_the_way(rng):
+    net, goal = (nn.Sequential(nn.Linear(3, 4, rng=rng), nn.BatchNorm(4)) for _ in range(2))
+    goal(rng.normal(size=(5, 3)).astype("float32"))         # other running statistics
+    for parameter in goal.parameters():
+        parameter.adopt(rng.normal(size=parameter.shape).astype("float32"))
+    before, end, weight = net.state(), goal.state(), net[0].weight.data
+    net.approach(goal, 0.25)
+    for name, found in net.state().items():
+        assert found.dtype == "float32" and (before[name] != end[name]).all()
+        numpy.testing.assert_allclose(found, 0.75 * before[name] + 0.25 * end[name], atol=1e-6)
+        assert (goal.state()[name] == end[name]).all()
+    assert (weight == before["layers.0.weight"]).all()      # a recorded graph may hold it
+    net.approach(goal, 1)
+    goal[1].running_mean += 1
+    numpy.testing.assert_allclose(net.state()["layers.1.running_mean"], end["layers.1.running_mean"])
+
+
+@pytest.mark.parametrize("other, share, message", [
+    (lambda rng: nn.Linear(2, 1, rng=rng), 0.5, "Linear.approach: a module with the same parameters and "
+                                                "buffers expected, such as a copy, Linear with others found"),
+    (lambda rng: nn.ReLU(), 0.5, "such as a copy, ReLU with others found"),
+    (lambda rng: nn.Linear(3, 1, rng=rng, dtype="float64"), 0.5, "Linear with others found"),
+    (lambda rng: nn.Linear(3, 1, rng=rng), 1.5, "Linear.approach: a number share in .* expected, 1.5 found")])
+def test_approach_refuses_what_is_no_copy(other, share, message, rng):
+    net = nn.Linear(3, 1, rng=rng)
+    before = net.state()
+    with pytest.raises(ValueError, match=message):
+        net.approach(other(rng), share)
+    assert all((value == before[name]).all() for name, value in net.state().items())
+
+
 @pytest.mark.parametrize("change, message", [
     (lambda s: s.pop("scale"), r"missing: \['scale'\]"),
     (lambda s: s.update(x=numpy.ones(1)), r"unknown: \['x'\]"),

@@ -149,11 +149,19 @@ def test_a_product_takes_one_thread_in_models_unless_more_are_asked_for(rng):
     assert found == [{1}, {1}, {1}, {1}, {2}, {1}, {2}]
 
 
-def test_use_sets_the_threads_that_share_large_arrays():
+def test_use_sets_the_threads_that_share_large_arrays(monkeypatch):
     threads.use(5)
     assert threads.count() == 5 and threads._pool()._max_workers == 4
     threads.use(None)
     assert threads.count() == threads._blas_threads()
+    for beside, expected in ((2, 4), (3, 2), (20, 1)):
+        monkeypatch.setattr(threads, "_blas_threads", lambda: 8)
+        threads.use(None, beside)
+        assert (threads.count(), threads.per_product()) == (expected, 1)
+        threads.use(5, beside)
+        assert threads.count() == 5
+    threads.use(None)
+    assert threads.count() == 8
     for wrong in (0, 2.5, "2"):
         with pytest.raises((TypeError, ValueError), match="^threads.use: "):
             threads.use(wrong)

@@ -271,6 +271,43 @@ def test_inside_the_constraint_the_gan_term_moves_no_network(rng, monkeypatch):
         assert numpy.allclose(found["decoder"], vae["decoder"], rtol=1e-4, atol=1e-7) == same
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("architecture", [{"sizes": (12, 9, 7, 5)},
+                                          {"architecture": "larsen", "width": 0.02}])
+def test_images_are_encoded_and_decoded_by_averages_of_the_weights(kind, architecture, rng):
+    settings = {"latent": 4, "lr": 0.02, **architecture}
+    model, plain = kind(average=0.75, **settings), kind(**settings)
+    pairs = [(model.networks[role], model.networks[f"average_{role}"]) for role in ("encoder", "decoder")]
+    expected = [{name: array.astype("float64") for name, array in network.state().items()}
+                for network, _ in pairs]
+    shape = model.build().image_shape
+    for step in range(1, 41):
+        x = rng.random((4, *shape), dtype="float32")
+        found = model.step(x, numpy.random.default_rng(step))
+        assert found == plain.step(x, numpy.random.default_rng(step))       # training is as it was
+        share = 1 - min(0.75, step / (9 + step))
+        for (network, _), mean in zip(pairs, expected):
+            for name, array in network.state().items():
+                mean[name] += share * (array - mean[name])
+    for (_, average), mean in zip(pairs, expected):
+        for name, array in average.state().items():
+            numpy.testing.assert_allclose(array, mean[name], rtol=1e-4, atol=1e-6)
+    assert all((value == model.state()[name]).all() for name, value in plain.state().items())
+    latents = model.noise(3, numpy.random.default_rng(1))
+    encoder, decoder = (average.eval() for _, average in pairs)
+    images, seen = decoder(latents).data, x
+    if "width" in architecture:     # within the networks, pixels are from -1 to 1
+        images, seen = (images + 1) / 2, 2 * x - 1
+    for made in (model.sample(3, rng=1), model.decode(latents)):
+        numpy.testing.assert_allclose(made, images, atol=1e-6)
+    assert abs(plain.decode(latents) - images).max() > 1e-3
+    numpy.testing.assert_allclose(model.encode(x)[0], encoder(seen).data[:, :4], atol=1e-5)
+    assert abs(plain.encode(x)[0] - model.encode(x)[0]).max() > 1e-3
+    again = kind(**model.settings())
+    again.load_state(model.state())
+    numpy.testing.assert_array_equal(again.sample(3, rng=1), model.sample(3, rng=1))
+
+
 def test_plain_and_constrained_start_alike_and_agree_while_every_sample_is_outside(rng):
     plain, constrained = models.VAEGAN(**GAN), models.ConstrainedVAEGAN(d=-5.0, **GAN)
     for i in range(3):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-from minigen import checks
+from minigen import checks, threads
 from minigen.backend import to_device, xp
 from minigen.core import no_grad, to_host
 from minigen.metrics import feature_sets
@@ -22,6 +22,7 @@ _CHUNK = 250        # images per pass, which bounds the memory for hidden layers
 
 
 @no_grad()
+@threads.large_arrays()
 def features(images: Any) -> numpy.ndarray:
     """The features (N, FEATURES) float64 of images in [0, 1]: (N, H, W, 3), or (N, H, W, 1) if grey.
 

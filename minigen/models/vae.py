@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,8 @@ _sampled = Op("sampled(mu, logvar, noise) = mu + exp(logvar / 2) noise",
               lambda g, z, mu, logvar, noise: _logvar_gradient(logvar, g, noise),
               lambda g, z, mu, logvar, noise: g * ops.exp(0.5 * logvar))
 
+_AVERAGED = "encoder", "decoder"
+
 
 @dataclass(eq=False)
 class VAE(Model):
@@ -43,11 +46,17 @@ class VAE(Model):
     decoder; ``"conv"`` and ``"larsen"`` are scaled by ``width``. ``latent`` is the number of latent
     variables, and ``reconstruction_weight`` is the weight of the squared error relative to the KL divergence.
     ``init`` names an initialiser in ``nn``, and ``optimizer`` a class in ``optim``.
+
+    With ``average``, images are encoded and decoded by two more networks, whose weights are moving averages
+    of the trained ones': after step t, average = b average + (1 - b) weights with b = min(``average``,
+    t / (9 + t)), so that the first steps are soon forgotten. BatchNorm's running statistics are averaged,
+    too.
     """
 
     title = "VAE"
     generator = "decoder"
-    intervals = {"lr": "(0, inf)", "reconstruction_weight": "[0, inf)", "width": "(0, inf)"}
+    intervals = {"lr": "(0, inf)", "reconstruction_weight": "[0, inf)", "width": "(0, inf)",
+                 "average": "[0, 1)"}
     reconstruction_weight: float = 1.0
     latent: int = 100
     architecture: str = "fully_connected"
@@ -56,11 +65,15 @@ class VAE(Model):
     init: str = "fan_in_uniform"
     optimizer: str = "Adam"
     lr: float = 1e-3
+    average: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.networks = self.initialised(self.build_networks, self.init)
+        if self.average:
+            self.generator = "average_decoder"
+            self.networks |= {f"average_{role}": copy.deepcopy(self.networks[role]) for role in _AVERAGED}
         parameters = [*self.networks["encoder"].parameters(), *self.networks["decoder"].parameters()]
         self.optimizers = {"autoencoder": self.build_optimizer(parameters, self.lr)}
 
@@ -78,6 +91,14 @@ class VAE(Model):
             raise ValueError(f"{type(self).__name__}: optimizer one of {', '.join(OPTIMIZERS)} expected, "
                              f"{self.optimizer!r} found")
         return OPTIMIZERS[self.optimizer](parameters, lr)
+
+    def step(self, images: Any, rng: numpy.random.Generator) -> dict[str, Array]:
+        metrics = super().step(images, rng)
+        if self.average:
+            share = max(1 - self.average, 9 / (9 + self.optimizers["autoencoder"].steps))
+            for role in _AVERAGED:
+                self.networks[f"average_{role}"].approach(self.networks[role], share)
+        return metrics
 
     def update(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:
         mu, logvar = self.posterior(images)
@@ -103,7 +124,8 @@ class VAE(Model):
         """The posterior's mu and logvar, each (N, latent), of images (N, ...)."""
         images = to_device(images)
         self.check(images)
-        return self._halves(infer(self.networks["encoder"], self._to_networks(images)))
+        encoder = self.networks["average_encoder" if self.average else "encoder"]
+        return self._halves(infer(encoder, self._to_networks(images)))
 
     def decode(self, latents: Any) -> Array:
         """Images (N, ...), the mean of p(x | z), from latents (N, latent)."""
@@ -111,7 +133,7 @@ class VAE(Model):
         if latents.ndim != 2 or latents.shape[1] != self.latent:
             raise ValueError(f"{type(self).__name__}: latents (N, {self.latent}) expected, {latents.shape} "
                              "found")
-        return self._from_networks(infer(self.networks["decoder"], latents))
+        return self._from_networks(infer(self.networks[self.generator], latents))
 
     def reconstruct(self, images: Any) -> Array:
         """Images (N, ...) encoded to mu and decoded again."""
