@@ -119,8 +119,9 @@ def _first_line(error: Exception) -> str:
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     """Turn an elementwise function into one kernel on a GPU, which CuPy builds on the first call there.
 
-    The function consists of operators and elementwise functions of arrays and numbers. It may write into its
-    arguments.
+    The function consists of operators and elementwise functions of arrays and numbers, with a sum at the end
+    or without. It may write into its arguments. Two numbers must not meet: CuPy would compute with them in
+    float16.
     """
     @cache
     def kernel(module: Any) -> Any:

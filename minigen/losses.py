@@ -167,14 +167,14 @@ def _sum_of_squares(x: Array, y: Array, share: float) -> Array:
 
 
 @fused
-def _twice(x: Any, y: Any, g: Any, share: float) -> Any:
-    return 2 * share * g * (x - y)
+def _difference(x: Any, y: Any, g: Any, factor: float) -> Any:
+    return g * factor * (x - y)
 
 
 _squared_error = Op("squared_error(x, y, share) = (x - y)^2 summed over all elements, times a number",
                     either(_by_product, lambda x, y, share: _sum_of_squares(x, y, share)),
-                    lambda g, error, x, y, share: _twice(x, y, g, share),
-                    lambda g, error, x, y, share: _twice(y, x, g, share))
+                    lambda g, error, x, y, share: _difference(x, y, g, 2 * share),
+                    lambda g, error, x, y, share: _difference(y, x, g, 2 * share))
 
 
 def squared_error(x: Any, reconstruction: Value) -> Value:

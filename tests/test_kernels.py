@@ -44,7 +44,7 @@ FUSED = {
     "gradient of batch_norm": (batch_norm._in_one_kernel, IMAGES, IMAGES, *[CHANNELS] * 4, NUMBER, NUMBER),
     "gradient of its weight": (batch_norm._weight_gradient, CHANNELS, CHANNELS, NUMBER),
     "running statistics": (nn._moved, CHANNELS, CHANNELS, *[NUMBER] * 3),
-    "gradient of squared_error": (losses._twice, IMAGES, IMAGES, SCALAR, NUMBER),
+    "gradient of squared_error": (losses._difference, IMAGES, IMAGES, SCALAR, NUMBER),
     "gradient of gaussian_kl": (losses._variance_gradient, ROWS, (24, 1)),
     "latent": (vae._sample, ROWS, ROWS, ROWS),
     "gradient of latent": (vae._logvar_gradient, ROWS, ROWS, ROWS),
