@@ -15,10 +15,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import convolution
+import gpu
 import numpy
 from processes import Contender, in_turns, neighbour
 
-from minigen import Tensor, cli, datasets, grad, models, ops
+from minigen import Tensor, backend, cli, datasets, grad, models, ops
 
 BATCH = 64
 SHUFFLED = 50       # batches that are put together at once
@@ -46,7 +47,7 @@ def minigen_mnist():
     """A function from a model's name to its training step in minigen."""
     def make(name):
         model, rng, images = MODELS[name](), numpy.random.default_rng(0), batches(name)
-        return lambda: model.step(next(images), rng)
+        return lambda: model.step(backend.to_device(next(images)), rng)
     return make
 
 
@@ -202,7 +203,14 @@ def parse(arguments=None):
                        help="time for each measurement (default: 8)")
     flags.add_argument("--widths", type=cli.positive_float, nargs="+", default=(0.25, 1.0), metavar="X",
                        help="widths of Larsen's networks (default: 0.25 1)")
+    flags.add_argument("--gpu", action="store_true",
+                       help="the training steps on a GPU instead, also with TF32 allowed")
     args = flags.parse_args(arguments)
+    if args.gpu:
+        try:
+            backend.use("cupy")
+        except backend.BackendError as error:
+            flags.error(f"argument --gpu: {error}")
     if args.json:
         check_writable(flags, "--json", args.json)
     return args
@@ -234,15 +242,22 @@ def without_limits():
 def main():
     args = parse()
     without_limits()
-    with_torch = find_spec("torch") is not None
-    result = measure(args.seconds, args.warm_up, with_torch)
-    report(result)
-    larsen = convolution.measure(args.widths, args.seconds, with_torch)
-    convolution.report(larsen)
+    if args.gpu:
+        result = gpu.measure(args.widths, args.seconds, args.warm_up, batches, BATCH, MODELS)
+        gpu.report(result)
+        with_torch = gpu.with_cuda()
+    else:
+        with_torch = find_spec("torch") is not None
+        result = measure(args.seconds, args.warm_up, with_torch)
+        report(result)
+        larsen = convolution.measure(args.widths, args.seconds, with_torch)
+        convolution.report(larsen)
+        result |= larsen
     if not with_torch:
-        print("PyTorch is not installed (pip install torch): minigen's own figures only")
+        print("PyTorch is not installed (pip install torch), or finds no GPU: minigen's own figures only"
+              if args.gpu else "PyTorch is not installed (pip install torch): minigen's own figures only")
     if args.json:
-        args.json.write_text(json.dumps(result | larsen, indent=2) + "\n")
+        args.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

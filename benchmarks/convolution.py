@@ -58,10 +58,13 @@ def minigen_larsen(width):
     return make
 
 
+def larsen(width):
+    return models.VAEGAN(architecture="larsen", width=width, latent=LATENT, outputs=1,
+                         learned_similarity=True)
+
+
 def minigen_step(width):
-    model = models.VAEGAN(architecture="larsen", width=width, latent=LATENT, outputs=1,
-                          learned_similarity=True)
-    rng, batch = numpy.random.default_rng(0), images()
+    model, rng, batch = larsen(width), numpy.random.default_rng(0), images()
     return lambda: model.step(batch, rng)
 
 

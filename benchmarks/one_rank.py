@@ -15,6 +15,7 @@ import numpy
 from benchmark import BATCH, MODELS
 
 from minigen import models, ranks, threads
+from minigen.backend import to_device, to_host
 from minigen.datasets import mnist
 
 WARM_UP = 3         # steps
@@ -39,7 +40,7 @@ def step(name, batch=BATCH):
 
     def work():
         with ranks.shared_step():
-            model.step(ranks.share(images), rng)
+            return model.step(to_device(ranks.share(images)), rng)
     return work
 
 
@@ -47,14 +48,21 @@ def steps_per_second(work, seconds, agree):
     """The steps per second of ranks that wait for each other. The number of steps must be the same on all:
     ``agree`` returns the first rank's."""
     for _ in range(WARM_UP):
-        work()
+        wait(work())
     start = time.perf_counter()
-    work()
+    wait(work())
     count = agree(max(3, int(seconds / (time.perf_counter() - start))))
     start = time.perf_counter()
     for _ in range(count):
-        work()
+        last = work()
+    wait(last)
     return count / (time.perf_counter() - start)
+
+
+def wait(result):
+    """Wait for a GPU that has not computed the metrics of a step of minigen yet."""
+    for value in result.values() if isinstance(result, dict) else ():
+        to_host(value)
 
 
 def of_torch(name, seconds):

@@ -10,14 +10,16 @@ import statistics
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 
 
-def _serve(connection, library, args):
+def _serve(connection, library, args, wait):
     """Answer requests until one is None.
 
-    To a name and the arguments of ``_times`` the answer is the result of ``_times``; to ``"peak"`` it is the
-    most memory used so far, in MB. ``library(*args)`` returns a function that takes a name and makes the
-    function to time, or returns None if there is nothing to time.
+    To a name and the arguments of ``_times`` the answer is the result of ``_times``, or that of ``_mean`` if
+    there is a function to ``wait`` for a GPU; to ``"peak"`` it is the most memory used so far, in MB.
+    ``library(*args)`` returns a function that takes a name and makes the function to time, or returns None if
+    there is nothing to time.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)        # the process that started this one ends it
     make, name, work = library(*args), None, None
@@ -29,7 +31,22 @@ def _serve(connection, library, args):
         if request[0] != name:
             work = None         # frees its memory before the next one is made
             name, work = request[0], make(request[0])
-        connection.send(_times(work, *request[1:]) if work else [])
+        times = _times if wait is None else partial(_mean, wait)
+        connection.send(times(work, *request[1:]) if work else [])
+
+
+def _mean(wait, work, warm_up, seconds):
+    """The milliseconds per call on a GPU in a turn of ``seconds``, after ``warm_up`` calls. The device works
+    through them behind the processor's back; ``wait()`` waits for it."""
+    for _ in range(warm_up + 1):
+        work()
+    wait()
+    count, begin = 0, time.perf_counter()
+    while count == 0 or time.perf_counter() < begin + seconds:
+        work()
+        count += 1
+    wait()
+    return [1e3 * (time.perf_counter() - begin) / count]
 
 
 def _times(work, warm_up, seconds):
@@ -69,12 +86,12 @@ def neighbour():
 
 
 class Contender:
-    """A process in which ``library(*args)`` works."""
+    """A process in which ``library(*args)`` works, on a GPU if it is given a function to ``wait`` for one."""
 
-    def __init__(self, library, *args):
+    def __init__(self, library, *args, wait=None):
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
-        self.process = context.Process(target=_serve, args=(other, library, args), daemon=True)
+        self.process = context.Process(target=_serve, args=(other, library, args, wait), daemon=True)
         self.process.start()
         other.close()
 

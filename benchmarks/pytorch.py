@@ -14,6 +14,11 @@ from minigen import models, networks
 BCE = nn.BCEWithLogitsLoss()
 
 
+def tensor(array):
+    """The array on the device that new tensors are on."""
+    return torch.from_numpy(array).to(torch.get_default_device())
+
+
 def wrap(network):
     """The network as the models use it; ``distributed`` wraps it."""
     return network
@@ -145,7 +150,7 @@ def mnist(batches, batch, implementation, flush):
 
     def make(name):
         step = MNIST[name](batch, **implementation["RMSprop" if name == "WGAN" else "Adam"])
-        images = map(torch.from_numpy, batches(name))
+        images = map(tensor, batches(name))
         return lambda: step(next(images))
     return make
 
@@ -202,7 +207,7 @@ def larsen_step(images, width, latent, memory_format):
     D = [*features.parameters(), *head.parameters()]
     d_optimizer = fused_adam(D, model.d_lr)
     optimizer = fused_adam([*encoder.parameters(), *decoder.parameters()], model.lr)
-    images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
+    images = tensor(images).permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
     ones, zeros = torch.ones(batch, 1), torch.zeros(batch, 1)
 
     def step():

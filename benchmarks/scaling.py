@@ -19,7 +19,7 @@ from pathlib import Path
 import one_rank
 from benchmark import BATCH, MODELS, check_writable, minigen_mnist
 
-from minigen import cli, figures, threads, workers
+from minigen import backend, cli, figures, threads, workers
 
 ITERATIONS = 4000       # of a run
 MOST = 64               # ranks to project to
@@ -29,10 +29,10 @@ TITLES = {"Larsen": "VAE-GAN, convolutional"}
 def steps_per_second(step, begin, seconds):
     """The steps per second of ``seconds`` from the time ``begin`` on; until then they are not counted."""
     while time.time() < begin:
-        step()
+        one_rank.wait(step())
     count, end = 0, time.time() + seconds
     while time.time() < end:
-        step()
+        one_rank.wait(step())
         count += 1
     return count / seconds
 
@@ -136,7 +136,14 @@ def parse(arguments=None):
                        "(default: 10)")
     flags.add_argument("--models", nargs="+", choices=[*MODELS, "Larsen"], default=["GAN", "VAE", "Larsen"],
                        help="the models, Larsen's at width 0.25 (default: GAN VAE Larsen)")
+    flags.add_argument("--gpu", action="store_true", help="compute with CuPy on CUDA devices")
     args = flags.parse_args(arguments)
+    if args.gpu:
+        os.environ["MINIGEN_BACKEND"] = "cupy"      # for the programs that are started
+        try:
+            backend.use("cupy")
+        except backend.BackendError as error:
+            flags.error(f"argument --gpu: {error}")
     for name, path in (("--json", args.json), ("--figure", args.figure)):
         if path:
             check_writable(flags, name, path)

@@ -86,9 +86,11 @@ def test_scaling(started, tmp_path):
     (["--widths"], "--widths: expected at least one argument"),
     (["--warm-up", "-1"], "--warm-up: at least 0 expected, -1 found"),
     (["--json", "no/such/folder.json"], "--json: cannot write to no/such/folder.json: No such file"),
-    (["--json", "."], "--json: cannot write to .: Is a directory")])
+    (["--json", "."], "--json: cannot write to .: Is a directory"),
+    (["--gpu"], "--gpu: the GPU needs CuPy, and importing it failed")])
 def test_wrong_flags(benchmark, monkeypatch, capsys, tmp_path, wrong, message):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "cupy", None)
     monkeypatch.setattr(sys, "argv", ["benchmark.py", *wrong])
     with pytest.raises(SystemExit) as stop:
         cli.run(benchmark.main)
