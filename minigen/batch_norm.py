@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from minigen import checks, ranks, threads
-from minigen.backend import Array, concatenate, either, fused, xp
+from minigen.backend import Array, xp
 from minigen.core import Op, Tensor, all_mean, column_sums
+from minigen.kernels import concatenate, either, fused
 from minigen.tensor import Value
 
 _ROW_NUMBERS = 1 << 12      # this many fit into the first-level cache, with their sums

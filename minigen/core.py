@@ -26,7 +26,8 @@ from typing import Any, Literal, overload
 import numpy
 
 from minigen import backend, ranks
-from minigen.backend import Array, either, xp
+from minigen.backend import Array, xp
+from minigen.kernels import either
 from minigen.op import Op, named, no_grad, signature, thread
 from minigen.tensor import Tensor
 

@@ -16,7 +16,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from minigen import backend, threads
+from minigen import backend, kernels, threads
 from minigen.backend import Array, xp
 
 Size = tuple[int, int]
@@ -136,7 +136,7 @@ def _overlap(first: int, length: int, size: int) -> tuple[slice, slice]:
     return slice(start - first, stop - first), slice(start, stop)
 
 
-_gather = backend.either(_by_padding, backend.gather)
+_gather = kernels.either(_by_padding, kernels.gather)
 
 
 def convolution_plans(size: Size, kernel: Size, stride: int, padding: int) -> Iterator[list[Plan]]:

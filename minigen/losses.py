@@ -21,8 +21,9 @@ from typing import Any
 import numpy
 
 from minigen import checks, ops
-from minigen.backend import Array, either, fused, to_device, xp
+from minigen.backend import Array, to_device, xp
 from minigen.core import Op, Tensor, grad, numbers, to_host
+from minigen.kernels import either, fused
 from minigen.tensor import Value
 
 

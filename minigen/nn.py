@@ -13,9 +13,10 @@ from typing import Any
 import numpy
 
 from minigen import checks, ops, ranks
-from minigen.backend import Array, fused, to_device
+from minigen.backend import Array, to_device
 from minigen.batch_norm import check_channels
 from minigen.core import Op, Tensor
+from minigen.kernels import fused
 from minigen.module import Module as Module     # also under this name
 
 Initialiser = Callable[[numpy.random.Generator, tuple[int, ...]], numpy.ndarray]

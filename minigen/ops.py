@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, overload
 
-from minigen import backend, threads
+from minigen import kernels, threads
 from minigen.backend import Array, xp
 from minigen.batch_norm import batch_norm, moments
 from minigen.conv import conv2d, conv_transpose2d
@@ -225,7 +225,7 @@ transpose: Op = Op("transpose(a, axes=None) = a with its axes permuted, reversed
 def _add_at(a: Array, index: Any, shape: tuple[int, ...]) -> Array:
     parts = index if isinstance(index, tuple) else (index,)
     if all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts):
-        return backend.placed(a, index, shape)      # basic indexing selects no element twice
+        return kernels.placed(a, index, shape)      # basic indexing selects no element twice
     y = xp.zeros(shape, a.dtype)
     xp.add.at(y, index, a)
     return y
@@ -261,7 +261,7 @@ def _split(wanted: Sequence[bool], g: Any, y: Any, *parts: Any, axis: int | None
 
 
 _concatenate = Op("concatenate(*arrays, axis=0)",
-                  lambda *parts, axis=0: backend.concatenate(parts, axis),
+                  lambda *parts, axis=0: kernels.concatenate(parts, axis),
                   joint=_split)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy
 
-from minigen import backend, checks, ranks, threads
+from minigen import backend, checks, kernels, ranks, threads
 from minigen.backend import Array, to_device, to_host, xp
 from minigen.core import Tensor, all_mean, grad
 from minigen.tensor import value_of
@@ -66,12 +66,12 @@ class _Group:
         self.state = [xp.zeros(self.shape, self.dtype) for _ in slots]
 
     def joined(self, arrays: list[Array]) -> Array:
-        return arrays[0] if len(arrays) == 1 else backend.concatenate(arrays, axis=None)
+        return arrays[0] if len(arrays) == 1 else kernels.concatenate(arrays, axis=None)
 
     def values(self) -> Array:
         """The parameters' numbers; where they have been split from an array, that array."""
         arrays = [value_of(p) for p in self.parameters]
-        row = backend.whole(arrays) if len(arrays) > 1 else None
+        row = kernels.whole(arrays) if len(arrays) > 1 else None
         return self.joined(arrays) if row is None else row
 
     def split(self, array: Array) -> list[Array]:
@@ -232,7 +232,7 @@ class Optimizer:
 
 def _all_mean(gradients: Sequence[Array]) -> list[Array]:
     """The means over the ranks, by way of one vector of all numbers."""
-    flat = all_mean(xp.concatenate([g.ravel() for g in gradients]))
+    flat = all_mean(kernels.concatenate(gradients, axis=None))
     ends = numpy.cumsum([g.size for g in gradients]).tolist()
     return [flat[end - g.size:end].reshape(g.shape) for g, end in zip(gradients, ends)]
 
@@ -252,7 +252,7 @@ class SGD(Optimizer):
         _sgd(p, g, new, b, self.momentum, self.lr)
 
 
-@backend.fused
+@kernels.fused
 def _sgd(p: Array, g: Array, new: Array, b: Array, momentum: float, lr: float) -> None:
     b *= momentum
     b += g
@@ -319,7 +319,7 @@ class Adam(Optimizer):
         _adaptive(p, g, new, v, m, *self._constants)
 
 
-@backend.fused
+@kernels.fused
 def _adaptive(p: Array, g: Array, new: Array, v: Array, m: Array | None, decay: float, m_decay: float,
               eps: float, rate: float) -> None:
     """v = decay v + g^2;  m = m_decay m + g, or g if no m is kept;  new = p - rate m / (sqrt(v) + eps)."""

@@ -23,7 +23,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy
 import threadpoolctl
 
-from minigen import backend, checks, ranks
+from minigen import backend, checks, kernels, ranks
 from minigen.backend import Array, xp
 
 _P = ParamSpec("_P")
@@ -323,12 +323,12 @@ def row_blocks(shape: tuple[int, ...], arrays: int = 1) -> list[Any]:
 def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let an elementwise function work on large NumPy arrays block by block, on several threads.
 
-    On a GPU it is one kernel, see ``backend.fused``. Its result has the shape and dtype of the first
+    On a GPU it is one kernel, see ``kernels.fused``. Its result has the shape and dtype of the first
     argument, and goes into the array ``out`` if the function is given one. The other arguments are arrays of
     this shape, or vectors to broadcast along the last axis. With ``overwrite`` the result takes the memory of
     the first argument, except on a GPU.
     """
-    one_kernel = backend.fused(function)
+    one_kernel = kernels.fused(function)
 
     @wraps(function)
     def call(first: Any, *others: Any, overwrite: bool = False) -> Any:

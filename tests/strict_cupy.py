@@ -290,7 +290,7 @@ def refuse_in_fusion(name):
 
 
 class ElementwiseKernel:
-    """What minigen's own kernels do, see ``backend.concatenate`` and ``backend.gather``."""
+    """What minigen's own kernels do, see ``kernels.concatenate`` and ``kernels.gather``."""
 
     def __init__(self, in_params, out_params, operation, name):
         self.compute = {"minigen_placed": place, "minigen_gathered": gather}[name]

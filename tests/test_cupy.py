@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strict_cupy import counts
 
-from minigen import (backend, comparison, core, datasets, figures, losses, nn, ops, optim, ranks,
+from minigen import (backend, comparison, core, datasets, figures, kernels, losses, nn, ops, optim, ranks,
                      storage, threads, training)
 from minigen.backend import to_device, to_host, xp
 from minigen.core import Op, Tensor, grad
@@ -233,7 +233,7 @@ def test_all_parameters_of_an_optimiser_are_parts_of_one_row(device):
         counts.reset()
         optimizer.step(gradients)
         assert counts.fused == joins + 1
-        row = backend.whole([p.data for p in parameters])
+        row = kernels.whole([p.data for p in parameters])
         assert row.shape == (30,)
         for p, values in zip(parameters, expected):
             numpy.testing.assert_allclose(to_host(p.data), values, rtol=1e-6)
@@ -241,14 +241,14 @@ def test_all_parameters_of_an_optimiser_are_parts_of_one_row(device):
     before = [to_host(p.data).copy() for p in parameters]
     counts.reset()
     optim.clip_weights(parameters, 0.25)
-    assert counts.fused == 0 and backend.whole([p.data for p in parameters]) is not None
+    assert counts.fused == 0 and kernels.whole([p.data for p in parameters]) is not None
     for p, values in zip(parameters, before):
         assert (to_host(p.data) == values.clip(-0.25, 0.25)).all() and p.shape == values.shape
     # Any other order, a part that is missing or was replaced: no row.
     arrays = [p.data for p in parameters]
-    assert backend.whole(arrays[::-1]) is backend.whole(arrays[:-1]) is backend.whole(arrays[1:]) is None
+    assert kernels.whole(arrays[::-1]) is kernels.whole(arrays[:-1]) is kernels.whole(arrays[1:]) is None
     parameters[1].data = numpy.zeros(4, "float32")
-    assert backend.whole([p.data for p in parameters]) is None
+    assert kernels.whole([p.data for p in parameters]) is None
     optimizer.step(gradients)
     numpy.testing.assert_allclose(to_host(parameters[1].data), -0.5 * to_host(gradients[1]), rtol=1e-6)
 
@@ -259,9 +259,9 @@ def test_only_elementwise_functions_are_fused(device):
                      lambda a: a if a else 0):
         function.__name__ = "wrong"
         with pytest.raises(TypeError, match="cannot be part of a fused kernel, minigen_wrong"):
-            backend.fused(function)(x)
+            kernels.fused(function)(x)
     with pytest.raises(TypeError, match="Invalid argument type for 'minigen_wrong'"):
-        backend.fused(function)(x, numpy.ones(3))
+        kernels.fused(function)(x, numpy.ones(3))
 
 
 def test_arrays_that_numpy_works_on_in_blocks():

@@ -13,13 +13,13 @@ from minigen import version
 ROOT = Path(minigen.__file__).parent
 PROJECT = ROOT.parent
 FLOORS = {
-    "backend": 0, "checks": 0, "ranks": 0, "storage": 0, "version": 0, "tensor": 1, "threads": 1,
-    "correlation": 2, "op": 2, "core": 3, "batch_norm": 4, "conv": 4, "dense": 4, "module": 4, "ops": 4,
-    "nn": 5, "losses": 5, "optim": 5, "gradcheck": 5, "networks": 6, "models": 7, "metrics": 7, "training": 8,
-    "workers": 9, "experiment": 9,
+    "backend": 0, "checks": 0, "ranks": 0, "storage": 0, "version": 0, "kernels": 1, "tensor": 1,
+    "threads": 1, "correlation": 2, "op": 2, "core": 3, "batch_norm": 4, "conv": 4, "dense": 4, "module": 4,
+    "ops": 4, "nn": 5, "losses": 5, "optim": 5, "gradcheck": 5, "networks": 6, "models": 7, "metrics": 7,
+    "training": 8, "workers": 9, "experiment": 9,
     "comparison": 10, "cli": 10, "__init__": 11
 }
-SIDEWAYS = {("ops", "conv"), ("ops", "batch_norm"), ("ops", "dense")}
+SIDEWAYS = {("threads", "kernels"), ("ops", "conv"), ("ops", "batch_norm"), ("ops", "dense")}
 # The rooms that a wing imports; any floor may import a wing.
 WINGS = {"datasets": {"backend", "checks", "storage"}, "figures": {"backend", "checks"}}
 ONLY_IN = {"cupy": "backend", "matplotlib": "figures"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy
 import pytest
 
-from minigen import backend, batch_norm, dense, losses, nn, ops, optim
+from minigen import backend, batch_norm, dense, kernels, losses, nn, ops, optim
 from minigen.models import vae
 
 try:
@@ -136,7 +136,8 @@ def test_fused_sums_compile(name, dtype, without_device):
 
 
 @pytest.mark.parametrize("dtype", ["float", "double"])
-@pytest.mark.parametrize("make", [lambda: backend._placing(cupy, 3), lambda: backend._gathering(cupy)])
+@pytest.mark.parametrize("make", [lambda: kernels._placing(cupy.ElementwiseKernel, 3),
+                                  lambda: kernels._gathering(cupy.ElementwiseKernel)])
 def test_kernels_of_our_own_compile(make, dtype, without_device):
     made = make()
     parameters = ", ".join(

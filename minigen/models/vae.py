@@ -10,8 +10,9 @@ from typing import Any
 import numpy
 
 from minigen import checks, losses, networks, ops
-from minigen.backend import Array, fused, to_device, xp
+from minigen.backend import Array, to_device, xp
 from minigen.core import Op, Tensor
+from minigen.kernels import fused
 from minigen.models.model import Model, infer
 from minigen.nn import Initialiser, Module
 from minigen.optim import OPTIMIZERS, Optimizer
