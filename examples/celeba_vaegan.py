@@ -163,7 +163,8 @@ def main():
         speeds = [one.run.images_per_second for one in faces if one.run.images_per_second]
         rows[faces[0].trial.title] = {**{words: spread(found[name]) for name, words in MEASURES.items()},
                                       "images per second": f"{numpy.mean(speeds):,.0f}" if speeds else "-"}
-    lab.table(f"width {args.width:g}, {args.iterations:,} iterations, {args.seeds} seeds; squared Fréchet "
+    seeds = f"{args.seeds} seed{'s' * (args.seeds > 1)}"
+    lab.table(f"width {args.width:g}, {args.iterations:,} iterations, {seeds}; squared Fréchet "
               f"distance to {len(held_out):,} held-out images in the features of an untrained network "
               f"(training images: {real:.4f}), and precision and recall of the samples there", rows)
     if args.seeds > 1 and list(groups) == list(MODELS):

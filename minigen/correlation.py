@@ -155,21 +155,23 @@ def adjoint_plans(size: Size, kernel: Size, stride: int, padding: int) -> Iterat
     periods = [stride * pixels for pixels in _tile_sizes(stride)]
     rows, columns = ([[_adjoint(n, k, stride, padding, range(period), period)] for period in periods]
                      for n, k in zip(size, kernel))
-    below, beside = ([_adjoint(n, k, stride, padding, range(j, j + 1), stride) for j in range(stride)]
-                     for n, k in zip(size, kernel))
-    if backend.name() != "numpy":
-        rows, columns = [below], [beside]
+
+    def apart(axis: int) -> list[Axis]:
+        return [_adjoint(size[axis], kernel[axis], stride, padding, range(j, j + 1), stride)
+                for j in range(stride)]
+    if not backend.on_host():
+        rows, columns = [apart(0)], [apart(1)]
     elif stride > 1:
-        columns.append(beside)
+        columns.append(apart(1))
     return ([Plan(*axes) for axes in itertools.product(*ways)] for ways in itertools.product(rows, columns))
 
 
 def _tile_sizes(stride: int) -> list[int]:
     """The sizes of tiles that span at most 4 pixels of the larger image, or ``stride`` if that is more.
 
-    A GPU multiplies so much faster than it copies and launches kernels that one pixel is best there.
+    On a GPU a tile is one pixel: this takes the fewest kernels, and multiplies by no zeros.
     """
-    if backend.name() != "numpy":
+    if not backend.on_host():
         return [1]
     return [pixels for pixels in (1, 2, 4) if pixels == 1 or pixels * stride <= 4]
 

@@ -84,7 +84,7 @@ class _Group:
 def _groups(parameters: Sequence[Tensor], slots: Sequence[str], elementwise: bool) -> list[_Group]:
     numbers: dict[Any, list[int]] = {}
     for i, p in enumerate(parameters):
-        joined = elementwise and (p.ndim == 1 and p.size <= _SHORT or backend.name() != "numpy")
+        joined = elementwise and (p.ndim == 1 and p.size <= _SHORT or not backend.on_host())
         numbers.setdefault(p.dtype if joined else i, []).append(i)
     return [_Group(parameters, group, slots, elementwise) for group in numbers.values()]
 

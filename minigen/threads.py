@@ -41,9 +41,9 @@ def use(number: int | None, beside: int = 1) -> None:
 
     By default a matrix product takes one thread, and convolutions take a thread per core that the process
     may use. Of these, ranks on one machine each take a part, and so do ``beside`` processes that train side
-    by side. The threads of BLAS wait busily for each other,
-    and long for one whose core another program uses. So more of them make small products faster only where
-    nothing else runs. With one thread the results do not depend on the number of cores either.
+    by side. The threads of BLAS wait busily for each other, and long for one whose core another program uses.
+    So more of them make small products faster only where nothing else runs. With one thread the results do
+    not depend on the number of cores either.
     """
     global _asked, _beside
     _asked = None if number is None else checks.whole("threads.use", "number", number)

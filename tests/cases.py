@@ -364,7 +364,8 @@ FULLY_CONNECTED = {
     "vaegan": models.VAEGAN(**SMALL), "constrained": models.ConstrainedVAEGAN(d=0.7, **SMALL),
     "on-mean": models.ConstrainedVAEGAN(d=0.1, per_sample=False, **SMALL),
     "r1": models.GAN(r1=0.5, **SMALL), "penalty": models.WGAN(lipschitz="penalty", **SMALL),
-    "dual": models.ConstrainedVAEGAN(multiplier="dual", d=0.5, eta=0.1, **SMALL)}
+    "dual": models.ConstrainedVAEGAN(multiplier="dual", d=0.5, eta=0.1, **SMALL),
+    "average": models.VAEGAN(average=0.6, **SMALL)}
 POINTS = {
     "points": models.WGAN(architecture="points", lipschitz="penalty", sizes=(2, 9, 7), latent=3, outputs=1),
     "points-vae": models.VAE(architecture="points", sizes=(2, 9, 7), latent=3),
@@ -379,7 +380,7 @@ CONVOLUTIONAL = {
     **SMALL_CONVOLUTIONAL,
     "larsen-vae": models.VAE(**LARSEN), "larsen-vaegan": models.VAEGAN(**LARSEN_GAN),
     "larsen-constrained": models.ConstrainedVAEGAN(d=0.5, **LARSEN_GAN),
-    "average": models.VAEGAN(average=0.6, **SMALL), "larsen-average": models.VAE(average=0.6, **LARSEN),
+    "larsen-average": models.VAE(average=0.6, **LARSEN),
     "larsen-similarity": models.VAEGAN(learned_similarity=True, **LARSEN_GAN)}
 MODELS = {**FULLY_CONNECTED, **POINTS, **CONVOLUTIONAL}
 every_model = pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
