@@ -48,10 +48,8 @@ def _leaves(owner: str, parameters: Iterable[Tensor]) -> tuple[Tensor, ...]:
 
 
 class _Group:
-    """Parameters that are updated as one array: a matrix or kernel alone, vectors end to end. On a GPU it is
-    all of them.
-
-    Vectors, such as biases, are short, and an update of its own costs each more calls than arithmetic.
+    """Parameters that are updated as one array: a matrix or kernel alone, vectors end to end, for which the
+    calls of an update cost more than its arithmetic. On a GPU, where this holds for all, it is all of them.
     """
 
     def __init__(self, parameters: Sequence[Tensor], numbers: Sequence[int], slots: Sequence[str],
@@ -76,9 +74,8 @@ class _Group:
 
     def split(self, array: Array) -> list[Array]:
         """The parameters' parts of an array; they share its memory."""
-        if len(self.parts) == 1:
-            return [array]
-        return [array[part].reshape(shape) for part, shape in zip(self.parts, self.shapes)]
+        return [array] if len(self.parts) == 1 else [
+            array[part].reshape(shape) for part, shape in zip(self.parts, self.shapes)]
 
 
 def _groups(parameters: Sequence[Tensor], slots: Sequence[str], elementwise: bool) -> list[_Group]:
@@ -232,9 +229,13 @@ class Optimizer:
 
 def _all_mean(gradients: Sequence[Array]) -> list[Array]:
     """The means over the ranks, by way of one vector of all numbers."""
-    flat = all_mean(kernels.concatenate(gradients, axis=None))
-    ends = numpy.cumsum([g.size for g in gradients]).tolist()
-    return [flat[end - g.size:end].reshape(g.shape) for g, end in zip(gradients, ends)]
+    return _split(all_mean(kernels.concatenate(gradients, axis=None)), gradients)
+
+
+def _split(row: Array, like: Sequence[Array]) -> list[Array]:
+    """The parts of a row of numbers, in the shapes of these arrays; they share its memory."""
+    ends = itertools.accumulate(a.size for a in like)
+    return [row[end - a.size:end].reshape(a.shape) for a, end in zip(like, ends)]
 
 
 class SGD(Optimizer):
@@ -391,7 +392,9 @@ def clip_weights(parameters: Iterable[Tensor], bound: float) -> None:
     This is WGAN's Lipschitz constraint (Arjovsky et al., 2017, algorithm 1).
     """
     bound = checks.real("clip_weights", "bound", bound, "(0, inf)")
-    for group in _groups(_leaves("clip_weights", parameters), (), elementwise=True):
-        clipped = xp.clip(group.values(), -bound, bound)
-        for p, new in zip(group.parameters, group.split(clipped)):
-            p.adopt(new)
+    leaves = _leaves("clip_weights", parameters)
+    arrays = [value_of(p) for p in leaves]
+    row = kernels.whole(arrays)
+    clipped = [xp.clip(a, -bound, bound) for a in (arrays if row is None else [row])]
+    for p, new in zip(leaves, clipped if row is None else _split(clipped[0], arrays)):
+        p.adopt(new)
