@@ -98,6 +98,23 @@ def test_wrong_flags(benchmark, monkeypatch, capsys, tmp_path, wrong, message):
     assert stop.value.code == 2 and message in error and error.count("\n") == 1
 
 
+def test_steps_on_a_gpu_are_timed_between_two_waits(benchmark, monkeypatch):
+    """Each step takes 2 seconds of the device, of which 1.5 pass while the processor waits at the end."""
+    processes, now, waits = importlib.import_module("processes"), [0.0], []
+
+    def work():
+        now[0] += 0.5
+        queued[0] += 1.5
+
+    def wait():
+        now[0] += queued[0]
+        queued[0] = 0.0
+        waits.append(now[0])
+    queued = [0.0]
+    monkeypatch.setattr(processes.time, "perf_counter", lambda: now[0])
+    assert processes._mean(wait, work, 3, 5.0) == [2000.0] and waits == [8.0, 28.0]
+
+
 def test_reading_the_flags_leaves_files_as_they_are(benchmark, tmp_path):
     before, new = tmp_path / "before.json", tmp_path / "new.json"
     before.write_text("{}\n")

@@ -531,6 +531,19 @@ def test_celeba_vaegan_without_celeba_says_so_loudly(example, monkeypatch):
     assert read("runs/celeba_vaegan/summary.json")["data"] == "drawn faces"
 
 
+@pytest.mark.parametrize("flags, width, batch, iterations", [
+    ([], 0.125, 16, 6000), (["--full"], 1.0, 64, 25), (["--full", "--width", "0.5"], 0.5, 64, 25),
+    (["--full", "--batch-size", "50", "--iterations", "7"], 1.0, 50, 7)])
+def test_the_size_of_celeba_vaegan(example, monkeypatch, flags, width, batch, iterations):
+    few = datasets.faces(100, 20)
+    monkeypatch.setattr(datasets, "faces", lambda: few)
+    monkeypatch.setattr(sys, "argv", ["celeba_vaegan.py", *flags])
+    module = importlib.import_module("celeba_vaegan")
+    module.load.cache_clear()
+    args, _ = module.parse()
+    assert (args.width, args.batch_size, args.iterations) == (width, batch, iterations)
+
+
 def test_a_reader_that_ends_before_it_is_said_is_no_wrong_flag(example, tmp_path, monkeypatch):
     """cli.run ends the program then, as for all that is printed."""
     class Closed(io.StringIO):

@@ -3,7 +3,7 @@
 import numpy
 import pytest
 
-from minigen import datasets
+from minigen import datasets, threads
 from minigen.metrics import frechet
 
 
@@ -71,6 +71,21 @@ def test_a_set_is_at_distance_0_or_more_from_itself(rng):
     for scale in (1e-3, 1.0, 1e3):
         a = scale * rng.normal(size=(40, frechet.FEATURES)) + scale
         assert 0 <= frechet.distance(a, a) < 1e-9 * scale ** 2
+
+
+def test_features_share_the_threads_and_hold_blas_to_one(rng, monkeypatch):
+    found, parallel = [], threads.parallel
+
+    def watched(work, jobs):
+        found.append((threads.sharing(), max(library["num_threads"] for library in threads._blas().info())))
+        parallel(work, jobs)
+    monkeypatch.setattr(threads, "parallel", watched)
+    threads.use(2)
+    try:
+        frechet.features(rng.random((2, 16, 16, 3), dtype="float32"))
+    finally:
+        threads.use(None)
+    assert set(found) == {(True, 1)}
 
 
 def test_grey_images_are_colour_images_of_equal_channels(rng):

@@ -88,6 +88,15 @@ def test_each_of_the_processes_has_the_threads_asked_for_or_a_share(asked):
     assert [numbers for _, _, *numbers in found] == [[asked or share, asked or 1]] * 2
 
 
+def blas_threads(task):
+    return max(library["num_threads"] for library in threads._blas().info())
+
+
+@pytest.mark.parametrize("asked, expected", [(None, 1), (2, 2)])
+def test_products_outside_of_models_keep_to_the_worker_s_threads(asked, expected):
+    assert workers.each(blas_threads, range(2), 2, asked) == [expected] * 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_all_and_nothing_else_begins(number, tmp_path, monkeypatch, capsys):
     wait = workers.wait
