@@ -19,7 +19,8 @@ MODELS = {**OF_IMAGES, **POINTS}
 every_model = pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
 every_model_of_images = pytest.mark.parametrize("model", OF_IMAGES.values(), ids=list(OF_IMAGES))
 every_gan = pytest.mark.parametrize("name", ["non-saturating", "minimax", "wgan"])
-NETWORKS = {"autoencoder": ("encoder", "decoder")}       # of an optimiser, if not the one with its name
+# Of an optimiser, if not the one with its name; averages follow the networks that they are of.
+NETWORKS = {"autoencoder": ("encoder", "decoder", "average_encoder", "average_decoder")}
 
 
 def changed(before, after):
