@@ -137,12 +137,12 @@ def main():
     # Figure 7, reconstructions and interpolations, of the first seed.
     held_out = datasets.scale(data.test_images[:HELD_OUT])
     first = {faces[0].trial.title: faces[0] for faces in groups.values()}
-    lab.figure("figure7.png", figures.grids, {name: one.samples for name, one in first.items()},
+    lab.figure("figure7", figures.grids, {name: one.samples for name, one in first.items()},
                title=f"Generated faces after {args.iterations:,} iterations")
-    lab.figure("reconstructions.png", figures.image_rows,
+    lab.figure("reconstructions", figures.image_rows,
                {"held out": held_out[:10], **{name: one.reconstructions for name, one in first.items()}},
                title="Held-out images, encoded and decoded")
-    lab.figure("interpolations.png", figures.image_rows, {name: one.walks for name, one in first.items()},
+    lab.figure("interpolations", figures.image_rows, {name: one.walks for name, one in first.items()},
                title="From one held-out image to another through the latent space")
 
     # The losses.
@@ -152,7 +152,7 @@ def main():
         logged = {name: curve for name, curve in curves.items() if curve[0]}
         if logged:
             panels[title] = logged
-    lab.figure("losses.png", figures.training_curves, panels, title="Training")
+    lab.figure("losses", figures.training_curves, panels, title="Training")
 
     # The distances at the end, and which of the samples are like held-out images and the other way round.
     trained = datasets.scale(data.train_images[:HELD_OUT])

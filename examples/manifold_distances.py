@@ -107,13 +107,13 @@ def main():
     meanings = {"x": "the input image", "y": "least loss of the constrained VAE-GAN",
                 "z": "least loss of the VAE-GAN"}
     labelled = {name: (place, meanings[name]) for name, place in places.items()}
-    lab.figure("figure6.png", figures.manifold, points[0, :, 0], points[:, 0, 1], l_gan, l_vae,
+    lab.figure("figure6", figures.manifold, points[0, :, 0], points[:, 0, 1], l_gan, l_vae,
                curve(numpy.linspace(0, 1, 200)), labelled, D_BOUND,
                title="What a discriminator measures (shades), and what the VAE's error measures (rings)")
 
     # Section 2.2.
     apart, curves = two_normal_distributions()
-    lab.figure("section22.png", figures.moving_apart, apart, curves,
+    lab.figure("section22", figures.moving_apart, apart, curves,
                title="Two normal distributions move apart")
 
     # The losses at these points.

@@ -33,10 +33,10 @@ def main():
     first = {judged[0].trial.title: judged[0] for judged in groups.values()}
     images = {name: judged.images[:10] for name, judged in first.items()}
     labels = {name: [*map(data.class_name, judged.labels[:10])] for name, judged in first.items()}
-    lab.figure("figure4.png", figures.image_rows, images, labels,
+    lab.figure("figure4", figures.image_rows, images, labels,
                title=f"Ten images of each model, with the classifier's labels (seed {args.seed})")
     entropies = {name: judged.image_entropies for name, judged in first.items()}
-    lab.figure("figure5.png", figures.image_entropies, entropies, classes=data.classes,
+    lab.figure("figure5", figures.image_entropies, entropies, classes=data.classes,
                title=f"How sure the classifier is of an image (seed {args.seed})")
 
     # Reconstructions and interpolations of test images, one per class.
@@ -47,9 +47,9 @@ def main():
         if isinstance(judged.model, models.VAE):
             reconstructions[name] = lab.pictures(judged.model.reconstruct(originals))
             walks[name] = lab.pictures(judged.model.interpolate(originals[:2], originals[::-1][:2], steps=10))
-    lab.figure("reconstructions.png", figures.image_rows, reconstructions,
+    lab.figure("reconstructions", figures.image_rows, reconstructions,
                title="Images of the test set, encoded and decoded")
-    lab.figure("interpolations.png", figures.image_rows, walks,
+    lab.figure("interpolations", figures.image_rows, walks,
                title="From one test image to another through the latent space")
 
     # Table 1.

@@ -74,9 +74,9 @@ def show_pair(lab, plain, constrained):
     """Figures 7 and 8."""
     both = {judged[0].trial.title: judged for judged in (plain, constrained)}
     images = {name: judged[0].images for name, judged in both.items()}
-    lab.figure("figure7.png", figures.grids, images, title=f"64 images of each (seed {lab.args.seed})")
+    lab.figure("figure7", figures.grids, images, title=f"64 images of each (seed {lab.args.seed})")
     entropies = {name: [one.image_entropies for one in judged] for name, judged in both.items()}
-    lab.figure("figure8.png", figures.entropy_histogram, entropies, classes=lab.data.classes,
+    lab.figure("figure8", figures.entropy_histogram, entropies, classes=lab.data.classes,
                title=f"Image entropies of {SAMPLES:,} images, mean and range over {lab.args.seeds} seeds")
 
 
@@ -91,7 +91,7 @@ def show_sweep(lab, pairs):
         places += [] if place in places else [place]
     panels = {title: {line: [found.get(measure, [numpy.nan]) for found in row] for line, row in lines.items()}
               for measure, title in PANELS.items()}
-    lab.figure("sweep.png", figures.constraint_sweep, panels, places, title="The effect of the settings")
+    lab.figure("sweep", figures.constraint_sweep, panels, places, title="The effect of the settings")
 
 
 def main():

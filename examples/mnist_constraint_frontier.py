@@ -130,7 +130,7 @@ def main():
     # The table, the figure, and the distance between the frontiers.
     lab.table(f"losses at the end of {args.iterations:,} iterations, in nats; mean (standard deviation) over "
               f"{args.seeds} seeds", rows)
-    lab.figure("frontier.png", figures.frontiers, families, PANELS, TITLES,
+    lab.figure("frontier", figures.frontiers, families, PANELS, TITLES,
                title="What a weight and a constraint reach")
     apart = from_the_vaegan(points, lab.seeds)
     print("", *(verdict(FAMILIES[family].title, values) for family, values in apart.items()), sep="\n")

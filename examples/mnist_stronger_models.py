@@ -72,7 +72,7 @@ def main():
     first = {judged[0].trial.title: judged[0] for judged in groups.values()}
     images = {name: judged.images[:10] for name, judged in first.items()}
     labels = {name: [*map(data.class_name, judged.labels[:10])] for name, judged in first.items()}
-    lab.figure("images.png", figures.image_rows, images, labels,
+    lab.figure("images", figures.image_rows, images, labels,
                title=f"Ten images of each model, with the classifier's labels (seed {args.seed})")
 
     # Table 1 and the other measures; then the differences, seed by seed.

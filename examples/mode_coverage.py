@@ -65,7 +65,7 @@ class Plane:
         mixture, n = self.mixture, lab.args.iterations
         options = {"centres": mixture.centres, "radius": 3 * mixture.sigma}
         few, seed = mixture.points[:self.samples], lab.args.seed
-        lab.figure(f"{name}.png", figures.point_clouds,
+        lab.figure(name, figures.point_clouds,
                    {"data": few, **{title: one.samples for title, one in judged.items()}}, **options,
                    title=f"{self.samples:,} points of each model after {n:,} iterations (seed {seed})")
         films = {title: dict(one.run.points()) for title, one in judged.items()}
@@ -121,7 +121,7 @@ class StackedDigits:
         digits = len(str(self.modes - 1))
         labels = {title: [f"{label:0{digits}}" for label in to_host(stacked_labels(self.judge, ten))]
                   for title, ten in images.items()}
-        lab.figure(f"{name}.png", figures.image_rows,
+        lab.figure(name, figures.image_rows,
                    {title: ten.reshape(-1, *self.image_shape) for title, ten in images.items()}, labels,
                    title=f"Ten images of each model, with the classifier's labels (seed {lab.args.seed})")
 

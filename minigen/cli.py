@@ -91,11 +91,13 @@ def parser(description: str, iterations: int | None, out: str, batch_size: int =
 
 
 def add_output(flags: Parser, out: str) -> None:
-    """Add ``--seed`` and ``--out``, whose default is ``out``."""
+    """Add ``--seed``, ``--figures`` and ``--out``, whose default is ``out``."""
     flags.add_argument("--seed", type=non_negative_int, default=0, metavar="N",
                        help="seed of all random numbers")
     flags.add_argument("--out", type=path, default=Path(out), metavar="FOLDER",
                        help="folder that everything is written to")
+    flags.add_argument("--figures", choices=("png", "svg", "pdf"), default="png", metavar="FORMAT",
+                       help="format of the figures: png, svg or pdf")
 
 
 def parse(flags: Parser, arguments: Sequence[str] | None = None, batches_per_step: int = 1,

@@ -153,13 +153,14 @@ class Experiment:
                               out=args.out / folder, checkpoint_every=every,
                               image_shape=self.data.image_shape, **options)
 
-    def figure(self, name: str, draw: Callable[..., None], *content: Any, **options: Any) -> None:
-        """Call ``draw``, one of ``figures``, to write the file ``name``."""
-        path = self.args.out / name
+    def figure(self, name: str, draw: Callable[..., Any], *content: Any, **options: Any) -> None:
+        """Call ``draw``, one of ``figures``, to write a file: ``name``, with the suffix that --figures asks
+        for unless it has one."""
+        path = self.args.out / (name if "." in name else f"{name}.{self.args.figures}")
         if ranks.rank() == 0:
             with storage.naming(path):
                 draw(path, *content, **options)
-        self.files.append(name)
+        self.files.append(path.name)
 
     def table(self, title: str, rows: Mapping[str, Mapping[str, str]]) -> None:
         """Print ``title`` and a table: a row per name, a column per key of the first row."""

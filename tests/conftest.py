@@ -86,7 +86,7 @@ def data():
 def drawn(monkeypatch):
     """The figures that a test draws, collected instead of saved."""
     figures_drawn = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, path: figures_drawn.append(self))
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: figures_drawn.append(self))
     return figures_drawn
 
 

@@ -22,7 +22,7 @@ def test_defaults(flags, tmp_path, mnist):
     values, data = cli.parse(flags, [])
     assert vars(values) == {"iterations": 50, "batch_size": 64, "seed": 0, "out": tmp_path / "runs" / "x",
                             "resume": False, "overwrite": False, "checkpoint_every": None, "data": None,
-                            "gpu": False, "set": {}, "jobs": None, "threads": None}
+                            "gpu": False, "set": {}, "jobs": None, "threads": None, "figures": "png"}
     assert values.out.is_dir() and not list(values.out.iterdir()) and len(data.train_images) == 60000
 
 
@@ -32,7 +32,7 @@ def test_the_help_says_the_defaults_that_there_are(flags):
     said = re.findall(r"\((default: .*?)\)", " ".join(flags.format_help().split()))
     assert said == ["default: 50", "default: 64", "default: one per processor core",
                     "default: one; convolutions share the cores that runs side by side leave",
-                    "default: 0", "default: x",
+                    "default: 0", "default: x", "default: png",
                     "default: a twentieth of them all, at most 1000", "default: all"]
 
 

@@ -378,6 +378,11 @@ def test_manifold_distances(example):
     assert (folder / "figure6.png").stat().st_size > 10_000
     assert (folder / "section22.png").stat().st_size > 10_000
     assert err == ""
+    out, _ = example("manifold_distances", "--iterations", 1, "--figures", "svg", "--out", "drawn")
+    assert sorted(Path("drawn").glob("*.svg")) == [Path("drawn/figure6.svg"), Path("drawn/section22.svg")]
+    assert "figure6.svg, section22.svg" in out and not list(Path("drawn").glob("*.png"))
+    wrong = example("manifold_distances", "--figures", "gif", status=2)[1]
+    assert "--figures: invalid choice: 'gif'" in wrong
     assert "--iterations: at least 1" in example("manifold_distances", "--iterations", 0, status=2)[1]
     Path("file").write_text("")
     assert "--out: cannot write to file" in example("manifold_distances", "--out", "file", status=2)[1]

@@ -1,5 +1,7 @@
 """Figures: what they show, and that their files are written."""
 
+import base64
+
 import numpy
 import pytest
 from matplotlib import rc_context, rcParams
@@ -31,8 +33,8 @@ def test_save_grid_writes_pixel_for_pixel(tmp_path):
     images = numpy.array([[0.0, 0.5, 1.0, 1.0]])
     figures.save_grid(tmp_path / "x.png", images)
     picture = imread(tmp_path / "x.png")
-    assert picture.shape == (4, 4, 4)
-    assert (picture[1:3, 1:3, 0] * 255).round().tolist() == [[0, 128], [255, 255]]
+    assert picture.shape == (4, 4)
+    assert (picture[1:3, 1:3] * 255).round().tolist() == [[0, 128], [255, 255]]
 
 
 def test_the_settings_of_matplotlib_change_nothing(tmp_path):
@@ -48,6 +50,33 @@ def test_the_settings_of_matplotlib_change_nothing(tmp_path):
         assert {name: rcParams[name] for name in changed} == changed
     for end in (".png", " grid.png"):
         assert (tmp_path / f"plain{end}").read_bytes() == (tmp_path / f"changed{end}").read_bytes()
+
+
+def png_size(data):
+    """The width and height in a PNG's header."""
+    return tuple(numpy.frombuffer(data[16:24], ">u4"))
+
+
+def test_a_figure_is_written_in_the_format_of_its_suffix_twice_the_same(tmp_path):
+    curves = {"GAN": ([1, 2, 3], [0.5, 0.1, 0.0])}
+    for suffix, begin in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")):
+        for name in ("one", "two"):
+            figures.entropy_curves(tmp_path / f"{name}{suffix}", curves, "title", classes=10)
+        one, two = ((tmp_path / f"{name}{suffix}").read_bytes() for name in ("one", "two"))
+        assert one.startswith(begin) and one == two
+    assert png_size((tmp_path / "one.png").read_bytes()) == (1650, 924)
+
+
+def test_notebooks_show_what_figures_return(tmp_path):
+    figure = figures.entropy_curves(None, {"GAN": ([1, 2, 3], [0.5, 0.1, 0.0])}, "title", classes=10)
+    data, size = figure._repr_png_()
+    assert png_size(data) == (1650, 924) and size == {"width": 750, "height": 420}
+    picture = figures.save_grid(None, numpy.array([[0.0, 0.5, 1.0, 1.0]]))
+    assert numpy.array(picture)[1:3, 1:3].tolist() == [[0, 128], [255, 255]]
+    film = figures.gif(tmp_path / "x.gif", numpy.zeros((2, 3, 3)), 1)
+    assert film.data == (tmp_path / "x.gif").read_bytes()
+    assert base64.b64encode(film.data).decode() in film._repr_html_()
+    assert figures.gif(None, numpy.zeros((2, 3, 3)), 1).data == film.data
 
 
 @pytest.mark.parametrize("draw", [value for name, value in vars(figures).items() if not name.startswith("_")
@@ -70,7 +99,7 @@ def test_sample_grids_show_each_models_own(tmp_path, drawn):
         figures.save_grid(tmp_path / f"{shade}.png", numpy.full((4, 9), shade))
     rows = {"GAN": [(7, tmp_path / "0.0.png")], "WGAN": [(8, tmp_path / "1.0.png")]}
     figures.sample_grids(tmp_path / "x.png", rows, "title")
-    found = {ax.get_ylabel(): (ax.get_title(), ax.images[0].get_array()[1, 1, 0]) for ax in drawn[0].axes}
+    found = {ax.get_ylabel(): (ax.get_title(), ax.images[0].get_array()[1, 1]) for ax in drawn[0].axes}
     assert found == {"GAN": ("iteration 7", 0), "WGAN": ("iteration 8", 1)}
 
 
@@ -226,9 +255,9 @@ def test_what_is_no_picture_is_refused(images, shape, message, tmp_path):
 def test_the_readmes_recipe_draws_every_model(model, tmp_path):
     sample = model.sample(4, rng=0)
     figures.save_grid(tmp_path / "x.png", sample)
-    first = imread(tmp_path / "x.png")[1:-1, 1:-1][:1, :2, :3]
-    expected = sample[0].reshape(-1)[:2] if sample.ndim == 2 else sample[0, 0, :2]
-    numpy.testing.assert_allclose(first[0], numpy.broadcast_to(expected.reshape(2, -1), (2, 3)), atol=1 / 128)
+    first = imread(tmp_path / "x.png")[1, 1:3]
+    expected = sample[0, :2] if sample.ndim == 2 else sample[0, 0, :2]
+    numpy.testing.assert_allclose(first, expected, atol=1 / 128)
 
 
 def test_a_title_wider_than_its_figure_is_broken_into_lines(tmp_path, drawn):
@@ -271,6 +300,13 @@ def test_the_legend_of_image_entropies_lies_where_no_curve_is(drawn, rng):
         figure.draw_without_rendering()
         box, curve = ax.get_legend().get_window_extent(), ax.lines[0]
         assert not box.count_contains(ax.transData.transform(curve.get_xydata()))
+
+
+def test_models_of_any_name_are_told_apart():
+    names = ["WGAN", "mine", "yours, lr 0.1", "yours, lr 0.2", "hers"]
+    colours = [model_colour(name, names) for name in names]
+    assert colours[0] == model_colour("WGAN", ["WGAN"]) and colours[1] == (0, 0, 0)
+    assert len({*colours}) == 5 and model_colour("mine", ["mine"]) == (0, 0, 0)
 
 
 def test_variants_of_a_model_are_told_apart_by_shades_of_its_colour():

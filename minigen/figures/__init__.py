@@ -1,5 +1,9 @@
-"""All pictures: grids of images, and plots. Only this package draws; it uses matplotlib without its global
-state, and without the settings that a user may have made there."""
+"""All pictures: grids of images, and plots.
+
+Each function writes a file, whose suffix tells the format (PNG, SVG, PDF), and returns the figure, which a
+notebook shows. With None in place of the file's name, none is written. Only this package draws; it uses
+matplotlib without its global state, and without the settings that a user may have made there.
+"""
 
 from minigen.figures.curves import (constraint_sweep, entropy_curves, entropy_histogram, frontiers,
                                     image_entropies, moving_apart, scaling, training_curves)

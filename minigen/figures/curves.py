@@ -11,8 +11,8 @@ import numpy
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from minigen.figures.style import (COLOURS, FAINT, MARKERS, Target, legend_below, model_colour, plain,
-                                   standard, titled)
+from minigen.figures.style import (COLOURS, FAINT, MARKERS, Target, blank, finished, legend_below,
+                                   model_colour, plain, standard, titled)
 
 # For each family of models: its colour, and the offset of its labels in typographic points.
 _APART = tuple((COLOURS[name], offset) for name, offset in (
@@ -21,10 +21,10 @@ Curve = tuple[Sequence[int], Sequence[float]]           # iterations and values
 
 
 @standard
-def entropy_curves(path: Target, curves: Mapping[str, Curve], title: str, *, classes: int) -> None:
+def entropy_curves(path: Target, curves: Mapping[str, Curve], title: str, *, classes: int) -> Figure:
     """The paper's Figure 3: the mode entropy, at most log ``classes``, against training iterations, a line
     per model."""
-    figure = Figure(figsize=(7.5, 4.2), dpi=110, layout="constrained")
+    figure = blank(7.5, 4.2)
     ax = figure.subplots()
     ceiling = math.log(classes)
     ax.axhline(ceiling, color=FAINT, linestyle="--", linewidth=1)
@@ -39,11 +39,11 @@ def entropy_curves(path: Target, curves: Mapping[str, Curve], title: str, *, cla
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.25)
     ax.legend(loc="best", framealpha=0.9, edgecolor="none")
-    figure.savefig(path)
+    return finished(figure, path)
 
 
 @standard
-def image_entropies(path: Target, entropies: Mapping[str, Any], title: str, *, classes: int) -> None:
+def image_entropies(path: Target, entropies: Mapping[str, Any], title: str, *, classes: int) -> Figure:
     """The paper's Figure 5: the image entropies of ten images per model, and their distribution over all its
     images, up to log ``classes``."""
     figure = titled(10, 4.2, title)
@@ -59,11 +59,11 @@ def image_entropies(path: Target, entropies: Mapping[str, Any], title: str, *, c
     all_.legend(loc="best", frameon=False)
     for ax in (few, all_):
         plain(ax)
-    figure.savefig(path)
+    return finished(figure, path)
 
 
 @standard
-def training_curves(path: Target, panels: Mapping[str, Mapping[str, Curve]], title: str) -> None:
+def training_curves(path: Target, panels: Mapping[str, Mapping[str, Curve]], title: str) -> Figure:
     """A panel per measure, which shows it during training: a line (iterations, values) per model."""
     figure = titled(11, 6.2, title)
     axes = figure.subplots(min(2, len(panels)), math.ceil(len(panels) / 2), squeeze=False).ravel()
@@ -77,17 +77,17 @@ def training_curves(path: Target, panels: Mapping[str, Mapping[str, Curve]], tit
     for ax in axes[len(panels):]:
         ax.set_visible(False)
     legend_below(figure, axes[0], len(COLOURS))
-    figure.savefig(path)
+    return finished(figure, path)
 
 
 @standard
-def entropy_histogram(path: Target, entropies: Mapping[str, Any], title: str, *, classes: int) -> None:
+def entropy_histogram(path: Target, entropies: Mapping[str, Any], title: str, *, classes: int) -> Figure:
     """The paper's Figure 8: a histogram of image entropies, up to log ``classes``; ``entropies`` has (runs,
     images) per model.
 
     The line is the mean over the runs; the band reaches from their minimum to their maximum.
     """
-    figure = Figure(figsize=(7.5, 4.4), dpi=110, layout="constrained")
+    figure = blank(7.5, 4.4)
     ax = figure.subplots()
     edges = numpy.arange(0, math.log(classes) + 0.05, 0.05)
     for name, runs in entropies.items():
@@ -100,12 +100,12 @@ def entropy_histogram(path: Target, entropies: Mapping[str, Any], title: str, *,
     ax.yaxis.set_major_formatter("{x:,g}")
     plain(ax)
     ax.legend(frameon=False)
-    figure.savefig(path)
+    return finished(figure, path)
 
 
 @standard
 def constraint_sweep(path: Target, panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
-                     names: Sequence[str], title: str) -> None:
+                     names: Sequence[str], title: str) -> Figure:
     """Measures against settings with these names; ``panels[measure][line][i]`` has one value for each run
     with ``names[i]``."""
     figure = titled(3.7 * len(panels), 3.8, title)
@@ -120,11 +120,11 @@ def constraint_sweep(path: Target, panels: Mapping[str, Mapping[str, Sequence[Se
         ax.set(title=measure, xticks=places, xticklabels=names)
         plain(ax)
     legend_below(figure, figure.axes[0], len(lines))
-    figure.savefig(path)
+    return finished(figure, path)
 
 
 @standard
-def moving_apart(path: Target, distances: Any, curves: Mapping[str, Any], title: str) -> None:
+def moving_apart(path: Target, distances: Any, curves: Mapping[str, Any], title: str) -> Figure:
     """Section 2.2: divergences between two distributions against their distance, and the slopes of these
     curves."""
     figure = titled(10, 4.4, title)
@@ -140,12 +140,12 @@ def moving_apart(path: Target, distances: Any, curves: Mapping[str, Any], title:
         ax.axhline(0, color=FAINT, linewidth=0.8)
         plain(ax)
     legend_below(figure, value, len(curves))
-    figure.savefig(path)
+    return finished(figure, path)
 
 
 @standard
 def scaling(path: Target, measured: Mapping[str, Mapping[int, float]],
-            projected: Mapping[str, Mapping[int, float]], title: str) -> None:
+            projected: Mapping[str, Mapping[int, float]], title: str) -> Figure:
     """How many times the steps per second of one rank several take: for each model points that were measured
     and a line that was projected, both given as steps per second by the number of ranks."""
     figure = titled(7.5, 4.8, title)
@@ -165,12 +165,12 @@ def scaling(path: Target, measured: Mapping[str, Mapping[int, float]],
         axis.set_major_formatter("{x:g}")
     plain(ax)
     ax.legend(loc="upper left", frameon=False)
-    figure.savefig(path)
+    return finished(figure, path)
 
 
 @standard
 def frontiers(path: Target, families: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
-              panels: Mapping[str, tuple[str, str]], titles: Mapping[str, str], title: str) -> None:
+              panels: Mapping[str, tuple[str, str]], titles: Mapping[str, str], title: str) -> Figure:
     """What models reach in two measures at once; a line for each of the ``families``, along its settings.
 
     ``families[family][setting][measure]`` has a value for each run: the faint points. The line joins their
@@ -194,4 +194,4 @@ def frontiers(path: Target, families: Mapping[str, Mapping[str, Mapping[str, Seq
         ax.set(title=panel, xlabel=titles[across], ylabel=titles[up])
         plain(ax)
     legend_below(figure, axes[0], len(families))
-    figure.savefig(path)
+    return finished(figure, path)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy
-from matplotlib.image import imread, imsave
+from matplotlib.figure import Figure
+from matplotlib.image import imread
 from PIL import Image
 
 from minigen import checks
 from minigen.backend import to_host
-from minigen.figures.style import Target, model_colour, standard, titled
+from minigen.figures.style import Target, finished, model_colour, standard, titled
 
 _ROUNDING = 1e-4        # by which images may leave [0, 1]
 
@@ -77,14 +80,30 @@ def _in_unit_range(owner: str, images: numpy.ndarray) -> numpy.ndarray:
 
 
 def save_grid(path: Target, images: Any, columns: int | None = None,
-              shape: Sequence[int] | None = None) -> None:
-    """Write ``tile(images, columns, shape)`` as a PNG, without scaling."""
-    imsave(path, numpy.clip(tile(images, columns, shape), 0, 1), cmap="gray", vmin=0, vmax=1, format="png",
-           origin="upper")
+              shape: Sequence[int] | None = None) -> Image.Image:
+    """``tile(images, columns, shape)`` as a picture of Pillow, which notebooks show; written as a PNG."""
+    picture = Image.fromarray(_bytes(tile(images, columns, shape)))
+    if path is not None:
+        picture.save(path, format="PNG")
+    return picture
 
 
-def gif(path: Target, frames: Iterable[Any], seconds: float) -> None:
-    """Write pictures as an animated GIF that shows each for ``seconds`` and starts again after the last.
+def _bytes(picture: numpy.ndarray) -> numpy.ndarray:
+    return numpy.rint(255 * numpy.clip(picture, 0, 1)).astype("uint8")
+
+
+class Film:
+    """An animated GIF, ``data``, that a notebook shows where it is the value of a cell."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def _repr_html_(self) -> str:
+        return f'<img alt="animation" src="data:image/gif;base64,{base64.b64encode(self.data).decode()}">'
+
+
+def gif(path: Target, frames: Iterable[Any], seconds: float) -> Film:
+    """An animated GIF that shows each picture for ``seconds`` and starts again after the last.
 
     The ``frames`` are all (height, width) or all (height, width, 3), of one size: floats in [0, 1] or uint8,
     such as ``tile`` returns. They share 255 colours, to which others are rounded. GIF counts hundredths of a
@@ -97,16 +116,20 @@ def gif(path: Target, frames: Iterable[Any], seconds: float) -> None:
     if len(shape) not in (2, 3) or shape[2:] not in ((), (3,)):
         raise ValueError("gif: frames of one shape, (height, width) or (height, width, 3), expected, "
                          f"{sorted({picture.shape for picture in pictures})} found")
-    film = Image.fromarray(numpy.rint(255 * numpy.clip(numpy.concatenate(pictures), 0, 1)).astype("uint8"))
+    film = Image.fromarray(_bytes(numpy.concatenate(pictures)))
     film = film.quantize(255)       # the 256th marks pixels that are as in the frame before
     height, width = shape[:2]
     first, *others = (film.crop((0, top, width, top + height)) for top in range(0, film.height, height))
-    first.save(path, format="GIF", save_all=True, append_images=others, duration=round(100 * seconds) * 10,
+    file = io.BytesIO()
+    first.save(file, format="GIF", save_all=True, append_images=others, duration=round(100 * seconds) * 10,
                loop=0)
+    if path is not None:
+        Path(path).write_bytes(file.getvalue())
+    return Film(file.getvalue())
 
 
 @standard
-def sample_grids(path: Target, rows: Mapping[str, Sequence[tuple[int, Path]]], title: str) -> None:
+def sample_grids(path: Target, rows: Mapping[str, Sequence[tuple[int, Path]]], title: str) -> Figure:
     """The paper's Figure 2: a row of saved sample grids per model, each titled with its iteration."""
     columns = max(map(len, rows.values()))
     figure = titled(2.6 * columns + 0.5, 2.85 * len(rows) + 0.5, title)
@@ -116,15 +139,15 @@ def sample_grids(path: Target, rows: Mapping[str, Sequence[tuple[int, Path]]], t
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
         for ax, (iteration, grid) in zip(row, grids):
-            ax.imshow(imread(grid), interpolation="nearest")
+            ax.imshow(imread(grid), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             ax.set_title(f"iteration {iteration:,}", fontsize=11)
         row[0].set_ylabel(name, fontsize=14, color=model_colour(name, rows), fontweight="bold")
-    figure.savefig(path)
+    return finished(figure, path)
 
 
 @standard
 def image_rows(path: Target, rows: Mapping[str, Any], labels: Mapping[str, Sequence[Any]] | None = None, *,
-               title: str) -> None:
+               title: str) -> Figure:
     """The paper's Figure 4: a strip of images per model, ten to a line, with labels under at most ten of
     them."""
     strips = {name: tile(images, columns=10) for name, images in rows.items()}
@@ -142,17 +165,17 @@ def image_rows(path: Target, rows: Mapping[str, Any], labels: Mapping[str, Seque
         for i, label in enumerate(labels[name] if labels else ()):
             ax.text((i + 0.5) * side, strip.shape[0], str(label), ha="center", va="top", fontsize=12)
     figure.draw_without_rendering()     # once more: how far names stick out depends on the layout before
-    figure.savefig(path)
+    return finished(figure, path)
 
 
 @standard
-def grids(path: Target, panels: Mapping[str, Any], title: str) -> None:
+def grids(path: Target, panels: Mapping[str, Any], title: str) -> Figure:
     """The paper's Figure 7: a grid of images per model, side by side."""
     figure = titled(4 * len(panels), 4.6, title)
     for ax, (name, images) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         _image(ax, tile(images))
         ax.set_title(name, fontsize=13, color=model_colour(name, panels), fontweight="bold")
-    figure.savefig(path)
+    return finished(figure, path)
 
 
 def _image(ax: Any, picture: numpy.ndarray) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy
+from matplotlib.figure import Figure
 
-from minigen.figures.style import COLOURS, Target, legend_below, standard, titled
+from minigen.figures.style import COLOURS, Target, finished, legend_below, standard, titled
 
 
 @standard
 def manifold(path: Target, xs: Any, ys: Any, l_gan: Any, squared_error: Any, curve: Any,
-             points: Mapping[str, tuple[Any, str]], d: float, title: str) -> None:
+             points: Mapping[str, tuple[Any, str]], d: float, title: str) -> Figure:
     """The paper's Figure 6 (b): a discriminator's L_GAN as shades, the squared error to an image as rings,
     and the bound d as a line.
 
@@ -44,4 +45,4 @@ def manifold(path: Target, xs: Any, ys: Any, l_gan: Any, squared_error: Any, cur
     whole.indicate_inset_zoom(near, edgecolor="black")
     figure.colorbar(shades, ax=[whole, near], label="$L_{GAN}$ (nats)", shrink=0.9)
     legend_below(figure, whole, 3)
-    figure.savefig(path)
+    return finished(figure, path)

@@ -15,8 +15,9 @@ from matplotlib.ticker import MaxNLocator
 
 from minigen import checks
 from minigen.backend import to_host
-from minigen.figures.images import gif
-from minigen.figures.style import FAINT, Target, model_colour, standard, titled
+from minigen.figures.images import Film, gif
+from minigen.figures.style import (DPI, FAINT, Target, finished, model_colour, standard,
+                                   titled)
 
 _MARGIN = 0.2       # around the centres, as a share of their extent
 _SIDE = 1.6         # of a point: a square of whole pixels, which takes half the bytes of a smooth circle
@@ -26,7 +27,8 @@ _COLUMNS = 5        # panels side by side, at most
 
 
 @standard
-def point_clouds(path: Target, panels: Mapping[str, Any], centres: Any, title: str, *, radius: float) -> None:
+def point_clouds(path: Target, panels: Mapping[str, Any], centres: Any, title: str, *,
+                 radius: float) -> Figure:
     """The points (N, 2) of each model, side by side, with a ring of this ``radius`` around each of the
     ``centres`` (modes, 2). More than five panels are in rows of equal length.
 
@@ -35,13 +37,13 @@ def point_clouds(path: Target, panels: Mapping[str, Any], centres: Any, title: s
     figure, lines = _panels(panels, centres, radius, title, 2.35)
     for line, points in zip(lines, panels.values()):
         line.set_data(*to_host(points).T)
-    figure.savefig(path)
+    return finished(figure, path)
 
 
 @standard
 def moving_points(path: Target, frames: Mapping[str, Sequence[tuple[int, Any]]], centres: Any, title: str, *,
-                  radius: float, seconds: float = 0.2) -> None:
-    """An animated GIF of ``point_clouds`` during training, with a frame every ``seconds``.
+                  radius: float, seconds: float = 0.2) -> Film:
+    """An animated GIF of ``point_clouds`` during training, with a frame every ``seconds``, as by ``gif``.
 
     ``frames`` has the same number of pairs (iteration, points) for each model; ``ValueError`` otherwise. The
     first 1,000 points of each are drawn. The last frame stays two seconds longer, then the first follows.
@@ -52,6 +54,7 @@ def moving_points(path: Target, frames: Mapping[str, Sequence[tuple[int, Any]]],
         raise ValueError("moving_points: the same number of frames, at least 1, for each model expected, "
                          f"{numbers} found")
     figure, lines = _panels(frames, centres, radius, title, 2.55)
+    figure.set_dpi(DPI / 2)
     pictures = []
     canvas: Any = FigureCanvasAgg(figure)
     for pairs in zip(*frames.values()):
@@ -61,7 +64,7 @@ def moving_points(path: Target, frames: Mapping[str, Sequence[tuple[int, Any]]],
         canvas.draw()
         figure.set_layout_engine("none")        # all panels stay where they are in the first frame
         pictures.append(numpy.array(canvas.buffer_rgba())[:, :, :3])
-    gif(path, pictures + pictures[-1:] * round(_PAUSE / seconds), seconds)
+    return gif(path, pictures + pictures[-1:] * round(_PAUSE / seconds), seconds)
 
 
 def _panels(names: Collection[str], centres: Any, radius: float, title: str,
@@ -82,7 +85,7 @@ def _panels(names: Collection[str], centres: Any, radius: float, title: str,
     lines = []
     for ax, name in zip(axes, names):
         line, = ax.plot([], [], color=model_colour(name, names), marker="s", markersize=_SIDE,
-                        markeredgewidth=0, linestyle="none")
+                        markeredgewidth=0, linestyle="none", rasterized=True)
         ax.add_collection(PatchCollection([Circle(centre, radius) for centre in centres], facecolor="none",
                                           edgecolor=FAINT, linewidth=0.7))
         ax.set_title(name, fontsize=12, color=line.get_color(), fontweight="bold")
