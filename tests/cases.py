@@ -453,7 +453,9 @@ def assert_same_steps(found, expected, rounded):
 
 def samples_and_reconstructions(model):
     model, (first, second) = build(model), batches(model, 2)
-    found = [model.sample(3, rng=1)]
+    latents = numpy.random.default_rng(2).normal(size=(2, 2, model.latent)).astype("float32")
+    path = models.Model.interpolate(model, *latents, steps=3, spherical=True)
+    found = [model.sample(3, rng=1), model.decode(latents[0]), path]
     if isinstance(model, models.VAE):
         found += [*model.encode(first), model.reconstruct(first),
                   model.interpolate(first[:2], second[:2], steps=3)]

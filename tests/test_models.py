@@ -422,6 +422,62 @@ def test_paths_between_other_numbers_of_images_are_refused(rng):
         model.interpolate(x[:2], x[2:], 3)
 
 
+@pytest.mark.parametrize("kind", [models.GAN, models.WGAN])
+def test_generators_decode_and_interpolate_latents(kind, rng):
+    model, (first, second) = kind(sizes=(16, 8), latent=3, outputs=2), rng.normal(size=(2, 4, 3))
+    prior = numpy.random.default_rng(5).standard_normal((4, 3), dtype="float32")
+    assert (model.decode(prior) == model.sample(4, rng=5)).all()
+    paths = model.interpolate(first, second, 5)
+    assert paths.shape == (4, 5, 16)
+    for i, t in enumerate((0, 0.25, 0.5, 0.75, 1)):
+        numpy.testing.assert_allclose(paths[:, i], model.decode((1 - t) * first + t * second), atol=1e-6)
+    with pytest.raises(ValueError, match=r"^W?GAN.interpolate: latents \(N, 3\) expected, \(4, 2\) found"):
+        model.interpolate(first, second[:, :2], 5)
+
+
+@pytest.fixture
+def bare():
+    """A model whose images are its latents, as if its generator did nothing."""
+    model = models.WGAN(architecture="points", sizes=(2, 4), latent=2)
+    model.networks["generator"] = nn.Sequential(nn.Linear(2, 2, rng=numpy.random.default_rng(0)))
+    layer = model.networks["generator"].layers[0]
+    layer.weight.data, layer.bias.data = numpy.eye(2, dtype="float32"), numpy.zeros(2, "float32")
+    return model
+
+
+def test_spherical_paths_are_arcs(bare):
+    angles = numpy.array([[0.3, 2.3], [-1.0, 0.5], [3.0, 4.0]])        # of each first and second end
+    ends = 1.7 * numpy.stack([numpy.cos(angles), numpy.sin(angles)], axis=-1)
+    found = bare.interpolate(ends[:, 0], ends[:, 1], 6, spherical=True)
+    turned = numpy.linspace(angles[:, 0], angles[:, 1], 6, axis=1)      # in equal steps, at the same radius
+    expected = 1.7 * numpy.stack([numpy.cos(turned), numpy.sin(turned)], axis=-1)
+    numpy.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_spherical_paths_begin_and_end_at_their_ends(bare, rng):
+    first, second = rng.normal(size=(2, 9, 2))
+    first[0] = 0
+    found = bare.interpolate(first, second, 4, spherical=True)
+    numpy.testing.assert_allclose(found[:, 0], first, atol=1e-5)
+    numpy.testing.assert_allclose(found[:, -1], second, atol=1e-5)
+
+
+@pytest.mark.parametrize("first, second", [([1, 2], [1, 2]), ([1, 2], [3, 6]), ([1, 2], [-1, -2]),
+                                           ([0, 0], [0, 0])])
+def test_a_spherical_path_without_a_plane_is_a_line(bare, first, second):
+    first, second = numpy.array([first]), numpy.array([second])
+    found = bare.interpolate(first, second, 5, spherical=True)
+    numpy.testing.assert_allclose(found, bare.interpolate(first, second, 5), atol=1e-6)
+
+
+def test_the_path_of_a_vae_may_be_spherical(rng):
+    model, x = models.VAE(sizes=(16, 8), latent=4), rng.random((3, 16), dtype="float32")
+    mu = model.encode(x)[0]
+    found = model.interpolate(x, x[:1], 4, spherical=True)
+    expected = models.Model.interpolate(model, mu, mu[:1], 4, spherical=True)
+    assert (found == expected).all() and (found != model.interpolate(x, x[:1], 4)).any()
+
+
 @every_model_of_images
 def test_samples_are_images_in_the_unit_interval(model, rng):
     sample = build(model).sample(7, rng=0)

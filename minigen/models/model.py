@@ -54,6 +54,19 @@ def joint_forward(network: Module, *batches: Any) -> list[Any]:
     return [y[start:end] for start, end in zip([0, *ends], ends)]
 
 
+def _arc(start: Array, end: Array, t: Array) -> Array:
+    """The latents (N, len(t), latent) on the arcs from ``start`` to ``end``; on the lines where both have one
+    direction, or opposite ones."""
+    a, b = (x / xp.maximum(xp.sqrt((x * x).sum(axis=-1, keepdims=True)), 1e-30) for x in (start, end))
+    far, near = (xp.sqrt((x * x).sum(axis=-1, keepdims=True)) for x in (a - b, a + b))
+    angle = 2 * xp.arctan2(far, near)       # where it is small, arccos loses digits
+    sine = xp.sin(angle)
+    straight = sine < 1e-6
+    sine = xp.where(straight, xp.ones_like(sine), sine)
+    return (xp.where(straight, 1 - t, xp.sin((1 - t) * angle) / sine) * start
+            + xp.where(straight, t, xp.sin(t * angle) / sine) * end)
+
+
 class Model:
     """A generative model and its training. Subclasses are dataclasses whose fields are the model's settings.
 
@@ -192,6 +205,38 @@ class Model:
             raise type(error)(f"{owner}: rng, a random generator, a seed or None, expected, "
                               f"{checks.shown(rng)} found") from error
         return self._from_networks(infer(self.networks[self.generator], self.noise(n, rng)))
+
+    def decode(self, latents: Any) -> Array:
+        """The images (N, ...) that the generator makes of latents (N, latent); a VAE's are the means of
+        p(x | z)."""
+        latents = self._latents("decode", latents)
+        return self._from_networks(infer(self.networks[self.generator], latents))
+
+    def interpolate(self, first: Any, second: Any, steps: int, spherical: bool = False) -> Array:
+        """Images (N, steps, ...), decoded along the path from each latent of ``first`` to that of ``second``.
+
+        ``first`` and ``second`` are latents (N, latent), or one of them is a single latent (1, latent). The
+        path is a line or, if ``spherical``, an arc, which stays about as far from 0 as latents of the prior
+        are: (sin((1 - t) w) first + sin(t w) second) / sin(w), where w is the angle between them (Shoemake,
+        1985). ``ValueError`` for fewer than 2 steps.
+        """
+        owner = f"{type(self).__name__}.interpolate"
+        steps = checks.whole(owner, "steps", steps, least=2)
+        start, end = (self._latents("interpolate", ends)[:, None] for ends in (first, second))
+        if len(start) != len(end) and 1 not in (len(start), len(end)):
+            raise ValueError(f"{owner}: as many second ends of paths as first ones expected, {len(start)} "
+                             f"and {len(end)} found")
+        t = to_device(numpy.linspace(0, 1, steps, dtype="float32"))[:, None]
+        path = _arc(start, end, t) if spherical else (1 - t) * start + t * end
+        images = self.decode(path.reshape(-1, self.latent))
+        return images.reshape(-1, steps, *images.shape[1:])
+
+    def _latents(self, method: str, latents: Any) -> Array:
+        latents = self._in_precision(to_device(latents))
+        if latents.ndim != 2 or latents.shape[1] != self.latent:
+            raise ValueError(f"{type(self).__name__}.{method}: latents (N, {self.latent}) expected, "
+                             f"{latents.shape} found")
+        return latents
 
     def _to_networks(self, images: Any) -> Any:
         if self._architecture is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy
 
-from minigen import checks, losses, networks, ops
+from minigen import losses, networks, ops
 from minigen.backend import Array, to_device, xp
 from minigen.core import Op, Tensor
 from minigen.kernels import fused
@@ -128,29 +128,15 @@ class VAE(Model):
         encoder = self.networks["average_encoder" if self.average else "encoder"]
         return self._halves(infer(encoder, self._to_networks(images)))
 
-    def decode(self, latents: Any) -> Array:
-        """Images (N, ...), the mean of p(x | z), from latents (N, latent)."""
-        latents = self._in_precision(to_device(latents))
-        if latents.ndim != 2 or latents.shape[1] != self.latent:
-            raise ValueError(f"{type(self).__name__}: latents (N, {self.latent}) expected, {latents.shape} "
-                             "found")
-        return self._from_networks(infer(self.networks[self.generator], latents))
-
     def reconstruct(self, images: Any) -> Array:
         """Images (N, ...) encoded to mu and decoded again."""
         return self.decode(self.encode(images)[0])
 
-    def interpolate(self, first: Any, second: Any, steps: int) -> Array:
-        """Images (N, steps, ...), decoded along the line from each mu of ``first`` to that of ``second``.
+    def interpolate(self, first: Any, second: Any, steps: int, spherical: bool = False) -> Array:
+        """Images (N, steps, ...), decoded along the path from each mu of ``first`` to that of ``second``.
 
         ``first`` and ``second`` are images (N, ...), or one of them is a single image (1, ...). The first and
-        the last step are their reconstructions. ``ValueError`` for fewer than 2 steps.
+        the last step are their reconstructions. The path is a line or, if ``spherical``, an arc, see
+        ``Model.interpolate``. ``ValueError`` for fewer than 2 steps.
         """
-        steps = checks.whole(f"{type(self).__name__}.interpolate", "steps", steps, least=2)
-        start, end = self.encode(first)[0][:, None], self.encode(second)[0][:, None]
-        if len(start) != len(end) and 1 not in (len(start), len(end)):
-            raise ValueError(f"{type(self).__name__}.interpolate: as many second images as first ones "
-                             f"expected, {len(start)} and {len(end)} found")
-        t = to_device(numpy.linspace(0, 1, steps, dtype="float32"))[:, None]
-        images = self.decode(((1 - t) * start + t * end).reshape(-1, self.latent))
-        return images.reshape(-1, steps, *images.shape[1:])
+        return super().interpolate(self.encode(first)[0], self.encode(second)[0], steps, spherical)
