@@ -165,7 +165,7 @@ def main():
         result["runs_per_hour"] = rows
     mpi = mpiexec()
     if mpi is None:
-        print("\nmpi4py or mpiexec is missing (pip install 'minigen[mpi]'): no ranks")
+        print("\nmpi4py or mpiexec is missing (pip install -e '.[mpi]'): no ranks")
     else:
         found = over_ranks(mpi, args.models, counts, args.seconds)
         rows = {f"{name}, {library}": row for name, both in found.items()

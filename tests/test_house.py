@@ -125,6 +125,9 @@ def test_no_line_is_longer_than_110_columns(folder):
 
 def test_the_version_is_one():
     assert minigen.__version__ == version.__version__
+    assert f"\nversion: {minigen.__version__}\n" in (PROJECT / "CITATION.cff").read_text()
+    changelog = (PROJECT / "docs" / "changelog.md").read_text()
+    assert re.search(r"^## (.+)$", changelog, re.MULTILINE)[1] == minigen.__version__
 
 
 def test_an_unknown_name_is_an_attribute_error():
