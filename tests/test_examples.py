@@ -388,6 +388,43 @@ def test_manifold_distances(example):
     assert "--out: cannot write to file" in example("manifold_distances", "--out", "file", status=2)[1]
 
 
+def test_conditional_gan(example, monkeypatch, mnist, data):
+    monkeypatch.setattr(datasets, "mnist", lambda: data)
+    out, err = example("conditional_gan", "--iterations", 3)
+    folder = Path("runs") / "conditional_gan"
+    assert out == f"{folder.absolute() / 'digits.png'}\n" and err == ""
+    with Image.open(folder / "digits.png") as picture:
+        assert picture.size == (291, 291)
+    kind = sys.modules["conditional_gan"].ConditionalGAN
+    model = training.load(folder, kind)
+    before, G = model.sample(20, rng=1), model.networks["generator"]
+    assert before.shape == (20, 784)
+    for i in range(20):         # the label of image i is i % 10
+        latents = numpy.random.default_rng(1).standard_normal((20, 100), dtype="float32")
+        one_hot = numpy.eye(10, dtype="float32")[[i % 10]]
+        expected = G(numpy.concatenate([latents[i:i + 1], one_hot], axis=1)).data
+        numpy.testing.assert_allclose(before[i:i + 1], expected, atol=1e-6)
+    example("conditional_gan", "--iterations", 4)       # it goes on
+    assert [record["iteration"] for record in training.Run(folder).metrics()] == [3, 4]
+
+
+def test_own_images(example, rng):
+    Path("pictures").mkdir()
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype="uint8")).save(f"pictures/{i}.png")
+    flags = ["pictures", "--width", 0.02]
+    out, err = example("own_images", *flags, "--iterations", 2)
+    folder = Path("runs") / "own_images"
+    assert err == "" and "samples.png, reconstructions.png, walk.gif" in out
+    assert (folder / "samples.png").stat().st_size > 10_000
+    with Image.open(folder / "walk.gif") as film:
+        assert film.n_frames > 30 and film.size == (64, 64)
+    example("own_images", *flags, "--iterations", 3, "--figures", "svg")        # it goes on
+    assert [record["iteration"] for record in training.Run(folder / "model").metrics()] == [2, 3]
+    assert (folder / "samples.svg").exists()
+    assert "nowhere: no such folder" in example("own_images", "nowhere", status=2)[1]
+
+
 def test_mode_coverage(example):
     flags = ["--seeds", 2, "--seed", 1, "--batch-size", 8, "--out", "o"]
     out, err = example("mode_coverage", *flags, "--iterations", 4)
