@@ -110,6 +110,8 @@ def test_gan_vs_wgan(small_mnist, example):
         assert written == ["checkpoints", "config.json", "metrics.jsonl", "samples"]
     assert (folder / "figure2.png").stat().st_size > 10_000
     assert (folder / "figure3.png").stat().st_size > 10_000
+    with Image.open(folder / "training.gif") as film:
+        assert film.n_frames > 5
     assert "paper" not in out and "GAN" in out and err == ""        # it says nothing about these data
     _, wrong = example("mnist_gan_vs_wgan", *flags, "--iterations", 5, "--resume", status=2)
     assert "already at iteration 10" in wrong and wrong.count("\n") == 1

@@ -136,6 +136,28 @@ def test_moving_points_move(tmp_path, rng):
     assert (found[0][-35:] != found[1][-35:]).any()             # the iteration
 
 
+def test_moving_grids_show_each_models_own_frames(tmp_path):
+    shades = {"GAN": (0.0, 0.5), "WGAN": (1.0, 0.25)}
+    frames = {name: [] for name in shades}
+    for name, pair in shades.items():
+        for i, shade in enumerate(pair):
+            path = tmp_path / f"{name}{i}.png"
+            figures.save_grid(path, numpy.full((64, 16), shade))
+            frames[name].append((1000 * i, path))
+    figures.moving_grids(tmp_path / "x.gif", frames, "title", seconds=0.5)
+    found, times = read(tmp_path / "x.gif")
+    assert times == [500, 2500]
+    height, width = found[0].shape[:2]
+    for i, frame in enumerate(found):
+        left, right = numpy.split(frame[height // 4:3 * height // 4], [width // 2], axis=1)
+        for half, name in ((left, "GAN"), (right, "WGAN")):
+            shade = round(255 * shades[name][i])
+            assert (abs(half[:, :, 0].astype(int) - shade) < 3).mean() > 0.4, (name, i)
+    assert (found[0][-35:] != found[1][-35:]).any()             # the iteration
+    with pytest.raises(ValueError, match="^moving_grids: the same number of .* found$"):
+        figures.moving_grids(None, {**frames, "VAE": []}, "title")
+
+
 def test_a_film_of_five_panels_is_small(tmp_path, rng):
     frames = {name: [(i, rng.normal(size=(2500, 2))) for i in range(3)] for name in figures.COLOURS}
     figures.moving_points(tmp_path / "x.gif", frames, CORNERS, "title", radius=0.1)

@@ -7,11 +7,12 @@ matplotlib without its global state, and without the settings that a user may ha
 
 from minigen.figures.curves import (constraint_sweep, entropy_curves, entropy_histogram, frontiers,
                                     image_entropies, moving_apart, scaling, training_curves)
-from minigen.figures.images import gif, grids, image_rows, sample_grids, save_grid, tile
+from minigen.figures.film import gif
+from minigen.figures.images import grids, image_rows, moving_grids, sample_grids, save_grid, tile
 from minigen.figures.manifold import manifold
 from minigen.figures.points import moving_points, point_clouds
 from minigen.figures.style import COLOURS
 
 __all__ = ["COLOURS", "constraint_sweep", "entropy_curves", "entropy_histogram", "frontiers", "gif", "grids",
-           "image_entropies", "image_rows", "manifold", "moving_apart", "moving_points", "point_clouds",
-           "sample_grids", "save_grid", "scaling", "tile", "training_curves"]
+           "image_entropies", "image_rows", "manifold", "moving_apart", "moving_grids", "moving_points",
+           "point_clouds", "sample_grids", "save_grid", "scaling", "tile", "training_curves"]

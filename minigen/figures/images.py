@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,8 @@ from PIL import Image
 
 from minigen import checks
 from minigen.backend import to_host
+from minigen.figures.film import Film, check, filmed, in_unit_range, to_bytes
 from minigen.figures.style import Target, finished, model_colour, standard, titled
-
-_ROUNDING = 1e-4        # by which images may leave [0, 1]
 
 
 def tile(images: Any, columns: int | None = None, shape: Sequence[int] | None = None) -> numpy.ndarray:
@@ -29,7 +26,7 @@ def tile(images: Any, columns: int | None = None, shape: Sequence[int] | None = 
     it they are square and grey. Without ``columns`` the grid is about square. ``ValueError`` if the images
     are none of these.
     """
-    images = _in_unit_range("tile", _shaped(to_host(images), shape))
+    images = in_unit_range("tile", _shaped(to_host(images), shape))
     n, height, width, channels = images.shape
     if columns is None:
         columns = max(1, math.ceil(math.sqrt(n)))
@@ -67,65 +64,13 @@ def _shaped(images: numpy.ndarray, shape: Sequence[int] | None) -> numpy.ndarray
     return images
 
 
-def _in_unit_range(owner: str, images: numpy.ndarray) -> numpy.ndarray:
-    if images.dtype == numpy.uint8:
-        return images / numpy.float32(255)
-    if images.dtype.kind != "f":
-        raise ValueError(f"{owner}: floats in [0, 1] or uint8 expected, {images.dtype} found")
-    low, high = images.min(initial=0), images.max(initial=1)
-    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):       # NaN is neither
-        values = "NaN" if math.isnan(low) else f"{low:.4g} to {high:.4g}"
-        raise ValueError(f"{owner}: images in [0, 1] expected, {values} found")
-    return images
-
-
 def save_grid(path: Target, images: Any, columns: int | None = None,
               shape: Sequence[int] | None = None) -> Image.Image:
     """``tile(images, columns, shape)`` as a picture of Pillow, which notebooks show; written as a PNG."""
-    picture = Image.fromarray(_bytes(tile(images, columns, shape)))
+    picture = Image.fromarray(to_bytes(tile(images, columns, shape)))
     if path is not None:
         picture.save(path, format="PNG")
     return picture
-
-
-def _bytes(picture: numpy.ndarray) -> numpy.ndarray:
-    return numpy.rint(255 * numpy.clip(picture, 0, 1)).astype("uint8")
-
-
-class Film:
-    """An animated GIF, ``data``, that a notebook shows where it is the value of a cell."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def _repr_html_(self) -> str:
-        return f'<img alt="animation" src="data:image/gif;base64,{base64.b64encode(self.data).decode()}">'
-
-
-def gif(path: Target, frames: Iterable[Any], seconds: float) -> Film:
-    """An animated GIF that shows each picture for ``seconds`` and starts again after the last.
-
-    The ``frames`` are all (height, width) or all (height, width, 3), of one size: floats in [0, 1] or uint8,
-    such as ``tile`` returns. They share 255 colours, to which others are rounded. GIF counts hundredths of a
-    second. ``ValueError`` for other frames, or for less than 0.02 seconds, which browsers do not show.
-    """
-    seconds = checks.real("gif", "seconds", seconds, "[0.02, 600]")
-    pictures = [_in_unit_range("gif", to_host(frame)) for frame in frames]
-    shapes = {picture.shape for picture in pictures}
-    shape = shapes.pop() if len(shapes) == 1 else ()
-    if len(shape) not in (2, 3) or shape[2:] not in ((), (3,)):
-        raise ValueError("gif: frames of one shape, (height, width) or (height, width, 3), expected, "
-                         f"{sorted({picture.shape for picture in pictures})} found")
-    film = Image.fromarray(_bytes(numpy.concatenate(pictures)))
-    film = film.quantize(255)       # the 256th marks pixels that are as in the frame before
-    height, width = shape[:2]
-    first, *others = (film.crop((0, top, width, top + height)) for top in range(0, film.height, height))
-    file = io.BytesIO()
-    first.save(file, format="GIF", save_all=True, append_images=others, duration=round(100 * seconds) * 10,
-               loop=0)
-    if path is not None:
-        Path(path).write_bytes(file.getvalue())
-    return Film(file.getvalue())
 
 
 @standard
@@ -143,6 +88,32 @@ def sample_grids(path: Target, rows: Mapping[str, Sequence[tuple[int, Path]]], t
             ax.set_title(f"iteration {iteration:,}", fontsize=11)
         row[0].set_ylabel(name, fontsize=14, color=model_colour(name, rows), fontweight="bold")
     return finished(figure, path)
+
+
+@standard
+def moving_grids(path: Target, frames: Mapping[str, Sequence[tuple[int, Path]]], title: str, *,
+                 seconds: float = 0.2) -> Film:
+    """An animated GIF of saved sample grids during training, a model beside the other, with a frame every
+    ``seconds``.
+
+    ``frames`` has the same number of pairs (iteration, file) for each model; ``ValueError`` otherwise. The
+    last frame stays two seconds longer, then the first follows.
+    """
+    seconds = check("moving_grids", frames, seconds)
+    figure = titled(3 * len(frames), 3.7, title)
+    shown = []
+    for ax, (name, [(_, grid), *_]) in zip(figure.subplots(1, len(frames), squeeze=False)[0], frames.items()):
+        _image(ax, imread(grid))
+        ax.set_title(name, fontsize=13, color=model_colour(name, frames), fontweight="bold")
+        shown.append(ax.images[0])
+
+    def moved() -> Iterator[None]:
+        for pairs in zip(*frames.values()):
+            for image, (iteration, grid) in zip(shown, pairs):
+                image.set_data(imread(grid))
+                image.axes.set_xlabel(f"iteration {iteration:,}")
+            yield
+    return filmed(path, figure, moved(), seconds)
 
 
 @standard

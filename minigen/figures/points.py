@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
 
-from minigen import checks
 from minigen.backend import to_host
-from minigen.figures.images import Film, gif
-from minigen.figures.style import (DPI, FAINT, Target, finished, model_colour, standard,
-                                   titled)
+from minigen.figures.film import Film, check, filmed
+from minigen.figures.style import FAINT, Target, finished, model_colour, standard, titled
 
 _MARGIN = 0.2       # around the centres, as a share of their extent
 _SIDE = 1.6         # of a point: a square of whole pixels, which takes half the bytes of a smooth circle
-_PAUSE = 2          # seconds for which the last frame stays
 _MOVING = 1000      # points in a frame and panel: 30 frames of five panels take less than 1 MB
 _COLUMNS = 5        # panels side by side, at most
 
@@ -48,23 +43,16 @@ def moving_points(path: Target, frames: Mapping[str, Sequence[tuple[int, Any]]],
     ``frames`` has the same number of pairs (iteration, points) for each model; ``ValueError`` otherwise. The
     first 1,000 points of each are drawn. The last frame stays two seconds longer, then the first follows.
     """
-    seconds = checks.real("moving_points", "seconds", seconds, "(0, inf)")
-    numbers = {name: len(pairs) for name, pairs in frames.items()}
-    if len(set(numbers.values())) != 1 or 0 in numbers.values():
-        raise ValueError("moving_points: the same number of frames, at least 1, for each model expected, "
-                         f"{numbers} found")
+    seconds = check("moving_points", frames, seconds)
     figure, lines = _panels(frames, centres, radius, title, 2.55)
-    figure.set_dpi(DPI / 2)
-    pictures = []
-    canvas: Any = FigureCanvasAgg(figure)
-    for pairs in zip(*frames.values()):
-        for line, (iteration, points) in zip(lines, pairs):
-            line.set_data(*to_host(points)[:_MOVING].T)
-            line.axes.set_xlabel(f"iteration {iteration:,}")
-        canvas.draw()
-        figure.set_layout_engine("none")        # all panels stay where they are in the first frame
-        pictures.append(numpy.array(canvas.buffer_rgba())[:, :, :3])
-    return gif(path, pictures + pictures[-1:] * round(_PAUSE / seconds), seconds)
+
+    def moved() -> Iterator[None]:
+        for pairs in zip(*frames.values()):
+            for line, (iteration, points) in zip(lines, pairs):
+                line.set_data(*to_host(points)[:_MOVING].T)
+                line.axes.set_xlabel(f"iteration {iteration:,}")
+            yield
+    return filmed(path, figure, moved(), seconds)
 
 
 def _panels(names: Collection[str], centres: Any, radius: float, title: str,
