@@ -424,3 +424,14 @@ def test_the_stand_in_counts_synchronisations(wait, device):
     assert len(x) == 1 and x.shape == (1,) and counts.synchronisations == 0
     wait(x)
     assert counts.synchronisations == 1
+
+
+def test_a_graph_is_drawn_as_on_the_host():
+    def drawn():
+        array = to_device(numpy.arange(6, dtype="float32").reshape(2, 3))
+        x = Tensor(array)
+        y = (x * array).sum()
+        return figures.graph(y, {"x": x, "array": array}, [grad(y, x), None]).dot
+    expected = drawn()
+    with on_device():
+        assert drawn() == expected
