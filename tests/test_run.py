@@ -434,6 +434,24 @@ def test_load_rebuilds_the_trained_model(straight, tmp_path):
     assert (loaded.sample(5, rng=1) == model.sample(5, rng=1)).all()
 
 
+def test_load_takes_the_checkpoint_of_an_iteration(straight, tmp_path):
+    earlier, _ = run(tmp_path / "earlier", straight[0], iterations=25)
+    run(tmp_path / "run", straight[0])
+    loaded = training.load(tmp_path / "run", iteration=25)
+    assert all((loaded.state()[key] == value).all() for key, value in earlier.state().items())
+    assert not all((loaded.state()[key] == value).all() for key, value in straight[1].items())
+    with pytest.raises(training.RunError, match="no checkpoint of iteration 7, only of 20, 25, 30$"):
+        training.load(tmp_path / "run", iteration=7)
+    path = tmp_path / "run" / "checkpoints" / "00000025.npz"
+    path.write_bytes(path.read_bytes()[:1000])
+    with (pytest.warns(UserWarning, match="checkpoint skipped: .*00000025.npz is damaged"),
+          pytest.raises(training.RunError, match="no checkpoint that can be used: 00000025.npz")):
+        training.load(tmp_path / "run", iteration=25)
+    remove_checkpoints(tmp_path / "run")
+    with pytest.raises(training.RunError, match="has no checkpoint yet"):
+        training.load(tmp_path / "run", iteration=25)
+
+
 @pytest.mark.parametrize("damage, message", [
     (lose_config, "it holds what is left of a run, but no config.json; overwrite=True .--overwrite"),
     (write_config("{"), "config.json is damaged"),

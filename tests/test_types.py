@@ -54,7 +54,7 @@ class Own(models.Model):
 
 
 def own(folder: str) -> Own:
-    return training.load(folder, Own)
+    return training.load(folder, Own, iteration=30)
 
 
 @no_grad()

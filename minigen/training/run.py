@@ -1,4 +1,4 @@
-"""The run directory: configuration, metrics, samples and checkpoints; and loading its trained model.
+"""The run directory: configuration, metrics, samples and checkpoints.
 
     config.json             model, settings, seed, batch size, data, iterations, versions, threads
     metrics.jsonl           one JSON object per logged iteration
@@ -18,17 +18,16 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any
 
 import numpy
 
-from minigen import backend, figures, models, storage, threads
+from minigen import backend, figures, storage, threads
 from minigen.models import Model
 from minigen.training import checkpoints
 from minigen.checks import shown
 from minigen.version import __version__
 
-_M = TypeVar("_M", bound=Model)
 _KEPT = 3       # checkpoints
 _SAME = ("model", "settings", "seed", "batch_size", "data", "prepare")      # stay the same in a resumed run
 _PNG_END = b"IEND\xaeB`\x82"
@@ -149,13 +148,14 @@ class Run:
         self._remove_superseded(iteration)
         return iteration
 
-    def restore(self, model: Model) -> dict[str, Any] | None:
-        """Give ``model`` the state of the newest checkpoint, and return that checkpoint's record.
+    def restore(self, model: Model, iteration: int | None = None) -> dict[str, Any] | None:
+        """Give ``model`` the state of the newest checkpoint, or of that of this iteration, and return that
+        checkpoint's record.
 
         A damaged checkpoint, or one of another run or model, is skipped with a warning that says so. None if
         there are no checkpoints, ``RunError`` if there is no other.
         """
-        found = self.checkpoints()
+        found = [(i, path) for i, path in self.checkpoints() if iteration in (None, i)]
         identity = _flat(self.config())
         for iteration, path in found:
             try:
@@ -359,41 +359,3 @@ def environment() -> dict[str, Any]:
     """What computes: versions, backend and BLAS, on which the last bits of a result depend."""
     return {"minigen": __version__, "python": platform.python_version(), "numpy": numpy.__version__,
             "blas": threads.blas_name(), **backend.about()}
-
-
-@overload
-def load(folder: str | os.PathLike[str], kind: type[_M]) -> _M:
-    ...
-
-
-@overload
-def load(folder: str | os.PathLike[str], kind: None = None) -> Model:
-    ...
-
-
-def load(folder: str | os.PathLike[str], kind: type[Model] | None = None) -> Model:
-    """The trained model of a run directory, built with its settings and loaded from its newest readable
-    checkpoint.
-
-    ``kind`` is the model's class, if that is not one of minigen's own. ``RunError`` if the folder is not a
-    run directory, is another class's, or has no readable checkpoint.
-    """
-    run = Run(folder)
-    config = run.config()
-    name, remedy = config["model"], ""
-    if kind is None:
-        remedy = ": if it is a class of your own, training.load(folder, kind) takes it"
-        if name not in models.__all__ or name == "Model":
-            raise RunError(f"{run.config_path}: unknown model {shown(name)}{remedy}")
-        kind = getattr(models, name)
-    if not (isinstance(kind, type) and issubclass(kind, Model)):
-        raise TypeError(f"load: kind: a class of models expected, {shown(kind)} found")
-    if kind.__name__ != name:
-        raise RunError(f"{run.config_path}: the model is a {shown(name)}, but {kind.__name__} is asked for")
-    try:
-        model = kind(**config["settings"])
-    except Exception as error:      # wrong settings make constructors raise almost anything
-        raise RunError(f"{run.config_path}: not the settings of a {name}: {error}{remedy}") from error
-    if run.restore(model) is None:
-        raise RunError(f"{run.folder} has no checkpoint yet")
-    return model
