@@ -16,7 +16,7 @@ from minigen.version import __version__
 __all__ = ["BackendError", "Op", "Tensor", "__version__", "grad", "no_grad", "ops", "to_device", "to_host",
            "use"]
 
-_ROOMS = frozenset(module.name for module in pkgutil.iter_modules(__path__))
+_ROOMS = frozenset(module.name for module in pkgutil.iter_modules(__path__)) - {"__main__"}
 
 
 def __getattr__(name: str) -> Any:
