@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy
 
-from minigen import datasets, ranks, storage, training
+from minigen import datasets, ranks, storage, threads, training
 from minigen.core import to_host
 from minigen.datasets import Dataset
 from minigen.models import Model
@@ -175,9 +175,9 @@ class Experiment:
         """Write ``results`` to summary.json, and how they were made to command.json; say where all is.
 
         The same flags give the same summary, byte for byte, however many workers there are; command.json has
-        the command, the versions, and the seconds.
+        the command, the versions, the machine and the seconds.
         """
-        made = {"command": shlex.join(sys.argv), "versions": environment(),
+        made = {"command": shlex.join(sys.argv), "versions": environment(), "machine": threads.machine(),
                 "seconds": round(time.perf_counter() - self.start, 1)}
         for name, content in (("summary.json", {"seeds": list(self.seeds), **self.results, **results}),
                               ("command.json", made)):

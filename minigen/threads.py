@@ -10,6 +10,8 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import platform
+import re
 import sys
 import threading
 from collections import deque
@@ -18,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from functools import cache, wraps
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy
@@ -84,6 +87,16 @@ def blas_name() -> str:
     found = ([library[key] for key in ("internal_api", "version", "architecture") if key in library]
              for library in _blas().info())
     return ", ".join(" ".join(map(str, words)) for words in found)
+
+
+def machine() -> str:
+    """The processor's name, if the system tells it, else its kind; and the cores that this process may
+    use."""
+    name = platform.machine()
+    with suppress(OSError):
+        told = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        name = told[1] if told else name
+    return f"{name}, {cores()} core" + "s" * (cores() > 1)
 
 
 class _BlasLimits:

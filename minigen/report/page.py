@@ -1,0 +1,89 @@
+"""The page: everything that was found, beside the paper's, in one file that loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from minigen import storage
+from minigen.report.equations import EQUATIONS
+from minigen.report.findings import Finding
+from minigen.report.items import QUESTIONS, RESULTS, Figure, Item
+from minigen.report.outcome import Outcome
+
+_HERE = Path(__file__).parent
+_FORMATS = {".gif": "image/gif", ".svg": "image/svg+xml", ".png": "image/png"}      # the first there is
+MISSING = Finding("missing", "The example that answers this has not ended.", [])
+
+
+@dataclass(frozen=True)
+class Section:
+    """An item with what was found: its figures as (data URI, figure), and how it was made."""
+
+    item: Item
+    finding: Finding
+    figures: list[tuple[str, Figure]]
+    outcome: Outcome | None
+
+    @property
+    def command(self) -> str:
+        """The command that made it, as a reader would type it."""
+        assert self.outcome is not None
+        return shlex.join(["python", f"examples/{self.item.example}.py", *self.outcome.flags])
+
+
+def render(outcomes: Mapping[str, Outcome | None], explorer: Mapping[str, Any] | None, quick: bool) -> str:
+    """The page as HTML, with a section for each figure, table, equation and open question of the paper.
+
+    ``outcomes`` holds what each example has left, by its name, or None where there is nothing; the page names
+    those. ``explorer`` is what ``export`` returns, or None if there are no models to explore. ``quick`` makes
+    the page say that its numbers come from short runs.
+    """
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_HERE), autoescape=True, trim_blocks=True,
+                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters["marked"] = marked
+    return environment.get_template("page.html").render(
+        results=[_section(item, outcomes) for item in RESULTS],
+        questions=[_section(item, outcomes) for item in QUESTIONS], equations=EQUATIONS, explorer=explorer,
+        quick=quick, missing=[name for name, outcome in outcomes.items() if outcome is None],
+        total=sum(outcome.seconds for outcome in outcomes.values() if outcome is not None),
+        outcomes=outcomes, style=_asset("style.css"), script=_asset("explorer.js"))
+
+
+def _section(item: Item, outcomes: Mapping[str, Outcome | None]) -> Section:
+    outcome = outcomes.get(item.example)
+    if outcome is None:
+        return Section(item, MISSING, [], None)
+    figures = [(embedded(outcome.folder, figure.stem), figure) for figure in item.figures]
+    return Section(item, item.find(outcome.summary), figures, outcome)
+
+
+def embedded(folder: Path, stem: str) -> str:
+    """The figure ``stem`` in the folder as a data URI: GIF, which moves, else SVG, else PNG.
+
+    ``FileNotFoundError`` names the figure if there is none.
+    """
+    for suffix, kind in _FORMATS.items():
+        path = folder / f"{stem}{suffix}"
+        if path.exists():
+            return f"data:{kind};base64,{base64.b64encode(storage.read(path)).decode('ascii')}"
+    raise FileNotFoundError(errno.ENOENT, f"a figure with suffix {', '.join(_FORMATS)} expected, none found",
+                            str(folder / stem))
+
+
+def marked(text: str) -> Markup:
+    """Text of a docstring as HTML: what stands in double backticks becomes code."""
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else escape(part)
+                           for i, part in enumerate(text.split("``")))
+
+
+def _asset(name: str) -> Markup:
+    return Markup((_HERE / name).read_text(encoding="utf-8"))
