@@ -39,12 +39,6 @@ EXPLORED = {"mnist_compare_models": ("vae", "vaegan"), "mnist_constrained_vaegan
 INTERVAL = 0.2          # seconds from look to look at an example
 
 
-def flags_of(name, quick):
-    """The flags of the example, but for --out."""
-    resume = [] if name in WITHOUT_RUNS else ["--resume"]
-    return [*(QUICK[name] if quick else []), *resume]
-
-
 def run(name, flags):
     """Run the example in a process of its own; return its exit status. A signal is passed on to it."""
     with received() as signalled:
@@ -84,12 +78,13 @@ def main():
     # Run each example that has not ended with the same flags.
     outcomes, failed = {}, []
     for number, name in enumerate(QUICK, 1):
-        asked = flags_of(name, args.quick)
+        asked = QUICK[name] if args.quick else []
         outcome = report.read(folder / name)
-        if outcome is not None and outcome.flags[2:] == asked:      # after --out
+        if outcome is not None and outcome.flags == asked:
             print(f"{number} of {len(QUICK)}: {name} is there already", flush=True)
         else:
-            command = ["--out", str(folder / name), *asked]
+            resume = [] if name in WITHOUT_RUNS else ["--resume"]
+            command = [*asked, "--out", str(folder / name), *resume]
             print(f"\n{number} of {len(QUICK)}: {name}.py {shlex.join(command)}", flush=True)
             status = run(name, command)
             outcome = None if status else report.read(folder / name)

@@ -17,12 +17,12 @@ FLOORS = {
     "threads": 1, "correlation": 2, "op": 2, "core": 3, "batch_norm": 4, "conv": 4, "dense": 4, "module": 4,
     "ops": 4, "nn": 5, "losses": 5, "optim": 5, "gradcheck": 5, "networks": 6, "models": 7, "metrics": 7,
     "training": 8, "workers": 9, "experiment": 9, "tables": 9,
-    "comparison": 10, "cli": 10, "__init__": 11, "__main__": 11
+    "comparison": 10, "cli": 10, "report": 10, "__init__": 11, "__main__": 11
 }
 SIDEWAYS = {("threads", "kernels"), ("ops", "conv"), ("ops", "batch_norm"), ("ops", "dense")}
 # The rooms that a wing imports; any floor may import a wing. A graph is made of Tensors.
 WINGS = {"datasets": {"backend", "checks", "storage"}, "figures": {"backend", "checks", "tensor"}}
-ONLY_IN = {"cupy": "backend", "matplotlib": "figures"}
+ONLY_IN = {"cupy": "backend", "matplotlib": "figures", "jinja2": "report"}
 FILES = sorted(ROOT.rglob("*.py"))
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 

@@ -10,7 +10,7 @@ from typing import Any
 from minigen import losses, optim
 from minigen.metrics import divergences, entropy
 
-PRINTED, CORRECTED, EXTENDED = "as printed", "print corrected", "as printed, and solved"
+PRINTED, CORRECTED, EXTENDED = "as printed", "corrected", "as printed, and solved"
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Equation:
 
 
 EQUATIONS = (
-    Equation("divergence", "Section 1", "The divergence D_φ", "D_φ(p|q) = E_p[φ(q(x) / p(x))]", PRINTED,
-             "KL, total variation and chi-squared are members, and so is JS.",
+    Equation("divergence", "Section 1", "The divergence D_φ", "D_φ(p|q) = E_p[φ(q(x) / p(x))]", CORRECTED,
+             "Mass that q has where p has none costs something, and KL is φ = −log, not log.",
              (divergences.d_phi, divergences.kl, divergences.js)),
     Equation("eq1", "Eq. 1", "The minimax GAN", "min_G max_D E log D(x) + E[1 − log D(G(z))]", CORRECTED,
              "The printed bracket is a slip for log(1 − D(G(z))).",

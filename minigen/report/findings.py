@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy
 
+from minigen import models
 from minigen.experiment import span, spread
 
 Summary = Mapping[str, Any]
@@ -23,7 +24,8 @@ TABLE_1 = {"gan": 0.0, "wgan": 2.280, "vae": 2.266, "vaegan": 2.263}       # the
 ACCURACY = 0.954                        # of the paper's classifier
 COLLAPSED, VARIED = math.log(2), math.log(8)    # mode entropies of two and of eight equally frequent digits
 
-AGREES, DIFFERS, UNDECIDED, NEW = "as in the paper", "not as in the paper", "undecided", "new here"
+AGREES, DIFFERS, PARTLY = "as in the paper", "not as in the paper", "partly as in the paper"
+UNDECIDED, NEW = "undecided", "new here"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,19 @@ class Finding:
     verdict: str
     conclusion: str
     rows: Sequence[Row]
+
+
+def architecture(summary: Summary) -> Finding:
+    """Figure 1, for which nothing has to be trained."""
+    networks = models.VAEGAN().networks
+    sizes = {role: [len(network.layers[0].weight), *(len(layer.bias) for layer in network.layers[::2])]
+             for role, network in networks.items()}
+    paper = {"discriminator": [784, 392, 196, 98, 100], "decoder": [100, 98, 196, 392, 784]}
+    rows = [Row(f"layers of the {role}", "-".join(map(str, paper[role])) if role in paper else "analogous",
+                "-".join(map(str, found))) for role, found in sizes.items()]
+    same = all(sizes[role] == found for role, found in paper.items())
+    return Finding(AGREES if same else DIFFERS, "Encoder, decoder and discriminator are fully connected. The "
+                   "encoder's outputs are the mean and the logarithm of the variance of each latent.", rows)
 
 
 def _compared(quantity: str, paper: float, values: Sequence[float]) -> Row:
@@ -246,36 +261,38 @@ def _versus(summary: Summary, pairs: Mapping[str, str],
     for pair, words in pairs.items():
         for name, (quality, sign) in _QUALITIES.items() if pair in summary["differences"] else ():
             interval = summary["differences"][pair][name]
-            rows.append(Row(f"{quality}, {words}", expected, span(interval)))
+            rows.append(Row(f"change of the {quality} of {words}", expected, span(interval)))
             change = _change(quality, interval)[0]
             if change != "undecided":
                 (better if (change == "higher") == (sign > 0) else worse).append(f"{quality} of {words}")
     return rows, better, worse
 
 
-def _listed(names: Sequence[str]) -> str:
-    return "; ".join(names) or "nothing"
+def _shown(better: Sequence[str], worse: Sequence[str]) -> str:
+    """Which qualities the intervals show to change, as sentences."""
+    said = [f"Shown to be {change}: {', '.join(names)}."
+            for change, names in (("better", better), ("worse", worse)) if names]
+    return " ".join(said) or "No quality is shown to change."
 
 
 def stronger_wgan(summary: Summary) -> Finding:
     """Open question 3: whether the WGAN's network was too weak."""
-    pairs = {"wgan_penalty - wgan": "WGAN with the penalty minus clipping"}
+    pairs = {"wgan_penalty - wgan": "the WGAN with a penalty"}
     rows, better, worse = _versus(summary, pairs, "")
     if len(better) > len(worse):
         return Finding(DIFFERS, "No: the same network does better with a gradient penalty instead of clipped "
-                                f"weights. Shown to be better: {_listed(better)}; worse: {_listed(worse)}.",
-                       rows)
-    return Finding(UNDECIDED, f"Shown to be better with a gradient penalty: {_listed(better)}; worse: "
-                              f"{_listed(worse)}.", rows)
+                                f"weights. {_shown(better, worse)}", rows)
+    return Finding(UNDECIDED, "The same network does not do better here with a gradient penalty instead of "
+                              f"clipped weights. {_shown(better, worse)}", rows)
 
 
 def convolution(summary: Summary) -> Finding:
     """Open question 4: whether convolution would have been better."""
-    pairs = {f"{name}_conv - {name}": f"{TITLES[name]} with convolution minus without" for name in TABLE_1}
+    pairs = {f"{name}_conv - {name}": f"the {TITLES[name]} with convolution"
+             for name in ("wgan", "vae", "vaegan")}
     rows, better, worse = _versus(summary, pairs, "better")
-    verdict = UNDECIDED if not (better or worse) else DIFFERS if worse else AGREES
-    return Finding(verdict, f"Shown to be better with convolution: {_listed(better)}. Shown to be worse: "
-                            f"{_listed(worse)}.", rows)
+    verdict = PARTLY if better and worse else AGREES if better else DIFFERS if worse else UNDECIDED
+    return Finding(verdict, _shown(better, worse), rows)
 
 
 def complicated_data(summary: Summary) -> Finding:

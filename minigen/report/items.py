@@ -21,18 +21,21 @@ class Figure:
 
 @dataclass(frozen=True)
 class Item:
-    """One figure, table or question. ``example`` names the program whose summary ``find`` reads."""
+    """One figure, table or question. ``example`` names the program whose summary ``find`` reads, if any."""
 
     key: str
     title: str
     subject: str
     paper: str
-    example: str
+    example: str | None
     find: Callable[[Mapping[str, Any]], Finding]
     figures: Sequence[Figure] = ()
 
 
 RESULTS = (
+    Item("figure1", "Figure 1", "The architecture of the VAE-GAN",
+         "A discriminator on top of a VAE. All networks have five layers with ReLU between them.",
+         None, findings.architecture),
     Item("figure2", "Figure 2", "Images during the training of GAN and WGAN",
          "At the end, the paper's GAN shows only the digit 1, its WGAN various digits.",
          "mnist_gan_vs_wgan", findings.training_images, (
@@ -119,4 +122,4 @@ QUESTIONS = (
              Figure("grid", "Points of seven models after the training on the grid",
                     "Points of each model after the training on the grid."))))
 
-EXAMPLES = tuple(dict.fromkeys(item.example for item in (*RESULTS, *QUESTIONS)))
+EXAMPLES = tuple(dict.fromkeys(item.example for item in (*RESULTS, *QUESTIONS) if item.example))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,17 +50,23 @@ def render(outcomes: Mapping[str, Outcome | None], explorer: Mapping[str, Any] |
     """
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_HERE), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters["marked"] = marked
+    environment.filters |= {"marked": marked, "subscripts": subscripts}
+    found = {name: outcome for name, outcome in outcomes.items() if outcome is not None}
+    versions: dict[str, list[str]] = {}
+    for name, outcome in found.items():
+        text = ", ".join(f"{key} {value}" for key, value in outcome.versions.items())
+        versions.setdefault(text, []).append(name)
     return environment.get_template("page.html").render(
         results=[_section(item, outcomes) for item in RESULTS],
         questions=[_section(item, outcomes) for item in QUESTIONS], equations=EQUATIONS, explorer=explorer,
-        quick=quick, missing=[name for name, outcome in outcomes.items() if outcome is None],
-        total=sum(outcome.seconds for outcome in outcomes.values() if outcome is not None),
-        outcomes=outcomes, style=_asset("style.css"), script=_asset("explorer.js"))
+        quick=quick, found=found, missing=[name for name in outcomes if name not in found],
+        versions=versions, style=_asset("style.css"), script=_asset("explorer.js"))
 
 
 def _section(item: Item, outcomes: Mapping[str, Outcome | None]) -> Section:
-    outcome = outcomes.get(item.example)
+    if item.example is None:
+        return Section(item, item.find({}), [], None)
+    outcome = outcomes[item.example]
     if outcome is None:
         return Section(item, MISSING, [], None)
     figures = [(embedded(outcome.folder, figure.stem), figure) for figure in item.figures]
@@ -83,6 +90,11 @@ def marked(text: str) -> Markup:
     """Text of a docstring as HTML: what stands in double backticks becomes code."""
     return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else escape(part)
                            for i, part in enumerate(text.split("``")))
+
+
+def subscripts(formula: str) -> Markup:
+    """A formula as HTML: what follows an underscore is set lower, as in p_i and P_data."""
+    return Markup(re.sub(r"_([\w,]*\w)", r"<sub>\1</sub>", str(escape(formula))))
 
 
 def _asset(name: str) -> Markup:
