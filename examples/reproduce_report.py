@@ -26,14 +26,14 @@ EXAMPLES = Path(__file__).parent
 # All examples, short ones first, and the flags with which each of them is quick.
 QUICK = {
     "manifold_distances": ["--iterations", "1000"],
-    "mnist_gan_vs_wgan": ["--iterations", "600"],
-    "mnist_compare_models": ["--iterations", "800", "--seeds", "1"],
-    "mnist_constrained_vaegan": ["--iterations", "600", "--seeds", "2"],
-    "mode_coverage": ["--iterations", "400", "--seeds", "1"],
-    "celeba_vaegan": ["--iterations", "60"],
-    "mnist_constraint_frontier": ["--iterations", "150", "--seeds", "2", "--set", "d=4"],
+    "mnist_gan_vs_wgan": ["--iterations", "400"],
+    "mnist_compare_models": ["--iterations", "1000", "--seeds", "1"],
+    "mnist_constrained_vaegan": ["--iterations", "400", "--seeds", "2"],
+    "mode_coverage": ["--iterations", "300", "--seeds", "1"],
+    "celeba_vaegan": ["--iterations", "40"],
+    "mnist_constraint_frontier": ["--iterations", "100", "--seeds", "2", "--set", "d=4"],
     "mnist_stronger_models": ["--iterations", "60", "--seeds", "2",
-                              "--models", "gan,gan_r1,wgan,wgan_penalty,vae,vae_conv"]}
+                              "--models", "wgan,wgan_penalty,vae,vae_conv"]}
 WITHOUT_RUNS = {"manifold_distances"}       # it trains within seconds and has no --resume
 EXPLORED = {"mnist_compare_models": ("vae", "vaegan"), "mnist_constrained_vaegan": ("constrained",)}
 INTERVAL = 0.2          # seconds from look to look at an example

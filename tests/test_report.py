@@ -103,6 +103,11 @@ def test_equations_have_their_docstrings(outcomes):
     assert "2 JS(P<sub>data</sub> ‖ P<sub>G</sub>) − 2 log 2" in section(text, "eq3")
 
 
+def test_prose():
+    assert page.prose("a < p_i,k, ``p_i < a`` and min_G L_GAN with gan_weight") == (
+        "a &lt; p<sub>i,k</sub>, <code>p_i &lt; a</code> and min<sub>G</sub> L<sub>GAN</sub> with gan_weight")
+
+
 def test_a_quick_run_is_named(outcomes):
     assert "<strong>This is a quick run.</strong>" in report.render(outcomes, None, quick=True)
 

@@ -3,7 +3,7 @@
 "use strict";
 (() => {
   const REACH = 3;                      // the slice ends at this many standard deviations
-  const TILES = 9, TILES_PER_FRAME = 8; // of the map behind the point
+  const TILES = 9, TILES_PER_FRAME = 6; // of the map behind the point
   const STEP = 0.1;                     // of an arrow key
 
   const find = name => document.getElementById("explorer-" + name);

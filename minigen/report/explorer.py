@@ -44,7 +44,7 @@ def principal_axes(latents: numpy.ndarray) -> numpy.ndarray:
     return directions[:2] * lengths[:2, None] / numpy.sqrt(len(latents))
 
 
-def _layers(owner: str, network: nn.Module) -> list[dict[str, str]]:
+def _layers(owner: str, network: Any) -> list[dict[str, str]]:
     if not all(isinstance(layer, (nn.Linear, nn.ReLU, nn.Sigmoid)) for layer in network.layers):
         raise training.ArgumentError(f"{owner}: a fully connected network expected for the explorer, one "
                                      "with other layers found")

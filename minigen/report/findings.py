@@ -49,7 +49,7 @@ class Finding:
 
 def architecture(summary: Summary) -> Finding:
     """Figure 1, for which nothing has to be trained."""
-    networks = models.VAEGAN().networks
+    networks: dict[str, Any] = {**models.VAEGAN().networks}
     sizes = {role: [len(network.layers[0].weight), *(len(layer.bias) for layer in network.layers[::2])]
              for role, network in networks.items()}
     paper = {"discriminator": [784, 392, 196, 98, 100], "decoder": [100, 98, 196, 392, 784]}

@@ -22,6 +22,7 @@ from minigen.report.outcome import Outcome
 
 _HERE = Path(__file__).parent
 _FORMATS = {".gif": "image/gif", ".svg": "image/svg+xml", ".png": "image/png"}      # the first there is
+_SUBSCRIPT = re.compile(r"\b(\w|min|max|sum)_([\w,]*\w)")
 MISSING = Finding("missing", "The example that answers this has not ended.", [])
 
 
@@ -50,7 +51,7 @@ def render(outcomes: Mapping[str, Outcome | None], explorer: Mapping[str, Any] |
     """
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_HERE), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"marked": marked, "subscripts": subscripts}
+    environment.filters["prose"] = prose
     found = {name: outcome for name, outcome in outcomes.items() if outcome is not None}
     versions: dict[str, list[str]] = {}
     for name, outcome in found.items():
@@ -86,15 +87,12 @@ def embedded(folder: Path, stem: str) -> str:
                             str(folder / stem))
 
 
-def marked(text: str) -> Markup:
-    """Text of a docstring as HTML: what stands in double backticks becomes code."""
-    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else escape(part)
+def prose(text: str) -> Markup:
+    """Text as HTML: what stands in double backticks becomes code, and elsewhere p_i and P_data get
+    subscripts."""
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else
+                           Markup(_SUBSCRIPT.sub(r"\1<sub>\2</sub>", str(escape(part))))
                            for i, part in enumerate(text.split("``")))
-
-
-def subscripts(formula: str) -> Markup:
-    """A formula as HTML: what follows an underscore is set lower, as in p_i and P_data."""
-    return Markup(re.sub(r"_([\w,]*\w)", r"<sub>\1</sub>", str(escape(formula))))
 
 
 def _asset(name: str) -> Markup:
