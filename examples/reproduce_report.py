@@ -52,6 +52,7 @@ def run(name, flags):
             child.wait()
         except KeyboardInterrupt:       # a second Ctrl-C
             child.kill()
+            child.wait()
             raise
     print(f"{name} was stopped: the same command goes on", file=sys.stderr)
     raise Interrupted("", signalled[0])

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from minigen import cli, datasets, models, report, training
 from minigen.report.items import EXAMPLES
 
 PROJECT = Path(minigen.__file__).parent.parent
-# It leaves made-up results, fails if it is named in the file "fails", and stops its parent if in "stops".
+# It leaves made-up results, fails if it is named in the file "fails", and sends its parent a signal if in
+# "stops". If the parent passes Ctrl-C on, it sends another one.
 STAND_IN = """
 import json, os, shlex, shutil, signal, sys
 from pathlib import Path
@@ -26,8 +29,12 @@ if name in Path("stops").read_text():
     def end(number, frame):
         Path("told").write_text(str(number))
         sys.exit(128 + number)
+    def go_on(number, frame):
+        Path("told").write_text(str(os.getpid()))
+        os.kill(os.getppid(), number)
     signal.signal(signal.SIGTERM, end)
-    os.kill(os.getppid(), signal.SIGTERM)
+    signal.signal(signal.SIGINT, go_on)
+    os.kill(os.getppid(), int(Path("signal").read_text()))
     while True:
         signal.pause()
 shutil.copytree(Path(__file__).parent / name, out, dirs_exist_ok=True)
@@ -55,9 +62,9 @@ def reproduce(example, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(example, "EXAMPLES", tmp_path / "stand_ins")
     monkeypatch.setattr(example, "explorer", lambda folder, outcomes: None)
 
-    def run(*arguments, fails="", stops=""):
-        for name, content in (("calls", ""), ("fails", fails), ("stops", stops)):
-            Path(name).write_text(content)
+    def run(*arguments, fails="", stops="", number=signal.SIGTERM):
+        for name, content in (("calls", ""), ("fails", fails), ("stops", stops), ("signal", int(number))):
+            Path(name).write_text(str(content))
         monkeypatch.setattr(sys, "argv", ["reproduce_report.py", *arguments])
         with pytest.raises(SystemExit) as stop:
             cli.run(example.main)
@@ -103,7 +110,10 @@ def test_results_of_other_flags_are_not_reused(reproduce):
     reproduce()
     path = Path("runs/report/mode_coverage/command.json")
     path.write_text(path.read_text().replace("--resume", "--seeds 9"))
-    assert reproduce()[:2] == (0, ["mode_coverage --out runs/report/mode_coverage --resume"])
+    calls = ["mode_coverage --out runs/report/mode_coverage --resume"]
+    assert reproduce(fails="mode_coverage")[:2] == (1, calls)
+    assert "Missing: <code>examples/mode_coverage.py</code>" in Path("runs/report/index.html").read_text()
+    assert reproduce()[:2] == (0, calls)
 
 
 def test_a_signal_is_passed_on(reproduce):
@@ -114,6 +124,13 @@ def test_a_signal_is_passed_on(reproduce):
     assert not Path("runs/report/index.html").exists()
     status, again, _ = reproduce()
     assert status == 0 and len(calls) + len(again) == len(EXAMPLES) + 1
+
+
+def test_a_second_ctrl_c_ends_it_at_once(reproduce):
+    status, calls, err = reproduce(stops="mnist_compare_models", number=signal.SIGINT)
+    assert status == 130 and err == "\ninterrupted\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(Path("told").read_text()), 0)
 
 
 def test_damaged_results_are_one_line(reproduce):

@@ -41,7 +41,8 @@ EQUATIONS = (
              "The printed bracket is a slip for log(1 − D(G(z))).",
              (losses.gan_discriminator, losses.gan_generator_minimax)),
     Equation("eq2", "Eq. 2", "The non-saturating GAN", "min_G max_D E log D(x) − E log D(G(z))", CORRECTED,
-             "D keeps the loss of Eq. 1, for which the printed form has no place. G's is as printed.",
+             "As printed, D would maximise −E log D(G(z)), which has no bound. D keeps the loss of Eq. 1; "
+             "G's is as printed.",
              (losses.gan_discriminator, losses.gan_generator)),
     Equation("eq3", "Eq. 3", "Eq. 1 at the optimal discriminator", "2 JS(P_data ‖ P_G) − 2 log 2", PRINTED,
              "It holds for discrete distributions, as the tests check. Section 2.2 draws it.",

@@ -48,8 +48,9 @@ def _layers(owner: str, network: Any) -> list[dict[str, str]]:
     if not all(isinstance(layer, (nn.Linear, nn.ReLU, nn.Sigmoid)) for layer in network.layers):
         raise training.ArgumentError(f"{owner}: a fully connected network expected for the explorer, one "
                                      "with other layers found")
+    linear: list[Any] = [layer for layer in network.layers if isinstance(layer, nn.Linear)]
     return [{"weight": packed(to_host(layer.weight.data)), "bias": packed(to_host(layer.bias.data))}
-            for layer in network.layers if isinstance(layer, nn.Linear)]
+            for layer in linear]
 
 
 def packed(array: numpy.ndarray) -> str:
