@@ -17,7 +17,7 @@ import pytest
 from conftest import write_idx_folder
 from PIL import Image
 
-from minigen import cli, comparison, datasets, models, storage, training
+from minigen import cli, comparison, datasets, models, storage, threads, training
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -97,7 +97,7 @@ def test_gan_vs_wgan(small_mnist, example):
     assert summary["seeds"] == [3]
     made = read(folder / "command.json")
     assert made["command"].startswith("mnist_gan_vs_wgan.py --jobs 1 --data") and made["seconds"] > 0
-    assert made["versions"]["numpy"] == numpy.__version__
+    assert made["versions"]["numpy"] == numpy.__version__ and made["machine"] == threads.machine()
     for name in ("gan", "wgan"):
         assert 0 <= summary[name]["mode_entropy"] <= 2.3026 and 0 <= summary[name]["image_entropy"] <= 2.3026
         last = json.loads((folder / name / "metrics.jsonl").read_text().splitlines()[-1])

@@ -377,3 +377,18 @@ def test_threads_in_one_decorated_function_leave_their_own_limits():
             leave[i].set()
             both[i].join()
     assert seen == [{1}, {1}]
+
+
+@pytest.mark.parametrize("told, expected", [
+    ("processor: 0\nmodel name\t: Abacus 2000\nmodel name\t: B\n", "Abacus 2000"),
+    ("Hardware: an Arm\n", "arm64"), (None, "arm64")])
+@pytest.mark.parametrize("cores, ending", [(1, ", 1 core"), (16, ", 16 cores")])
+def test_the_machine_has_a_name(monkeypatch, told, expected, cores, ending):
+    def read(path):
+        if told is None:
+            raise FileNotFoundError(path)
+        return told
+    monkeypatch.setattr(threads.Path, "read_text", read)
+    monkeypatch.setattr(threads.platform, "machine", lambda: "arm64")
+    monkeypatch.setattr(threads, "cores", lambda: cores)
+    assert threads.machine() == expected + ending
