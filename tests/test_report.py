@@ -139,12 +139,22 @@ def test_the_format_of_a_figure(tmp_path, there, kind):
     for suffix in there:
         (tmp_path / f"figure.{suffix}").write_bytes(suffix.encode())
     expected = base64.b64encode(there[0].encode()).decode()
-    assert page.embedded(tmp_path, "figure") == f"data:image/{kind};base64,{expected}"
+    formats = {".gif": "image/gif", ".svg": "image/svg+xml", ".png": "image/png"}
+    assert page.embedded(tmp_path, "figure", formats) == f"data:image/{kind};base64,{expected}"
 
 
 def test_a_figure_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match="none found.*figure9"):
-        page.embedded(tmp_path, "figure9")
+    with pytest.raises(FileNotFoundError, match="a figure with suffix .png expected, none found.*figure9"):
+        page.embedded(tmp_path, "figure9", {".png": "image/png"})
+
+
+def test_a_figure_that_moves_has_one_that_does_not(outcomes):
+    (outcomes["mode_coverage"].folder / "ring.gif").write_bytes(b"moving")
+    text = section(report.render(outcomes, None, quick=False), "coverage")
+    moving, still = (base64.b64encode(content).decode() for content in (b"moving", synthetic_report.png()))
+    assert re.search(rf'prefers-reduced-motion: reduce\)" srcset="data:image/png;base64,{re.escape(still)}">'
+                     rf'\s*<img src="data:image/gif;base64,{re.escape(moving)}"', text)
+    assert text.count("<source") == 1
 
 
 def test_results_that_are_not_there(tmp_path):

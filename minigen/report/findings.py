@@ -227,7 +227,8 @@ def solved(summary: Summary) -> Finding:
     if worst < 0.3:
         return Finding(NEW, f"Yes. Dual ascent keeps L_GAN within {worst:.2f} of the bound. Its lambda, from "
                             f"{min(lambdas):.2f} to {max(lambdas):.2f}, is neither 0 nor infinite.", rows)
-    return Finding(UNDECIDED, f"Not yet in these runs: L_GAN is up to {worst:.2f} from the bound.", rows)
+    return Finding(UNDECIDED, f"These runs do not show it: L_GAN ends up to {worst:.2f} away from the bound.",
+                   rows)
 
 
 _WAYS = {"dual": "the solved constraint", "hinge": "the paper's hinge, for each image",

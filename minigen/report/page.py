@@ -21,18 +21,20 @@ from minigen.report.items import QUESTIONS, RESULTS, Figure, Item
 from minigen.report.outcome import Outcome
 
 _HERE = Path(__file__).parent
-_FORMATS = {".gif": "image/gif", ".svg": "image/svg+xml", ".png": "image/png"}      # the first there is
+_STILL = {".svg": "image/svg+xml", ".png": "image/png"}     # the first there is is embedded
+_FORMATS = {".gif": "image/gif", **_STILL}
 _SUBSCRIPT = re.compile(r"\b(\w|min|max|sum)_([\w,]*\w)")
 MISSING = Finding("missing", "The example that answers this has not ended.", [])
 
 
 @dataclass(frozen=True)
 class Section:
-    """An item with what was found: its figures as (data URI, figure), and how it was made."""
+    """An item with what was found, its figures as (figure, data URI, data URI without motion), and how it was
+    made."""
 
     item: Item
     finding: Finding
-    figures: list[tuple[str, Figure]]
+    figures: list[tuple[Figure, str, str]]
     outcome: Outcome | None
 
     @property
@@ -70,20 +72,21 @@ def _section(item: Item, outcomes: Mapping[str, Outcome | None]) -> Section:
     outcome = outcomes[item.example]
     if outcome is None:
         return Section(item, MISSING, [], None)
-    figures = [(embedded(outcome.folder, figure.stem), figure) for figure in item.figures]
+    figures = [(figure, embedded(outcome.folder, figure.stem, _FORMATS),
+                embedded(outcome.folder, figure.stem, _STILL)) for figure in item.figures]
     return Section(item, item.find(outcome.summary), figures, outcome)
 
 
-def embedded(folder: Path, stem: str) -> str:
-    """The figure ``stem`` in the folder as a data URI: GIF, which moves, else SVG, else PNG.
+def embedded(folder: Path, stem: str, formats: Mapping[str, str]) -> str:
+    """The figure ``stem`` in the folder as a data URI, in the first of the ``formats`` that is there.
 
-    ``FileNotFoundError`` names the figure if there is none.
+    ``formats`` are media types by suffix. ``FileNotFoundError`` names the figure if there is none.
     """
-    for suffix, kind in _FORMATS.items():
+    for suffix, kind in formats.items():
         path = folder / f"{stem}{suffix}"
         if path.exists():
             return f"data:{kind};base64,{base64.b64encode(storage.read(path)).decode('ascii')}"
-    raise FileNotFoundError(errno.ENOENT, f"a figure with suffix {', '.join(_FORMATS)} expected, none found",
+    raise FileNotFoundError(errno.ENOENT, f"a figure with suffix {', '.join(formats)} expected, none found",
                             str(folder / stem))
 
 
