@@ -133,7 +133,7 @@ def plain_function(context: str, function: Any) -> None:
 
 
 def images(owner: str, found: Any, shape: Sequence[Any]) -> None:
-    """``found`` must be images: an array (N, *shape) of floats in [0, 1]; None in ``shape`` is any size."""
+    """``found`` must be images: ``(N, *shape)`` floats in [0, 1]; None in ``shape`` is any size."""
     kind: Any = getattr(found, "dtype", None)
     size, is_array = getattr(found, "shape", ()), _is_array(found)
     fits = is_array and len(size) == 1 + len(shape) and all(n in (None, m) for n, m in zip(shape, size[1:]))

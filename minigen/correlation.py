@@ -181,7 +181,7 @@ def _cheapest(ways: Iterable[list[Plan]], channels: int, out: int) -> list[Plan]
 
 
 def correlate(x: Array, w: Array, bias: Array | None, plans: list[Plan], size: Size) -> Array:
-    """The output (N, *size, out) of x (N, H, W, C) and w (height, width, C, out), plus ``bias`` (out,).
+    """The output ``(N, *size, out)`` of x (N, H, W, C) and w (height, width, C, out), plus ``bias`` (out,).
 
     Each plan computes its own pixels.
     """
@@ -212,7 +212,7 @@ def correlate(x: Array, w: Array, bias: Array | None, plans: list[Plan], size: S
 
 
 def correlate_weights(x: Array, y: Array, plans: list[Plan], kernel: Size) -> Array:
-    """The adjoint of ``correlate`` with respect to w: (*kernel, C, out).
+    """The adjoint of ``correlate`` with respect to w: ``(*kernel, C, out)``.
 
     ``x`` is (N, H, W, C), ``y`` (N, H', W', out).
     """
@@ -275,7 +275,7 @@ def output(x: Array, w: Array, bias: Array | None = None, *, stride: int, paddin
 
 def input_gradient(y: Array, w: Array, bias: Array | None = None, *, stride: int, padding: int,
                    size: Size) -> Array:
-    """The adjoint of ``output`` with respect to x: (N, *size, C), plus ``bias``.
+    """The adjoint of ``output`` with respect to x: ``(N, *size, C)``, plus ``bias``.
 
     ``y`` is (N, H', W', out), ``w`` (height, width, out, C).
     """
@@ -284,7 +284,7 @@ def input_gradient(y: Array, w: Array, bias: Array | None = None, *, stride: int
 
 
 def weight_gradient(x: Array, y: Array, *, stride: int, padding: int, kernel: Size) -> Array:
-    """The adjoint of ``output`` with respect to w: (*kernel, C, out).
+    """The adjoint of ``output`` with respect to w: ``(*kernel, C, out)``.
 
     Windows are copied from whichever image has fewer channels.
     """

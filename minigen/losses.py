@@ -117,7 +117,7 @@ _row_norm = Op("row_norm(x) = the Euclidean norm of each row; its subgradient at
 
 
 def gradient_penalty(critic: Callable[[Any], Any], real: Any, fake: Any, t: Any) -> Any:
-    """E (|grad D(x)| - 1)^2 at x = t real + (1 - t) fake, which keeps D close to 1-Lipschitz.
+    """E ``(|grad D(x)| - 1)^2`` at x = t real + (1 - t) fake, which keeps D close to 1-Lipschitz.
 
     With ``t`` (N,) drawn uniformly from [0, 1], it is the penalty of Gulrajani et al. (2017, Eq. 3), without
     its weight. ``critic`` maps ``real`` or ``fake``, both (N, ...), to scores (N, ...), whose mean over the
@@ -135,8 +135,8 @@ def gradient_penalty(critic: Callable[[Any], Any], real: Any, fake: Any, t: Any)
 
 
 def r1_penalty(discriminator: Callable[[Any], Any], real: Any) -> Any:
-    """E |grad D(x)|^2 / 2 at ``real`` images x (N, ...): R1 of Mescheder et al. (2018, Eq. 9), without its
-    weight.
+    """E ``|grad D(x)|^2 / 2`` at ``real`` images x (N, ...): R1 of Mescheder et al. (2018, Eq. 9), without
+    its weight.
 
     ``discriminator`` maps images to logits (N, ...), whose mean over the outputs is D here. As in
     ``gradient_penalty``, the logits of an image must not depend on the other images.

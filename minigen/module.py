@@ -68,6 +68,7 @@ class Module:
                             if isinstance(value, _GROWING) and not name.startswith("__"))
 
     def forward(self, *args: Any, **options: Any) -> Any:
+        """What a call of the module computes; a subclass defines it."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     @overload

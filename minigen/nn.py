@@ -248,7 +248,7 @@ _ACTIVATIONS: dict[Any, Op] = {ReLU: ops.relu, Sigmoid: ops.sigmoid, Tanh: ops.t
 
 
 class Reshape(Module):
-    """(N, ...) to (N, *shape). One size may be -1: it follows from the others."""
+    """(N, ...) to ``(N, *shape)``. One size may be -1: it follows from the others."""
 
     def __init__(self, *shape: int) -> None:
         inferred = shape.count(-1) == 1

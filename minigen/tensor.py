@@ -113,18 +113,22 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The length along each axis, () of a single number."""
         return tuple(self._data.shape)
 
     @property
     def dtype(self) -> Any:
+        """float32 or float64."""
         return self._data.dtype
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return int(self._data.ndim)
 
     @property
     def size(self) -> int:
+        """The number of elements."""
         return int(self._data.size)
 
     def item(self) -> float:

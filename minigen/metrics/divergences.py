@@ -60,7 +60,7 @@ def js(p: Any, q: Any) -> float:
 
 
 def total_variation(p: Any, q: Any) -> float:
-    """sum |p - q| / 2, the largest difference in the probability of any event: phi(t) = |t - 1| / 2."""
+    """``sum |p - q| / 2``, the largest difference in an event's probability: ``phi(t) = |t - 1| / 2``."""
     return _d_phi("total_variation", p, q, lambda t: abs(t - 1) / 2, 0.5)
 
 
@@ -70,7 +70,7 @@ def chi_squared(p: Any, q: Any) -> float:
 
 
 def wasserstein_1(p: Any, q: Any, positions: Any) -> float:
-    """The least mean distance that p's mass must move to become q: the integral of |F_p - F_q|.
+    """The least mean distance that p's mass must move to become q: the integral of ``|F_p - F_q|``.
 
     ``positions`` (N,), in ascending order, are the places of the probabilities on the line; the result is in
     the same units.

@@ -47,7 +47,7 @@ def distance(first: Any, second: Any) -> float:
     """The squared Fréchet distance between two sets of features, (N, features) each, taken as normally
     distributed.
 
-    With means m and covariances C, it is |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Dowson and Landau,
+    With means m and covariances C, it is ``|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`` (Dowson and Landau,
     1982). Between two sets from the same distribution, it is 0 only in the limit of many samples.
     It is at least 0, also where rounding would make it less. ``ValueError`` if a set has fewer than two
     samples, if the numbers of features differ or are 0, or if a feature is not finite or too large.
