@@ -79,7 +79,7 @@ def main():
     # Run each example that has not ended with the same flags.
     outcomes, failed = {}, []
     for number, name in enumerate(QUICK, 1):
-        asked = QUICK[name] if args.quick else []
+        asked = [*(QUICK[name] if args.quick else []), "--figures", "svg"]
         outcome = report.read(folder / name)
         if outcome is not None and outcome.flags == asked:
             print(f"{number} of {len(QUICK)}: {name} is there already", flush=True)

@@ -75,8 +75,8 @@ def reproduce(example, tmp_path, monkeypatch, capsys):
 def test_it_runs_everything_once(reproduce):
     status, calls, _ = reproduce()
     assert status == 0 and sorted(call.split()[0] for call in calls) == sorted(EXAMPLES)
-    assert "manifold_distances --out runs/report/manifold_distances" in calls
-    assert "mode_coverage --out runs/report/mode_coverage --resume" in calls
+    assert "manifold_distances --figures svg --out runs/report/manifold_distances" in calls
+    assert "mode_coverage --figures svg --out runs/report/mode_coverage --resume" in calls
     first = Path("runs/report/index.html").read_text()
     assert "Missing" not in first.replace("Missing: the explorer", "") and "quick run" not in first
     status, calls, _ = reproduce("--out", "runs/../runs/report")
@@ -88,7 +88,7 @@ def test_a_quick_run_is_short_and_apart(reproduce, example):
     status, calls, _ = reproduce("--quick", "--out", "page")
     assert status == 0
     assert [call.split() for call in calls] == [
-        [name, *flags, "--out", f"page/quick/{name}", *["--resume"] * (name != "manifold_distances")]
+        [name, *flags, "--figures", "svg", "--out", f"page/quick/{name}", *["--resume"] * (name != "manifold_distances")]
         for name, flags in example.QUICK.items()]
     assert "This is a quick run" in Path("page/index.html").read_text()
     status, calls, _ = reproduce("--out", "page")       # nothing of that counts as a full one
@@ -110,7 +110,7 @@ def test_results_of_other_flags_are_not_reused(reproduce):
     reproduce()
     path = Path("runs/report/mode_coverage/command.json")
     path.write_text(path.read_text().replace("--resume", "--seeds 9"))
-    calls = ["mode_coverage --out runs/report/mode_coverage --resume"]
+    calls = ["mode_coverage --figures svg --out runs/report/mode_coverage --resume"]
     assert reproduce(fails="mode_coverage")[:2] == (1, calls)
     assert "Missing: <code>examples/mode_coverage.py</code>" in Path("runs/report/index.html").read_text()
     assert reproduce()[:2] == (0, calls)
