@@ -84,7 +84,7 @@ def sample_grids(path: Target, rows: Mapping[str, Sequence[tuple[int, Path]]], t
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
         for ax, (iteration, grid) in zip(row, grids):
-            ax.imshow(imread(grid), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            ax.imshow(imread(grid), cmap="gray", vmin=0, vmax=1, interpolation="none")
             ax.set_title(f"iteration {iteration:,}", fontsize=11)
         row[0].set_ylabel(name, fontsize=14, color=model_colour(name, rows), fontweight="bold")
     return finished(figure, path)
@@ -150,6 +150,6 @@ def grids(path: Target, panels: Mapping[str, Any], title: str) -> Figure:
 
 
 def _image(ax: Any, picture: numpy.ndarray) -> None:
-    ax.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="none")
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)

@@ -27,6 +27,7 @@ def manifold(path: Target, xs: Any, ys: Any, l_gan: Any, squared_error: Any, cur
     whole, near = figure.subplots(1, 2)
     for ax, levels in ((whole, [1, 4, 9, 16, 25]), (near, [0.1, 0.4, 0.9, 1.6, 2.5])):
         shades = ax.contourf(xs, ys, l_gan, levels=numpy.arange(0, 8.5, 0.5), cmap="Blues", extend="max")
+        shades.set_rasterized(True)     # as outlines, they take two megabytes
         rings = ax.contour(xs, ys, squared_error, levels=levels, colors="#555555", linewidths=0.9,
                            linestyles="dashed")
         ax.clabel(rings, fontsize=8)
