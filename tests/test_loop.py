@@ -555,10 +555,17 @@ def test_a_terminal_gets_a_bar_with_the_losses(tmp_path, monkeypatch):
     assert "gan: " in shown and "30/30" in shown and "g_loss=" in shown and "iteration" not in shown
 
 
-def test_a_notebook_gets_a_bar(tmp_path, monkeypatch, capfd):
+def test_a_notebook_gets_a_bar(tmp_path, monkeypatch):
+    notebook = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})
+    monkeypatch.setattr(sys, "stderr", notebook())
+    run(tmp_path / "gan", evaluate=None)
+    assert "30/30" in sys.stderr.getvalue()
+
+
+def test_a_program_that_runs_notebooks_is_none(tmp_path, monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
     run(tmp_path / "gan", evaluate=None)
-    assert "30/30" in capfd.readouterr().err
+    assert "30/30" not in capfd.readouterr().err
 
 
 class Full(io.StringIO):

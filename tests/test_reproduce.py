@@ -88,7 +88,8 @@ def test_a_quick_run_is_short_and_apart(reproduce, example):
     status, calls, _ = reproduce("--quick", "--out", "page")
     assert status == 0
     assert [call.split() for call in calls] == [
-        [name, *flags, "--figures", "svg", "--out", f"page/quick/{name}", *["--resume"] * (name != "manifold_distances")]
+        [name, *flags, "--figures", "svg", "--out", f"page/quick/{name}",
+         *["--resume"] * (name != "manifold_distances")]
         for name, flags in example.QUICK.items()]
     assert "This is a quick run" in Path("page/index.html").read_text()
     status, calls, _ = reproduce("--out", "page")       # nothing of that counts as a full one

@@ -127,6 +127,6 @@ def _log(line: str) -> None:
 def _shows_bars() -> bool:
     """Whether stderr is a terminal or a notebook's."""
     try:
-        return "ipykernel" in sys.modules or sys.stderr.isatty()
+        return type(sys.stderr).__module__.startswith("ipykernel.") or sys.stderr.isatty()
     except (AttributeError, ValueError):        # there is no stderr, or it is closed
         return False
