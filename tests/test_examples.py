@@ -43,7 +43,7 @@ def example(cache, tmp_path, monkeypatch, capsys):
         monkeypatch.delitem(sys.modules, name, raising=False)       # it may know other SAMPLES
         module = importlib.import_module(name)
         for constant, value in run.changes.items():
-            monkeypatch.setattr(module, constant, value)
+            monkeypatch.setattr(f"{name}.{constant}", value)
         with pytest.raises(SystemExit) as stop:
             cli.run(module.main)
         out, err = capsys.readouterr()
@@ -207,7 +207,8 @@ def test_constrained_vaegan(small_mnist, example):
 
 def test_constraint_frontier(small_mnist, example, coarse, monkeypatch):
     monkeypatch.setattr(comparison, "SAMPLES", 500)
-    flags = ["--data", small_mnist, "--batch-size", 16, "--iterations", 10, "--seeds", 2, "--out", "o"]
+    flags = ["--data", small_mnist, "--batch-size", 16, "--iterations", 10, "--checkpoint-every", 10,
+             "--seeds", 2, "--out", "o"]
     out, err = example("mnist_constraint_frontier", *flags, "--set", "d=0.6,0.7")
     summary = read("o/summary.json")
     assert len(summary["points"]) == 2 * (4 + 3 * 2) and err == ""
@@ -486,6 +487,7 @@ def test_mode_coverage_side_by_side(cache, tmp_path, example):
 
 def test_mode_coverage_of_stacked_digits(small_mnist, example):
     flags = ["--data", small_mnist, "--seeds", 1, "--batch-size", 4, "--iterations", 2, "--out", "o"]
+    example.changes["StackedDigits.samples"] = 1000
     out, err = example("mode_coverage", *flags)
     summary = read("o/summary.json")
     assert list(summary) == ["seeds", "iterations", "data", "classifier_accuracy", "stacked"] and err == ""
