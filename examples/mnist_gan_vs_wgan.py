@@ -13,7 +13,7 @@ if __name__ == "__main__":
 from minigen import cli, figures, models
 from minigen.comparison import SAMPLES, Comparison
 
-FRAMES = 25     # of the animation
+FRAMES = 20     # of the animation
 PAPER = {models.GAN: 0.0, models.WGAN: 2.280}       # the paper's Table 1
 
 

@@ -139,8 +139,10 @@ def make_output(flags: Parser, out: Path) -> None:
         flags.error(f"argument --out: cannot write to {out}: {error.strerror}")
 
 
-def run(main: Callable[[], Any]) -> NoReturn:
+def run(main: Callable[[], Any], again: str = "--resume") -> NoReturn:
     """Call ``main`` and exit. From now on, Ctrl-C raises KeyboardInterrupt, unless it is ignored.
+
+    After an interruption the user is told what goes on with the training: ``again``.
 
     The status is 0 at the end, 1 if training diverged or one of several runs failed, 128 + the signal's
     number if one ended the program (130 for Ctrl-C, 143 for SIGTERM), 2 for other failures. Those are
@@ -162,7 +164,7 @@ def run(main: Callable[[], Any]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())     # for what Python flushes at exit
         sys.exit(141)               # as of a program that SIGPIPE ended
     except KeyboardInterrupt as interrupt:
-        _say(f"\n{interrupt}: --resume goes on" if str(interrupt) else "\ninterrupted")
+        _say(f"\n{interrupt}: {again} goes on" if str(interrupt) else "\ninterrupted")
         sys.exit(128 + getattr(interrupt, "signal", signal.SIGINT))
     except (training.Diverged, workers.Failed) as error:
         _say(f"training stopped: {error}")

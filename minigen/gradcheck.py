@@ -79,7 +79,7 @@ def _leaf(name: str, a: Any) -> Tensor:
         return a
     dtype = a.dtype if hasattr(a, "dtype") else numpy.asarray(a).dtype
     if dtype.kind != "f":
-        raise TypeError(f"{name}: floats expected, {dtype} found: what is not varied belongs into f")
+        raise TypeError(f"{name}: floats expected, {dtype} found: what is not varied belongs in f")
     return Tensor(a, "float64")
 
 

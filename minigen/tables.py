@@ -55,8 +55,8 @@ def group(runs: Sequence[Run], iteration: int | None = None) -> list[Group]:
     """The runs in groups, with the metrics that each has logged last, or at this iteration.
 
     Metrics of different iterations are different groups. A run without such metrics is left out with a
-    warning. ``RunError`` if no run has any, or if two runs of a group have the same seed: an interval says
-    nothing unless the runs are independent.
+    warning, and so is one whose settings and seed another has: an interval is of independent runs.
+    ``RunError`` if no run has any.
     """
     groups: dict[str, Group] = {}
     for run in runs:
@@ -70,8 +70,10 @@ def group(runs: Sequence[Run], iteration: int | None = None) -> list[Group]:
         seeds = config["seed"], settings.pop("seed", None)
         one = groups.setdefault(json.dumps([config["model"], settings]), Group(config["model"], settings))
         if seeds in one.seeds:
-            raise RunError(f"{one.runs[one.seeds.index(seeds)].folder} and {run.folder} have the same "
-                           "settings and seed, but an interval is of independent runs: name one of them")
+            warnings.warn(f"left out: {run.folder} has the same settings and seed as "
+                          f"{one.runs[one.seeds.index(seeds)].folder}, and an interval is of independent "
+                          "runs", stacklevel=2)
+            continue
         one.runs.append(run)
         one.seeds.append(seeds)
         one.records.append({key: value for key, value in records[-1].items() if key != "iteration"})

@@ -94,17 +94,19 @@ def test_the_command_of_the_main_job(small_mnist, cache, tmp_path, example):
     assert "gan: iteration 1 of 2: d_loss " in done.stderr and "2 of 2 runs done" in done.stderr
     assert done.stderr.count("\n") == 6
     example("mnist_gan_vs_wgan", *flags, "--out", "alone")
+    assert read("alone/summary.json")["samples"] == 10_000
     for name in ("figure2.png", "figure3.png", "summary.json", "gan/metrics.jsonl", "wgan/config.json"):
         found = Path("runs", "mnist_gan_vs_wgan", name).read_bytes()
         assert found == Path("alone", name).read_bytes(), name
 
 
-def test_gan_vs_wgan(small_mnist, example):
+def test_gan_vs_wgan(small_mnist, example, coarse, monkeypatch):
+    monkeypatch.setattr(comparison, "SAMPLES", 500)
     flags = ["--data", small_mnist, "--batch-size", 16, "--seed", 3]
     out, err = example("mnist_gan_vs_wgan", *flags, "--iterations", 10)
     folder = Path("runs") / "mnist_gan_vs_wgan"             # the default, below the current folder
     summary = read(folder / "summary.json")
-    assert summary["samples"] == 10_000 and 0 < summary["classifier_accuracy"] <= 1
+    assert summary["samples"] == 500 and 0 < summary["classifier_accuracy"] <= 1
     assert summary["seeds"] == [3]
     made = read(folder / "command.json")
     assert made["command"].startswith("mnist_gan_vs_wgan.py --jobs 1 --data") and made["seconds"] > 0
@@ -158,11 +160,12 @@ def test_test_images_of_one_class_can_be_compared(example):
     assert Path("o", "interpolations.png").stat().st_size > 10_000
 
 
-def test_compare_models(small_mnist, example):
+def test_compare_models(small_mnist, example, coarse, monkeypatch):
+    monkeypatch.setattr(comparison, "SAMPLES", 500)
     flags = ["--data", small_mnist, "--batch-size", 16, "--seeds", 2, "--out", "o", "--iterations", 5]
     out, err = example("mnist_compare_models", *flags)
     summary = read("o/summary.json")
-    assert summary["samples"] == 10_000 and summary["seeds"] == [0, 1]
+    assert summary["samples"] == 500 and summary["seeds"] == [0, 1]
     assert list(summary["table1"]) == ["gan", "wgan", "vae", "vaegan"] and err == ""
     for row in summary["table1"].values():
         for values in row.values():

@@ -133,11 +133,12 @@ def test_each_run_counts_once(tmp_path, monkeypatch):
     assert row["runs"] == "2"
 
 
-def test_two_runs_with_one_seed_are_refused(tmp_path):
+def test_of_two_runs_with_one_seed_the_first_counts(tmp_path):
     seeds(tmp_path, [1, 2])
-    write(tmp_path / "copy", 1)
-    with pytest.raises(RunError, match=r"copy and .*seed1 have the same settings and seed, .*: name one"):
-        table(tmp_path)
+    write(tmp_path / "zcopy", 1)
+    with pytest.warns(UserWarning, match="left out: .*zcopy has the same settings and seed as .*seed1, "):
+        row, = table(tmp_path)
+    assert row["runs"] == "2"
 
 
 def test_runs_without_metrics_are_left_out_with_a_warning(tmp_path):

@@ -16,7 +16,7 @@ from minigen.optim import Adam
 _GENERATOR_LOSSES = {"non-saturating": losses.gan_generator, "minimax": losses.gan_generator_minimax}
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class GAN(Model):
     """D and G play Eq. 2 (``objective="non-saturating"``) or Eq. 1 (``"minimax"``).
 

@@ -110,7 +110,7 @@ class Model:
         if "optimizers" in vars(self) and name in getattr(self, "__dataclass_fields__", ()):
             raise AttributeError(f"{type(self).__name__}: {name} is a setting, and stays once there are "
                                  f"optimizers: dataclasses.replace(model, {name}=...) builds another model; "
-                                 "what training changes belongs into optimizers or other attributes")
+                                 "what training changes belongs in optimizers or other attributes")
         object.__setattr__(self, name, value)
 
     def build(self) -> Architecture | None:

@@ -37,7 +37,7 @@ _sampled = Op("sampled(mu, logvar, noise) = mu + exp(logvar / 2) noise",
 _AVERAGED = "encoder", "decoder"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class VAE(Model):
     """An encoder gives the posterior N(mu, diag exp(logvar)) of an image's latent; a decoder maps latents to
     images.

@@ -16,7 +16,7 @@ from minigen.nn import Initialiser, Module
 from minigen.optim import DualAscent
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class VAEGAN(VAE):
     """A VAE with a discriminator D, which tells images from prior samples; the decoder also learns to fool D.
 
@@ -85,7 +85,7 @@ class VAEGAN(VAE):
         return {"l_gan": xp.mean(l_gan)}
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class ConstrainedVAEGAN(VAEGAN):
     """The VAE-GAN that minimises L_vae s.t. L_GAN <= d, by a ``multiplier`` lambda that is fixed or found.
 

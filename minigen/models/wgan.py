@@ -16,7 +16,7 @@ from minigen.nn import Initialiser, Module
 from minigen.optim import Adam, Optimizer, RMSProp, clip_weights
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class WGAN(Model):
     """A critic, kept Lipschitz by ``lipschitz``, is trained ``critic_steps`` times per step of G.
 
@@ -66,6 +66,7 @@ class WGAN(Model):
 
     @property
     def batches_per_step(self) -> int:
+        """One batch for each step of the critic."""
         return self.critic_steps
 
     def update(self, images: Array, rng: numpy.random.Generator) -> dict[str, Array]:

@@ -58,8 +58,8 @@ def arrays(images: Any, finite: bool) -> tuple[numpy.ndarray, ...]:
     found = images if isinstance(images, tuple) else (images,)
     for array in found:
         if not isinstance(array, numpy.ndarray) or not _is_batch(array):
-            raise refused("images", "a NumPy array of numbers (N, ...) without a mask, or a tuple of such "
-                          "arrays,", array)
+            raise refused("images", "a NumPy array of numbers (N, ...) without a mask, such as "
+                          "data.train_images, or a tuple of such arrays,", array)
     lengths = {len(array) for array in found}
     if len(lengths) != 1:
         raise refused("images", "arrays of equal length", tuple(map(len, found)))
