@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -133,3 +135,9 @@ def test_the_version_is_one():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         minigen.nonsense
+
+
+def test_what_draws_nothing_does_not_import_matplotlib():
+    """It takes twice as long as everything else, in each of many processes."""
+    code = "import sys; from minigen import cli, comparison; sys.exit('matplotlib' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy
 
-from minigen import backend, figures, ranks, threads
+from minigen import backend, ranks, threads
 from minigen.backend import Array, to_device, to_host, xp
 from minigen.checks import shown
 from minigen.models import Model
@@ -25,7 +25,7 @@ from minigen.training import checkpoints, checks, signals
 from minigen.training.batches import Batches, fingerprint, loading, prefetch
 from minigen.training.checks import ArgumentError
 from minigen.training.progress import Progress, progress
-from minigen.training.run import Run, environment
+from minigen.training.run import Run, environment, save_grid
 
 # Streams of random numbers: a generator is made from (seed, stream, position), so that nothing needs to be
 # saved and a resumed run, wherever it was stopped, draws the same numbers.
@@ -201,7 +201,7 @@ class _Training:
             if self.sample_at:
                 drawn = self.draw(trial)
                 if drawn.ndim != 2:
-                    figures.save_grid(io.BytesIO(), drawn)
+                    save_grid(io.BytesIO(), drawn)
         except (ArgumentError, Diverged, MemoryError, OSError):
             raise
         except Exception as error:      # the model's own, or whatever its ops say about unfit images

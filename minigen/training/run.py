@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy
 
-from minigen import backend, figures, storage, threads
+from minigen import backend, storage, threads
 from minigen.models import Model
 from minigen.training import checkpoints
 from minigen.checks import shown
@@ -242,7 +242,7 @@ class Run:
             storage.save(self.samples_folder / f"{iteration:08d}.npz", {"points": images})
             return
         with storage.replacing(self.samples_folder / f"{iteration:08d}.png") as file:
-            figures.save_grid(file, images)
+            save_grid(file, images)
 
     def samples(self) -> list[tuple[int, Path]]:
         """The iterations at which samples were written, oldest first, each with the path of its picture.
@@ -324,6 +324,12 @@ class Run:
             return self.locked is None or os.path.samestat(self.locked, self.lock_path.stat())
         except FileNotFoundError:
             return True
+
+
+def save_grid(file: Any, images: numpy.ndarray) -> None:
+    """Write a grid of the images (N, height, width, channels) as a PNG."""
+    from minigen import figures     # here, as most processes draw nothing, and matplotlib is slow to import
+    figures.save_grid(file, images)
 
 
 def _numbered(folder: Path, suffix: str) -> list[tuple[int, Path]]:
