@@ -565,13 +565,18 @@ def test_celeba_vaegan_compares_seed_by_seed(small_celeba, example, coarse):
     assert re.search(rf"  samples: [-+.\d]+ \[{re.escape(f'{low:+.3f}')}, [-+.\d]+\]", out)
 
 
-def test_runs_of_celeba_vaegan_side_by_side_end_as_one_by_one(small_celeba, example):
-    """The workers know nothing of what this process has changed."""
+def test_runs_of_celeba_vaegan_side_by_side_end_as_one_by_one(small_celeba, example, tmp_path, monkeypatch):
+    """In a copy with fewer images to measure with, which the workers import too."""
+    source = (EXAMPLES / "celeba_vaegan.py").read_text()
+    small = source.replace("HELD_OUT, SHOWN = 1000, 6", "HELD_OUT, SHOWN = 50, 6")
+    (tmp_path / "celeba_vaegan.py").write_text(small)
+    monkeypatch.syspath_prepend(tmp_path)
     flags = ["--iterations", 1, *CELEBA[2:-2], "--data", small_celeba, "--model", "constrained", "--seeds", 2,
              "--threads", 1]
     for jobs in (1, 2):
         example("celeba_vaegan", *flags, "--jobs", jobs, "--out", str(jobs))
     assert Path("1/summary.json").read_bytes() == Path("2/summary.json").read_bytes()
+    assert sys.modules["celeba_vaegan"].HELD_OUT == 50
 
 
 def test_celeba_vaegan_resumes_mid_epoch_bit_for_bit(small_celeba, example, coarse):

@@ -281,7 +281,7 @@ def test_images_are_encoded_and_decoded_by_averages_of_the_weights(kind, archite
     expected = [{name: array.astype("float64") for name, array in network.state().items()}
                 for network, _ in pairs]
     shape = model.build().image_shape
-    for step in range(1, 41):
+    for step in range(1, 31):
         x = rng.random((4, *shape), dtype="float32")
         found = model.step(x, numpy.random.default_rng(step))
         assert found == plain.step(x, numpy.random.default_rng(step))       # training is as it was
