@@ -17,7 +17,7 @@ import threadpoolctl
 from hypothesis import settings
 from matplotlib.figure import Figure
 
-from minigen import datasets, models, threads
+from minigen import datasets, figures, models, threads
 
 # Tests send SIGINT, which a shell lets the programs that it starts in the background ignore.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -88,6 +88,13 @@ def drawn(monkeypatch):
     figures_drawn = []
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: figures_drawn.append(self))
     return figures_drawn
+
+
+@pytest.fixture
+def coarse(monkeypatch):
+    """Figures have a quarter of the pixels: for tests of what else an example does."""
+    for room in (figures.style, figures.film):
+        monkeypatch.setattr(room, "DPI", 110)
 
 
 @pytest.fixture(scope="session")

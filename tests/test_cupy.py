@@ -357,7 +357,7 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture
-def run(device, monkeypatch, tmp_path, cache, capsys):
+def run(device, monkeypatch, tmp_path, cache, capsys, coarse):
     """Run an example with --gpu, and check that all its models were trained on the device."""
     def call(example, flags, **constants):
         monkeypatch.delitem(sys.modules, example, raising=False)        # it may know other SAMPLES
@@ -390,7 +390,7 @@ def test_celeba_example(run, monkeypatch):
     data = datasets.faces(40, 10)
     monkeypatch.setattr(datasets, "faces", lambda: data)
     flags = ["--width", "0.03", "--jobs", "1", "--set", "learned_similarity=True"]
-    run("celeba_vaegan", flags, HELD_OUT=50)
+    run("celeba_vaegan", flags, HELD_OUT=10)
 
 
 def test_the_stand_in_refuses_what_cupy_refuses(device):

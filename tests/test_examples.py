@@ -17,7 +17,7 @@ import pytest
 from conftest import write_idx_folder
 from PIL import Image
 
-from minigen import cli, comparison, datasets, figures, models, storage, threads, training
+from minigen import cli, comparison, datasets, models, storage, threads, training
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -51,13 +51,6 @@ def example(cache, tmp_path, monkeypatch, capsys):
         return out, without_progress(err)
     run.changes = {}        # of the example's constants
     return run
-
-
-@pytest.fixture
-def coarse(monkeypatch):
-    """Figures have a quarter of the pixels: for tests of what else an example does."""
-    for room in (figures.style, figures.film):
-        monkeypatch.setattr(room, "DPI", 110)
 
 
 def without_progress(err):
@@ -530,7 +523,7 @@ CELEBA = ["--iterations", 2, "--batch-size", 8, "--width", 0.02, "--jobs", 1]
 
 
 def test_celeba_vaegan(small_celeba, example, coarse):
-    example.changes["HELD_OUT"] = 50
+    example.changes["HELD_OUT"] = 20
     flags = [*CELEBA, "--data", small_celeba, "--out", "o", "--set", "d=0.6", "--set", "gan_weight=3"]
     out, err = example("celeba_vaegan", *flags)
     summary = read("o/summary.json")
@@ -554,7 +547,7 @@ def test_celeba_vaegan(small_celeba, example, coarse):
 
 
 def test_celeba_vaegan_compares_seed_by_seed(small_celeba, example, coarse):
-    example.changes["HELD_OUT"] = 50
+    example.changes["HELD_OUT"] = 20
     out, _ = example("celeba_vaegan", *CELEBA, "--data", small_celeba, "--seeds", 2, "--set", "d=0.6")
     summary = read("runs/celeba_vaegan/summary.json")
     for name in ("frechet_samples", "frechet_reconstructions", "precision", "recall"):
@@ -568,7 +561,7 @@ def test_celeba_vaegan_compares_seed_by_seed(small_celeba, example, coarse):
 def test_runs_of_celeba_vaegan_side_by_side_end_as_one_by_one(small_celeba, example, tmp_path, monkeypatch):
     """In a copy with fewer images to measure with, which the workers import too."""
     source = (EXAMPLES / "celeba_vaegan.py").read_text()
-    small = source.replace("HELD_OUT, SHOWN = 1000, 6", "HELD_OUT, SHOWN = 50, 6")
+    small = source.replace("HELD_OUT, SHOWN = 1000, 6", "HELD_OUT, SHOWN = 20, 6")
     (tmp_path / "celeba_vaegan.py").write_text(small)
     monkeypatch.syspath_prepend(tmp_path)
     flags = ["--iterations", 1, *CELEBA[2:-2], "--data", small_celeba, "--model", "constrained", "--seeds", 2,
@@ -576,11 +569,11 @@ def test_runs_of_celeba_vaegan_side_by_side_end_as_one_by_one(small_celeba, exam
     for jobs in (1, 2):
         example("celeba_vaegan", *flags, "--jobs", jobs, "--out", str(jobs))
     assert Path("1/summary.json").read_bytes() == Path("2/summary.json").read_bytes()
-    assert sys.modules["celeba_vaegan"].HELD_OUT == 50
+    assert sys.modules["celeba_vaegan"].HELD_OUT == 20
 
 
 def test_celeba_vaegan_resumes_mid_epoch_bit_for_bit(small_celeba, example, coarse):
-    example.changes["HELD_OUT"] = 50
+    example.changes["HELD_OUT"] = 20
     flags = [*CELEBA, "--data", small_celeba, "--model", "constrained"]     # 48 images: 6 iterations an epoch
     example("celeba_vaegan", *flags, "--out", "straight")
     with pytest.MonkeyPatch.context() as patch:
@@ -599,7 +592,7 @@ def test_celeba_vaegan_resumes_mid_epoch_bit_for_bit(small_celeba, example, coar
 def test_celeba_vaegan_without_celeba_says_so_loudly(example, monkeypatch):
     few = datasets.faces(40, 20)
     monkeypatch.setattr(datasets, "faces", lambda: few)
-    example.changes["HELD_OUT"] = 50
+    example.changes["HELD_OUT"] = 20
     flags = ["--iterations", 1, "--width", 0.02, "--batch-size", 8, "--model", "vaegan", "--jobs", 1]
     out, err = example("celeba_vaegan", *flags)
     assert "This is NOT CelebA" in out and "mmlab" in out and "--data img_align_celeba.zip" in out
