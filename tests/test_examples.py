@@ -467,18 +467,24 @@ def test_mode_coverage(example, coarse):
         assert film.n_frames == frames + 1
 
 
-def test_mode_coverage_side_by_side(cache, tmp_path, example):
-    """As a user starts it; the classes of the program come back from its workers."""
+def test_mode_coverage_side_by_side(cache, tmp_path, example, monkeypatch):
+    """As a user starts it, but with fewer models; the classes of the program come back from its workers."""
+    source = (EXAMPLES / "mode_coverage.py").read_text()
+    two = 'KINDS = {name: KINDS[name] for name in ("gan", "vae")}'
+    fewer = source.replace("FRAMES = 25", f"{two}\nFRAMES = 25")
+    (tmp_path / "mode_coverage.py").write_text(fewer)
+    monkeypatch.syspath_prepend(tmp_path)
     flags = ["--seeds", "1", "--iterations", "1", "--batch-size", "4", "--set", "latent=3"]
     environment = {**os.environ, "MINIGEN_CACHE": cache, "PYTHONWARNINGS": "error",
                    "PYTHONPATH": str(EXAMPLES.parent)}
-    done = subprocess.run([sys.executable, str(EXAMPLES / "mode_coverage.py"), "--jobs", "2", *flags],
+    done = subprocess.run([sys.executable, "mode_coverage.py", "--jobs", "2", *flags],
                           env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, without_progress(done.stderr)) == (0, "")
     example("mode_coverage", *flags, "--out", "alone")
     for name in ("ring.png", "grid.gif", "summary.json", "ring_vae_seed0/metrics.jsonl"):
         assert Path("runs/mode_coverage", name).read_bytes() == Path("alone", name).read_bytes(), name
     assert read("alone/grid_gan_seed0/config.json")["settings"]["latent"] == 3
+    assert list(read("alone/summary.json")["ring"]) == ["gan", "vae"]
 
 
 def test_mode_coverage_of_stacked_digits(small_mnist, example):
