@@ -50,8 +50,8 @@ class Code(SphinxDirective):
 
 
 def _aside(statement):
-    """Whether a statement is a docstring or checks arguments."""
-    if isinstance(statement, ast.If):
+    """Whether a statement is a docstring, or checks arguments, also if it assigns what was checked."""
+    if isinstance(statement, ast.If) and not statement.orelse:
         return all(isinstance(inner, ast.Raise) or _aside(inner) for inner in statement.body)
     value = getattr(statement, "value", None)
     called = ast.unparse(value.func) if isinstance(value, ast.Call) else ""

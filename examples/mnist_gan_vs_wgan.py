@@ -33,7 +33,7 @@ def main():
 
     # Figure 2, also as an animation, and Figure 3.
     grids = {name: dict(run.samples()) for name, run in runs.items()}
-    common = set.intersection(*map(set, grids.values()))        # a run may lack a damaged one
+    common = set.intersection(*map(set, grids.values()))        # a damaged grid is left out
     for name, draw, iterations in (("figure2", figures.sample_grids, common & shown),
                                    ("training.gif", figures.moving_grids, common & filmed)):
         lab.figure(name, draw, {model: [(i, found[i]) for i in sorted(iterations)]

@@ -12,6 +12,8 @@ if __name__ == "__main__":
     with suppress(ImportError):     # a copy of this file may stand alone
         import interrupts           # noqa: F401, first: from here on, Ctrl-C is no traceback
 
+import shlex
+
 from minigen import cli, datasets, figures, models, to_host, training
 from minigen.experiment import Experiment
 
@@ -25,6 +27,7 @@ def main():
                        help="width of the networks (default: 0.125; 1 is Larsen et al.'s, for a GPU)")
     cli.add_output(flags, "runs/own_images")
     args = flags.parse_args()
+    cli.refuse_inside(flags, args.out, args.folder)
     cli.make_output(flags, args.out)
     data = datasets.folder(args.folder, size=64)
     few = datasets.scale(data.test_images[:8])
@@ -42,7 +45,8 @@ def main():
                title="Pictures that were not trained on, encoded and decoded")
     walk = to_host(model.interpolate(few[:1], datasets.scale(data.train_images[:1]), 30, spherical=True))[0]
     lab.figure("walk.gif", figures.gif, [*walk, *walk[::-1]], seconds=0.08)
-    print(f"{args.out}: {', '.join(lab.files)}; python -m minigen sample {args.out / 'model'} makes more")
+    more = shlex.join(["python", "-m", "minigen", "sample", str(args.out / "model"), "--out", "more.png"])
+    print(f"{args.out}: {', '.join(lab.files)}; {more}")
 
 
 if __name__ == "__main__":

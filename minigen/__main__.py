@@ -125,6 +125,8 @@ def _sample(args: argparse.Namespace) -> None:
     if args.out.suffix != suffix:
         raise training.ArgumentError(f"argument --out: a name in {suffix} expected, for the model's {kind}, "
                                      f"{args.out} found")
+    if points and args.shape:
+        raise training.ArgumentError("argument --shape: points have none")
     generated = to_host(model.sample(args.n, args.seed))
     if points:
         storage.save(args.out, {"points": generated})

@@ -111,9 +111,8 @@ def parse(flags: Parser, arguments: Sequence[str] | None = None, batches_per_ste
     status 2.
     """
     values = flags.parse_args(arguments)
-    if outside and values.data and values.out.resolve().is_relative_to(values.data.resolve()):
-        flags.error(f"argument --out: a folder outside of {values.data} expected, where its figures would "
-                    f"count as data, {values.out} found")
+    if outside and values.data:
+        refuse_inside(flags, values.out, values.data)
     try:
         backend.use("cupy" if values.gpu else backend.name())      # the environment may name one that fails
         backend.choose_device(ranks.on_machine())
@@ -129,6 +128,14 @@ def parse(flags: Parser, arguments: Sequence[str] | None = None, batches_per_ste
     return values, data
 
 
+def refuse_inside(flags: Parser, out: Path, data: Path) -> None:
+    """End the program if ``out`` is in ``data``, a folder all of whose pictures are data: one line, status
+    2."""
+    if out.resolve().is_relative_to(data.resolve()):
+        flags.error(f"argument --out: a folder outside of {data} expected, where its figures would count as "
+                    f"data, {out} found")
+
+
 def make_output(flags: Parser, out: Path) -> None:
     """Make the folder ``out``; if it cannot be written to, the program ends: one line, status 2."""
     try:
@@ -142,7 +149,7 @@ def make_output(flags: Parser, out: Path) -> None:
 def run(main: Callable[[], Any], again: str = "--resume") -> NoReturn:
     """Call ``main`` and exit. From now on, Ctrl-C raises KeyboardInterrupt, unless it is ignored.
 
-    After an interruption the user is told what goes on with the training: ``again``.
+    After an interruption, the message says that ``again`` resumes the training.
 
     The status is 0 at the end, 1 if training diverged or one of several runs failed, 128 + the signal's
     number if one ended the program (130 for Ctrl-C, 143 for SIGTERM), 2 for other failures. Those are

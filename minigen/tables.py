@@ -68,7 +68,8 @@ def group(runs: Sequence[Run], iteration: int | None = None) -> list[Group]:
         config = {**run.config(), "iteration": records[-1]["iteration"]}
         settings = config["settings"] | {name: config[key] for key, name in _OF_THE_RUN.items()}
         seeds = config["seed"], settings.pop("seed", None)
-        one = groups.setdefault(json.dumps([config["model"], settings]), Group(config["model"], settings))
+        key = json.dumps([config["model"], settings], sort_keys=True)
+        one = groups.setdefault(key, Group(config["model"], settings))
         if seeds in one.seeds:
             warnings.warn(f"left out: {run.folder} has the same settings and seed as "
                           f"{one.runs[one.seeds.index(seeds)].folder}, and an interval is of independent "
@@ -100,7 +101,11 @@ def make(groups: Sequence[Group], metrics: Sequence[str] = (), format: str = "te
              *(["sd", "low", "high"] if exact else ["s.d.", "95 % interval"])]]
     for name in metrics or there:
         for one in groups:
-            if all(name in record for record in one.records):
+            having = sum(name in record for record in one.records)
+            if 0 < having < len(one.records):
+                warnings.warn(f"left out: {name} of {one.model}, which {having} of {len(one.records)} runs "
+                              "with the same settings have", stacklevel=2)
+            elif having:
                 cells = [one.model, *(str(one.settings.get(column, "")) for column in columns)]
                 values = [record[name] for record in one.records]
                 rows.append([name, *cells, str(len(values)), *(_exact if exact else _rounded)(values)])
@@ -130,7 +135,7 @@ def _exact(values: Sequence[float]) -> list[str]:
 
 
 def _rounded(values: Sequence[float]) -> list[str]:
-    """Mean, standard deviation and interval, with two digits of the standard deviation."""
+    """Mean, standard deviation and interval, with at least two digits of the standard deviation."""
     mean, *others = _statistics(values)
     if not others or others[0] == 0:
         return [f"{mean:.4g}", *(["0", f"[{mean:.4g}, {mean:.4g}]"] if others else ["", ""])]

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -434,6 +435,13 @@ def test_own_images(example, rng):
     assert [record["iteration"] for record in training.Run(folder / "model").metrics()] == [2, 3]
     assert (folder / "samples.svg").exists()
     assert "nowhere: no such folder" in example("own_images", "nowhere", status=2)[1]
+    _, wrong = example("own_images", ".", status=2)     # where its figures would be pictures to learn
+    assert "argument --out: a folder outside of . expected" in wrong and wrong.count("\n") == 1
+    command = shlex.split(out.rpartition("; ")[2])
+    assert command[:4] == ["python", "-m", "minigen", "sample"]
+    subprocess.run([sys.executable, *command[1:]], env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+                   check=True)
+    assert Path("more.png").stat().st_size > 10_000
 
 
 def test_mode_coverage(example, coarse):

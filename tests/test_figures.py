@@ -69,7 +69,9 @@ def test_a_figure_is_written_in_the_format_of_its_suffix_twice_the_same(tmp_path
 
 def test_notebooks_show_what_figures_return(tmp_path):
     figure = figures.entropy_curves(None, {"GAN": ([1, 2, 3], [0.5, 0.1, 0.0])}, "title", classes=10)
-    data, size = figure._repr_png_()
+    with rc_context({"savefig.dpi": 10, "savefig.facecolor": "red"}):
+        data, size = figure._repr_png_()
+    assert data == figure._repr_png_()[0]
     assert png_size(data) == (1650, 924) and size == {"width": 750, "height": 420}
     picture = figures.save_grid(None, numpy.array([[0.0, 0.5, 1.0, 1.0]]))
     assert numpy.array(picture)[1:3, 1:3].tolist() == [[0, 128], [255, 255]]

@@ -236,6 +236,15 @@ def test_branches_are_in_the_box_of_their_network_and_what_comes_from_outside_is
         assert sorted(found) == sorted(boxes)
 
 
+def test_a_second_pass_through_a_network_is_a_second_box(rng):
+    net = nn.Sequential(nn.Linear(2, 2, rng=rng), nn.ReLU(), nn.Linear(2, 2, rng=rng))
+    x = Tensor(rng.random((1, 2), dtype="float32"))
+    h = net(x)
+    for y, number in ((net(net(x)), 2), (h * h + net(h), 2), (net(net(h)), 3)):
+        found = [lines[0] for lines in read(graph(y, networks={"net": net}))[0].values()]
+        assert found.count("net") == number
+
+
 def test_the_same_computation_has_the_same_drawing(rng):
     def made():
         x = Tensor(numpy.ones(3))

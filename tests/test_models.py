@@ -418,7 +418,7 @@ def test_autoencoders_take_float64_too(rng):
 def test_paths_between_other_numbers_of_images_are_refused(rng):
     model, x = models.VAE(sizes=(16, 8), latent=4), rng.random((5, 16), dtype="float32")
     assert model.interpolate(x[:1], x[1:4], 3).shape == (3, 3, 16)
-    with pytest.raises(ValueError, match="^VAE.interpolate: as many second .* expected, 2 and 3 found"):
+    with pytest.raises(ValueError, match="^VAE.interpolate: first and second .* expected, 2 and 3 found"):
         model.interpolate(x[:2], x[2:], 3)
 
 

@@ -11,7 +11,7 @@ import pytest
 import synthetic_report
 from synthetic_report import AROUND, HIGHER, LOWER
 
-from minigen import datasets, models, report, to_host, training
+from minigen import datasets, models, nn, report, to_host, training
 from minigen.report import findings, page
 from minigen.report.equations import EQUATIONS
 from minigen.report.explorer import principal_axes
@@ -236,11 +236,23 @@ def test_the_verdict_on_the_solved_constraint(violation, expected):
 
 @pytest.mark.parametrize("dual, hinge, expected, words", [
     (AROUND, AROUND, findings.UNDECIDED, "No way is shown"),
-    (LOWER, AROUND, findings.AGREES, "lower with the solved"),
-    (AROUND, HIGHER, findings.DIFFERS, "higher with the paper's hinge")])
+    (LOWER, AROUND, findings.NEW, "lower with the solved"),
+    (AROUND, HIGHER, findings.NEW, "higher with the paper's hinge")])
 def test_the_verdict_on_the_frontier(dual, hinge, expected, words):
     found = findings.frontier({"differences": {"dual": dual, "hinge": hinge}})
-    assert found.verdict == expected and words in found.conclusion
+    assert found.verdict == expected and words in found.conclusion and "way is shown" in found.conclusion
+
+
+def test_where_all_ways_differ_no_other_is_left():
+    found = findings.frontier({"differences": {"dual": LOWER, "hinge": HIGHER}})
+    assert "other" not in found.conclusion
+
+
+def test_the_models_that_lose_modes_are_named():
+    for gan, wgan, words in ((0.0, 2.2, "only the GAN loses modes"), (2.2, 2.2, "no model loses modes"),
+                             (2.2, 1.0, "only the WGAN loses modes"), (0.0, 1.0, "GAN and WGAN lose modes")):
+        summary = {"gan": {"mode_entropy": gan}, "wgan": {"mode_entropy": wgan}}
+        assert f"So {words}." in findings.training_images(summary).conclusion
 
 
 def test_the_verdict_on_stronger_models():
@@ -324,6 +336,10 @@ def test_only_fully_connected_networks_are_exported(explored):
     data = datasets.Dataset(images, labels, images, labels, image_shape=(28, 28, 1))
     with pytest.raises(training.ArgumentError, match="VAE: a fully connected network expected"):
         report.export([models.VAE(architecture="conv")], judge, data)
+    other = models.VAE()        # the page would put a ReLU in the place of this sigmoid
+    other.networks["decoder"].layers[1] = nn.Sigmoid()
+    with pytest.raises(training.ArgumentError, match="VAE: a fully connected network expected"):
+        report.export([other], judge, data)
 
 
 def test_the_script_and_the_style_are_in_the_package():

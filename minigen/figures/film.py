@@ -76,7 +76,7 @@ def gif(path: Target, frames: Iterable[Any], seconds: float) -> Film:
 
 def filmed(path: Target, figure: Figure, changes: Iterable[Any], seconds: float) -> Film:
     """An animated GIF of the figure after each of the ``changes``, which are made as they are iterated; the
-    last frame stays two seconds longer."""
+    last frame stays about two seconds longer."""
     figure.set_dpi(DPI / 2)
     canvas: Any = FigureCanvasAgg(figure)
     pictures = []
@@ -84,14 +84,14 @@ def filmed(path: Target, figure: Figure, changes: Iterable[Any], seconds: float)
         canvas.draw()
         figure.set_layout_engine("none")        # everything stays where it is in the first frame
         pictures.append(numpy.array(canvas.buffer_rgba())[:, :, :3])
-    return gif(path, pictures + pictures[-1:] * round(_PAUSE / seconds), seconds)
+    return gif(path, pictures + pictures[-1:] * math.ceil(_PAUSE / seconds), seconds)
 
 
 def check(owner: str, frames: Mapping[str, Sequence[Any]], seconds: Any) -> float:
-    """``seconds`` as a number; ``ValueError`` if it is not above 0, or unless there is the same number of
-    frames, at least one, for each model."""
+    """``seconds`` as a number; ``ValueError`` if a GIF cannot show a frame as long, or unless there is the
+    same number of frames, at least one, for each model."""
     numbers = {name: len(pairs) for name, pairs in frames.items()}
-    seconds = checks.real(owner, "seconds", seconds, "(0, inf)")
+    seconds = checks.real(owner, "seconds", seconds, "[0.02, 600]")
     if len(set(numbers.values())) != 1 or 0 in numbers.values():
         raise ValueError(f"{owner}: the same number of frames, at least 1, for each model expected, "
                          f"{numbers} found")

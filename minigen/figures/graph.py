@@ -183,16 +183,23 @@ def _owners(y: Tensor, nodes: Sequence[Tensor], layers: Mapping[str, Any],
 def _passes(nodes: Sequence[Tensor], owners: Mapping[int, str],
             networks: Mapping[str, Any]) -> dict[int, list[Tensor]]:
     """For each op of a pass through a network, by id, all ops of the pass, oldest first."""
-    inside: dict[int, str] = {}         # the network of each op in a pass, or after one
-    inner = set()                       # the ops that are in one
+    inside: dict[int, tuple[str, int]] = {}         # the pass of each op in one, or after one
+    used: dict[tuple[str, int], set[int]] = {}      # the parameters that a pass has taken
+    inner = set()                                   # the ops that are in one
     for node in nodes:
         if node.op is not None and id(node) not in owners:
             tensors = [id(a) for a in node.args if type(a) is Tensor]
             taken = [owners[i] for i in tensors if owners.get(i) in networks]
-            before = {inside.get(i) for i in tensors}
-            if taken or len(before) == 1 and before != {None}:
-                inside[id(node)] = taken[0] if taken else str(before.pop())
-                inner |= {id(node)} if taken else set()
+            before = {inside[i] for i in tensors if i in inside}
+            if taken:       # the same pass, unless that has taken these parameters already
+                parameters = {i for i in tensors if i in owners}
+                one = next((one for one in before if one[0] == taken[0] and not used[one] & parameters),
+                           (taken[0], len(used)))
+                used[one] = used.get(one, set()) | parameters
+                inside[id(node)] = one
+                inner.add(id(node))
+            elif len(before) == 1 and all(i in inside for i in tensors):
+                inside[id(node)] = before.pop()
     passes: dict[int, list[Tensor]] = {}
     for node in reversed(nodes):
         if id(node) in inner:

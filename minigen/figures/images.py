@@ -93,7 +93,7 @@ def sample_grids(path: Target, rows: Mapping[str, Sequence[tuple[int, Path]]], t
 @standard
 def moving_grids(path: Target, frames: Mapping[str, Sequence[tuple[int, Path]]], title: str, *,
                  seconds: float = 0.2) -> Film:
-    """An animated GIF of saved sample grids during training, a model beside the other, with a frame every
+    """An animated GIF of saved sample grids during training, the models side by side, with a frame every
     ``seconds``.
 
     ``frames`` has the same number of pairs (iteration, file) for each model; ``ValueError`` otherwise. The

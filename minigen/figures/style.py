@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 from itertools import cycle
 from typing import Any
 
@@ -34,6 +34,7 @@ Target = File | None                # to write, unless it is None
 class Drawing(Figure):
     """A figure that a notebook shows where it is the value of a cell."""
 
+    @standard
     def _repr_png_(self) -> tuple[bytes, dict[str, float]]:
         file = io.BytesIO()
         self.savefig(file, format="png")
@@ -48,8 +49,8 @@ def finished(figure: Figure, path: Target) -> Figure:
     return figure
 
 
-def model_colour(name: str, names: Iterable[str]) -> Any:
-    """A model's own colour, by its title, or one that other titles leave: black for the first of them.
+def model_colour(name: str, names: Collection[str]) -> Any:
+    """A model's own colour, by its title; for other titles black, and then three more colours in turn.
 
     Variants of a model among the names, such as "GAN, lr 0.001", have shades of its colour.
     """

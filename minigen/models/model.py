@@ -218,14 +218,14 @@ class Model:
         ``first`` and ``second`` are latents (N, latent), or one of them is a single latent (1, latent). The
         path is a line or, if ``spherical``, an arc, which stays about as far from 0 as latents of the prior
         are: (sin((1 - t) w) first + sin(t w) second) / sin(w), where w is the angle between them (Shoemake,
-        1985). ``ValueError`` for fewer than 2 steps.
+        1985), or a line where w is 0 or half a turn. ``ValueError`` for fewer than 2 steps.
         """
         owner = f"{type(self).__name__}.interpolate"
         steps = checks.whole(owner, "steps", steps, least=2)
         start, end = (self._latents("interpolate", ends)[:, None] for ends in (first, second))
         if len(start) != len(end) and 1 not in (len(start), len(end)):
-            raise ValueError(f"{owner}: as many second ends of paths as first ones expected, {len(start)} "
-                             f"and {len(end)} found")
+            raise ValueError(f"{owner}: first and second of one length, or one of them of length 1, "
+                             f"expected, {len(start)} and {len(end)} found")
         t = to_device(numpy.linspace(0, 1, steps, dtype="float32"))[:, None]
         path = _arc(start, end, t) if spherical else (1 - t) * start + t * end
         images = self.decode(path.reshape(-1, self.latent))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,7 +46,8 @@ def principal_axes(latents: numpy.ndarray) -> numpy.ndarray:
 
 
 def _layers(owner: str, network: Any) -> list[dict[str, str]]:
-    if not all(isinstance(layer, (nn.Linear, nn.ReLU, nn.Sigmoid)) for layer in network.layers):
+    kinds = "".join(type(layer).__name__[0] for layer in network.layers)
+    if not re.fullmatch("L(RL)*S?", kinds):         # what explorer.js computes: Linear, ReLU, ..., Sigmoid
         raise training.ArgumentError(f"{owner}: a fully connected network expected for the explorer, one "
                                      "with other layers found")
     linear: list[Any] = [layer for layer in network.layers if isinstance(layer, nn.Linear)]

@@ -12,7 +12,7 @@ from minigen.report.findings import Finding
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that an example writes as ``stem`` with some suffix; ``alt`` is for who cannot see it."""
+    """A figure that an example writes as ``stem`` with some suffix; ``alt`` describes it."""
 
     stem: str
     alt: str

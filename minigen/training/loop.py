@@ -284,7 +284,7 @@ class _Training:
             stopping = _first_signal(signalled)     # also one after the last checkpoint
         if stopping:
             raise signals.Interrupted(f"stopped at iteration {i} of {self.iterations}; {run.folder} can be "
-                                      "resumed (resume=True)", stopping)
+                                      "resumed", stopping)
 
     def _record(self, run: Run, i: int, pending: list[tuple[int, Metrics]], shown: Progress,
                 writes: bool) -> None:
