@@ -25,18 +25,23 @@ def main():
                        help="training iterations (default: 3000, five minutes on two cores)")
     flags.add_argument("--width", type=cli.positive_float, default=0.125, metavar="X",
                        help="width of the networks (default: 0.125; 1 is Larsen et al.'s, for a GPU)")
+    flags.add_argument("--overwrite", action="store_true", help="begin anew, as after a change of pictures")
     cli.add_output(flags, "runs/own_images")
     args = flags.parse_args()
     cli.refuse_inside(flags, args.out, args.folder)
     cli.make_output(flags, args.out)
-    data = datasets.folder(args.folder, size=64)
+    try:
+        data = datasets.folder(args.folder, size=64)
+        model = models.VAEGAN(architecture="larsen", width=args.width, outputs=1, latent=128, gan_weight=5.0,
+                              reconstruction_weight=0.3, lr=2e-3, average=0.999, seed=args.seed)
+    except ValueError as error:
+        flags.error(str(error))
+    if len(data.train_images) < 2:
+        flags.error(f"{args.folder}: at least 3 pictures expected, {len(data.train_images) + 1} found")
     few = datasets.scale(data.test_images[:8])
-
-    model = models.VAEGAN(architecture="larsen", width=args.width, outputs=1, latent=128, gan_weight=5.0,
-                          reconstruction_weight=0.3, lr=2e-3, average=0.999, seed=args.seed)
     training.train(model, data.train_images, prepare=datasets.flip_and_scale, iterations=args.iterations,
                    batch_size=min(16, len(data.train_images)), seed=args.seed, out=args.out / "model",
-                   resume=True, sample_at={args.iterations})
+                   resume=not args.overwrite, overwrite=args.overwrite, sample_at={args.iterations})
 
     lab = Experiment(args, data)
     lab.figure("samples", figures.grids, {"generated": model.sample(64, rng=args.seed)},
@@ -50,4 +55,4 @@ def main():
 
 
 if __name__ == "__main__":
-    cli.run(main, again="the same command")
+    cli.run(main, again="the same command, without --overwrite,")

@@ -435,6 +435,16 @@ def test_own_images(example, rng):
     assert [record["iteration"] for record in training.Run(folder / "model").metrics()] == [2, 3]
     assert (folder / "samples.svg").exists()
     assert "nowhere: no such folder" in example("own_images", "nowhere", status=2)[1]
+    for folder, pictures, words in (("empty", 0, "pictures"), ("two", 2, "at least 3 pictures")):
+        Path(folder).mkdir()
+        for i in range(pictures):
+            Image.new("RGB", (9, 9), (90 * i, 0, 0)).save(f"{folder}/{i}.png")
+        _, wrong = example("own_images", folder, status=2)
+        assert re.search(words, wrong) and wrong.count("\n") == 1
+    _, wrong = example("own_images", "pictures", "--width", 900, "--iterations", 1, status=2)
+    assert "smaller networks expected" in wrong and wrong.count("\n") == 1
+    example("own_images", *flags, "--iterations", 1, "--overwrite")
+    assert [record["iteration"] for record in training.Run("runs/own_images/model").metrics()] == [1]
     _, wrong = example("own_images", ".", status=2)     # where its figures would be pictures to learn
     assert "argument --out: a folder outside of . expected" in wrong and wrong.count("\n") == 1
     command = shlex.split(out.rpartition("; ")[2])

@@ -157,13 +157,17 @@ class Run:
         """
         found = [(i, path) for i, path in self.checkpoints() if iteration in (None, i)]
         identity = _flat(self.config())
-        for iteration, path in found:
+        for i, path in found:
             try:
-                state, record = checkpoints.read(path, {**identity, "iteration": iteration})
+                state, record = checkpoints.read(path, {**identity, "iteration": i})
                 _load_state(model, state, path)
                 return record
             except ValueError as error:
                 warnings.warn(f"checkpoint skipped: {error}", stacklevel=3)
+        others = [str(i) for i, path in self.checkpoints() if (i, path) not in found]
+        if found and others:
+            raise RunError(f"{self.folder}: the checkpoint of iteration {iteration} is damaged or of another "
+                           f"model; there are others, of {', '.join(others[::-1])}")
         if found:
             names = ", ".join(path.name for _, path in found)
             raise RunError(f"{self.folder} has no checkpoint that can be used: {names} are damaged or of "
