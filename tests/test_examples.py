@@ -175,7 +175,7 @@ def test_compare_models(small_mnist, example, coarse, monkeypatch):
     assert again == out and read("o/summary.json") == before
 
 
-def test_constrained_vaegan(small_mnist, example):
+def test_constrained_vaegan(small_mnist, example, coarse):
     flags = ["--data", small_mnist, "--batch-size", 16, "--iterations", 5, "--out", "o"]
     chosen = ["gan_weight=5", "d=0.7", "per_sample=False", "reconstruction_weight=0.5"]
     out, err = example("mnist_constrained_vaegan", *flags, "--seeds", 2,
@@ -267,7 +267,7 @@ def test_distances_between_frontiers(monkeypatch):
         "decide.")
 
 
-def test_stronger_models(small_mnist, example, monkeypatch):
+def test_stronger_models(small_mnist, example, coarse, monkeypatch):
     monkeypatch.setattr(comparison, "SAMPLES", 500)
     flags = ["--data", small_mnist, "--batch-size", 16, "--iterations", 2, "--seeds", 2, "--out", "o"]
     chosen = ["--models", "wgan,wgan_penalty,gan,gan_r1,vae_conv,vae"]
@@ -304,7 +304,7 @@ def test_wrong_flags_of_constrained_vaegan(small_mnist, example, wrong, message)
     assert message in err and err.count("\n") == 1
 
 
-def test_other_settings_are_not_resumed(small_mnist, example):
+def test_other_settings_are_not_resumed(small_mnist, example, coarse):
     flags = ["--data", small_mnist, "--batch-size", 16, "--iterations", 1, "--seeds", 2]
     example("mnist_constrained_vaegan", *flags)
     _, err = example("mnist_constrained_vaegan", *flags, "--resume", "--set", "gan_weight=3", status=2)
@@ -375,7 +375,7 @@ def test_two_normal_distributions_in_closed_form(monkeypatch):
     assert eq3[0] == pytest.approx(-2 * math.log(2)) and eq3[160] == pytest.approx(0, abs=1e-3)
 
 
-def test_manifold_distances(example):
+def test_manifold_distances(example, coarse):
     out, err = example("manifold_distances", "--iterations", 1000)
     folder = Path("runs") / "manifold_distances"
     summary = read(folder / "summary.json")
@@ -420,7 +420,7 @@ def test_conditional_gan(example, monkeypatch, mnist, data):
     assert [record["iteration"] for record in training.Run(folder).metrics()] == [3, 4]
 
 
-def test_own_images(example, rng):
+def test_own_images(example, coarse, rng):
     Path("pictures").mkdir()
     for i in range(12):
         Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype="uint8")).save(f"pictures/{i}.png")
@@ -505,7 +505,7 @@ def test_mode_coverage_side_by_side(cache, tmp_path, example, monkeypatch):
     assert list(read("alone/summary.json")["ring"]) == ["gan", "vae"]
 
 
-def test_mode_coverage_of_stacked_digits(small_mnist, example):
+def test_mode_coverage_of_stacked_digits(small_mnist, example, coarse):
     flags = ["--data", small_mnist, "--seeds", 1, "--batch-size", 4, "--iterations", 2, "--out", "o"]
     example.changes["StackedDigits.samples"] = 1000
     out, err = example("mode_coverage", *flags)
