@@ -92,7 +92,7 @@ def drawn(monkeypatch):
 
 @pytest.fixture
 def coarse(monkeypatch):
-    """Figures have a quarter of the pixels: for tests of what else an example does."""
+    """Figures have a quarter of the pixels, for tests of an example that do not look at them."""
     for room in (figures.style, figures.film):
         monkeypatch.setattr(room, "DPI", 110)
 
